@@ -1,0 +1,47 @@
+# One environment in .venv, made once from pyproject.toml and the pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+CORES ?= all
+export PATH := $(BIN):$(PATH)
+export PYTHONPATH :=
+
+.PHONY: help environment demo test lint tables schema
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make environment   set up .venv (about 5 GB: torch brings CUDA)
+environment: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmqsa needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[workflow,test]'
+	touch $@
+
+## make demo          the whole chain on synthetic scenes, on a CPU, in minutes
+demo: environment
+	snakemake --cores $(CORES) --configfile config/demo.yaml
+	@cat results/demo/tables/masking.md
+	@echo "tables: results/demo/tables, figures: results/demo/figures"
+
+## make test          unit tests, and an end-to-end run on a handful of scenes
+test: environment
+	python -m pytest
+
+## make lint          format and lint of Python and rules, and a dry run
+lint: environment
+	ruff check src tests
+	ruff format --check src tests
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	snakemake -n > /dev/null
+
+## make tables        tables and figures again from the metrics in results/voc-subset, no GPU, no data
+tables: environment
+	mmqsa table results/voc-subset/settings/tables/*.yaml --results results/voc-subset
+
+## make schema        write the config's schema from settings.py
+schema: environment
+	python -m mmqsa.settings > workflow/schemas/config.schema.yaml

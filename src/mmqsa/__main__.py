@@ -1,0 +1,3 @@
+from mmqsa.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""``mmqsa STAGE …``: each stage of the pipeline from files to files.
+
+Thin on purpose: parse, call, say in one line what was done. A stage's modules are imported when
+it is called, so that ``--help`` answers at once and tables need no torch.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmqsa.errors import InputError
+from mmqsa.settings import Settings
+
+app = typer.Typer(
+    help="Masked multi-query slot attention, from photographs to the paper's tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="Resolved settings file; default: the paper's.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", envvar="MMQSA_DEVICE")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
+Results = Annotated[Path, typer.Option(help="Results folder.")]
+Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
+SpecFile = Annotated[Path, typer.Argument(help="A table's spec.")]
+RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
+
+figure = typer.Typer(help="Draw a figure: pdf and png.", no_args_is_help=True)
+app.add_typer(figure, name="figure")
+
+
+def _settings(path: Path | None) -> Settings:
+    return Settings.load(path) if path else Settings()
+
+
+@app.command()
+def download(out: Out, settings: SettingsFile = None) -> None:
+    """Fetch, check and unpack PASCAL VOC 2012, or link a folder that holds it."""
+    from mmqsa.data.download import download as run
+
+    source = run(_settings(settings).dataset, out)
+    print(f"{out}: VOC folder ready, from {source}")
+
+
+@app.command()
+def scenes(out: Out, settings: SettingsFile = None) -> None:
+    """Write the synthetic scenes, in VOC layout."""
+    from mmqsa.data.scenes import write_scenes
+
+    print(f"{out}: {write_scenes(_settings(settings).dataset.scenes, out)} scenes")
+
+
+@app.command()
+def extract(
+    voc: Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")],
+    split: Annotated[str, typer.Option(help="train, val, trainval, trainaug or all-but-val.")],
+    out: Out,
+    settings: SettingsFile = None,
+    device: Device = "auto",
+) -> None:
+    """Cache the backbone's patch features of a split, with its label maps."""
+    from mmqsa.data.voc import VocFolder
+    from mmqsa.device import choose_device
+    from mmqsa.features.extract import extract as run
+
+    done = run(VocFolder.find(voc), split, _settings(settings), out, choose_device(device))
+    print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
+
+
+@app.command()
+def train(
+    features: Features,
+    out: Out,
+    settings: SettingsFile = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, heads and noise.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Train one run on a feature cache; a killed one goes on where it was."""
+    from mmqsa.device import choose_device
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.loop import train as run
+
+    done = run(FeatureCache(features), _settings(settings), seed, out, choose_device(device))
+    print(
+        f"{out}: loss {done['final_loss']}, {done['seconds']} s, "
+        f"{done['images_per_second']} images/s on {done['device']}"
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    features: Features,
+    out: Out,
+    settings: Annotated[
+        Path | None, typer.Option(help="Matching and evaluation settings; default: the run's.")
+    ] = None,
+    label_maps: Annotated[bool, typer.Option("--label-maps", help="Write what is scored.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Score a run: every matching, both mask sources, every evaluation seed."""
+    from mmqsa.device import choose_device
+    from mmqsa.evaluation.evaluate import evaluate as score
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import Run
+
+    trained = Run.load(run)
+    chosen = Settings.load(settings) if settings else trained.settings
+    path = score(trained, FeatureCache(features), chosen, out, choose_device(device), label_maps)
+    print(f"{path}: written")
+
+
+@app.command()
+def controls(features: Features, out: Out) -> None:
+    """Score predictions that look at no image: one slot, centre square, blocks."""
+    from mmqsa.evaluation.controls import score_controls
+    from mmqsa.features.store import FeatureCache
+
+    print(f"{score_controls(FeatureCache(features), out)}: written")
+
+
+@app.command()
+def baseline(
+    features: Features,
+    train: Annotated[Path, typer.Option(help="The training split's cache, to standardise by.")],
+    out: Out,
+    settings: SettingsFile = None,
+) -> None:
+    """Score k-means on the same keys, image by image, with no training."""
+    from mmqsa.evaluation.baselines import score_kmeans
+    from mmqsa.features.store import FeatureCache
+
+    path = score_kmeans(FeatureCache(features), FeatureCache(train), _settings(settings), out)
+    print(f"{path}: written")
+
+
+@app.command()
+def table(
+    specs: Annotated[list[Path], typer.Argument(help="Table specs (RESULTS/settings/tables/*).")],
+    results: Results,
+    published: Published = Path("resources/published.csv"),
+) -> None:
+    """Make tables from metrics alone: csv, md and tex."""
+    from mmqsa.reporting.results import load_spec
+    from mmqsa.reporting.tables import make_table
+
+    for spec in specs:
+        print(f"{make_table(load_spec(spec), results, published)[1]}: written")
+
+
+@figure.command("heads")
+def figure_heads(spec: SpecFile, results: Results) -> None:
+    """Metrics against the number of heads."""
+    from mmqsa.reporting.figures import heads_figure
+    from mmqsa.reporting.results import load_spec
+
+    print(f"{heads_figure(load_spec(spec), results)[0]}: written")
+
+
+@figure.command("controls")
+def figure_controls(spec: SpecFile, results: Results) -> None:
+    """A table's settings beside k-means and the controls."""
+    from mmqsa.reporting.figures import methods_figure
+    from mmqsa.reporting.results import load_spec
+
+    print(f"{methods_figure(load_spec(spec), results)[0]}: written")
+
+
+@figure.command("training")
+def figure_training(spec: SpecFile, results: Results) -> None:
+    """Training curves of a table's settings."""
+    from mmqsa.reporting.figures import training_figure
+    from mmqsa.reporting.results import load_spec
+
+    print(f"{training_figure(load_spec(spec), results)[0]}: written")
+
+
+@figure.command("gallery")
+def figure_gallery(
+    run: RunFolder,
+    features: Features,
+    voc: Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")],
+    per_image: Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")],
+    out: Annotated[Path, typer.Option(help="Path of the figure, without suffix.")],
+    images: Annotated[int, typer.Option(min=1, max=64, help="Rows.")] = 6,
+) -> None:
+    """Images with ground truth, masks and boxes, from best to worst."""
+    from mmqsa.data.voc import VocFolder
+    from mmqsa.evaluation.gallery import gallery
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import Run
+
+    drawn = gallery(
+        Run.load(run), FeatureCache(features), VocFolder.find(voc), per_image, out, images
+    )
+    print(f"{drawn[0]}: written")
+
+
+def main() -> None:
+    """Run the command line: bad input is one line and exit code 1."""
+    try:
+        app()
+    except InputError as error:
+        print(f"mmqsa: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Photographs, labels and the geometry that they share."""

@@ -1,0 +1,63 @@
+"""One geometry for image, label maps and boxes, so that they can never be misaligned."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+VOID = 255  # the label of pixels that no metric counts
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a photograph of any size becomes an S x S square.
+
+    - ``crop``: shorter side to S, then the central square (DINOSAUR, SPOT).
+    - ``squash``: both sides to S; the whole image is seen, its aspect is not kept.
+    - ``native-crop``: the central square at native scale, zero padded where the image is smaller
+      (what the paper's released code does to its test images).
+    """
+
+    kind: Literal["crop", "squash", "native-crop"]
+    side: int
+
+    def _frame(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Size after the resize, and the square's left and top edge in it (px, may be < 0)."""
+        if self.kind == "squash":
+            return self.side, self.side, 0, 0
+        if self.kind == "crop":
+            scale = self.side / min(width, height)
+            width = max(self.side, round(width * scale))
+            height = max(self.side, round(height * scale))
+        return width, height, (width - self.side) // 2, (height - self.side) // 2
+
+    def image(self, image: Image.Image) -> np.ndarray:
+        """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing."""
+        width, height, left, top = self._frame(*image.size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        square = resized.crop((left, top, left + self.side, top + self.side))  # pads with black
+        return np.asarray(square, dtype=np.uint8)
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """Label map (h, w) uint8 -> (S, S) uint8; nearest, void outside the photograph."""
+        height, width = labels.shape
+        width, height, left, top = self._frame(width, height)
+        resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+        square = np.full((self.side, self.side), VOID, dtype=np.uint8)
+        x0, y0 = max(0, -left), max(0, -top)
+        source = np.asarray(resized)[max(0, top) : top + self.side, max(0, left) : left + self.side]
+        square[y0 : y0 + source.shape[0], x0 : x0 + source.shape[1]] = source
+        return square
+
+    def boxes(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Boxes (M, 4) as x0 y0 x1 y1 in px of the photograph -> (M', 4) float32 in the square.
+
+        Boxes are clipped to the square; those that fall outside it are dropped.
+        """
+        new_width, new_height, left, top = self._frame(width, height)
+        scale = np.array([new_width / width, new_height / height] * 2)
+        moved = boxes.reshape(-1, 4) * scale - np.array([left, top, left, top])
+        clipped = moved.clip(0, self.side)
+        inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+        return clipped[inside].astype(np.float32)

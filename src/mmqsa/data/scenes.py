@@ -1,0 +1,191 @@
+"""Synthetic scenes in VOC layout: the data set that is always there.
+
+A scene has 1-4 objects of 3-50 % of the image on cluttered ground, off centre, occluding each
+other. An object's class is its material (a texture in a pair of hues); its shape is free. So the
+class can be told from a patch, as it can on photographs, and a class of several objects is one
+segment of the class label map.
+"""
+
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from mmqsa.data.download import finish
+from mmqsa.data.geometry import VOID
+from mmqsa.data.voc import CLASSES
+from mmqsa.progress import progress_bar
+from mmqsa.settings import Scenes
+
+MATERIALS = 10  # of the 20 VOC classes; more could not be told apart by hue
+MIN_VISIBLE, MAX_AREA = 0.03, 0.5  # of the image
+
+
+def write_scenes(scenes: Scenes, root: Path) -> int:
+    """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes."""
+    voc = root / "VOC2012"
+    for folder in (
+        "JPEGImages",
+        "SegmentationClass",
+        "SegmentationObject",
+        "Annotations",
+        "ImageSets/Segmentation",
+    ):
+        (voc / folder).mkdir(parents=True, exist_ok=True)
+    splits = {
+        "train": [f"train_{index:05d}" for index in range(scenes.train)],
+        "val": [f"val_{index:05d}" for index in range(scenes.val)],
+    }
+    splits["trainval"] = splits["train"] + splits["val"]
+    for offset, image_id in enumerate(
+        progress_bar(splits["trainval"], desc="scenes", unit=" images")
+    ):
+        rng = np.random.default_rng([scenes.seed, offset])
+        _write_scene(voc, image_id, *_scene(rng, scenes.side))
+    for split, ids in splits.items():
+        (voc / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    finish(root, {"source": "synthetic scenes", "seed": scenes.seed})
+    return len(splits["trainval"])
+
+
+def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """One scene: image (h, w, 3) uint8, instance map (h, w) uint8, class of each instance."""
+    height, width = side, int(side * rng.uniform(1.0, 1.35))
+    if rng.random() < 0.3:
+        height, width = width, height
+    while True:
+        image = _ground(rng, height, width)
+        instances = np.zeros((height, width), dtype=np.uint8)
+        classes = []
+        for index in range(rng.integers(1, 5)):
+            shape = _shape(rng, height, width)
+            material = int(rng.integers(MATERIALS))
+            image = np.where(shape[..., None], _material(rng, material, height, width), image)
+            instances[shape] = index + 1
+            classes.append(material + 1)
+        visible = np.bincount(instances.ravel(), minlength=len(classes) + 1)[1:] / instances.size
+        if visible.min() >= MIN_VISIBLE and visible.max() <= MAX_AREA:
+            break
+    noisy = image + rng.normal(0, 6, image.shape)
+    return noisy.clip(0, 255).astype(np.uint8), instances, classes
+
+
+def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Dull, uneven ground strewn with small clutter: (h, w, 3) float in 0..255."""
+    base = rng.uniform(70, 170) + rng.uniform(-18, 18, 3)
+    image = base + 38 * _smooth_noise(rng, height, width, 24)[..., None]
+    image = image + 16 * _smooth_noise(rng, height, width, 3)[..., None]
+    clutter = Image.fromarray(image.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(clutter)
+    for _ in range(rng.integers(10, 40)):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        radius = rng.uniform(0.005, 0.02) * min(height, width)
+        shade = (base + rng.uniform(-45, 45)).clip(0, 255).astype(int)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(shade))
+    return np.asarray(clutter, dtype=np.float64)
+
+
+def _smooth_noise(rng: np.random.Generator, height: int, width: int, scale: int) -> np.ndarray:
+    """Noise (h, w) of about unit variance that varies over ``scale`` px."""
+    coarse = rng.normal(size=(height // scale + 2, width // scale + 2)).astype(np.float32)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.float64)
+
+
+def _shape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A filled blob, polygon or star, (h, w) bool, with its centre anywhere but at the edge."""
+    centre = rng.uniform(0.15, 0.85, 2) * [width, height]
+    radius = np.sqrt(rng.uniform(0.05, 0.35) * height * width / np.pi)
+    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    kind = rng.integers(3)
+    if kind == 0:  # a blob: a circle with low harmonics
+        outline = 1 + sum(
+            rng.uniform(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 6.3)) for k in (2, 3, 4)
+        )
+    elif kind == 1:  # a regular polygon
+        sector = 2 * np.pi / rng.integers(3, 7)
+        outline = np.cos(sector / 2) / np.cos(angles % sector - sector / 2)
+    else:  # a star
+        outline = 0.75 + 0.25 * np.cos(rng.integers(4, 8) * angles)
+    aspect, turn = rng.uniform(0.6, 1.6), rng.uniform(0, 2 * np.pi)
+    points = radius * outline * np.stack([np.cos(angles) * aspect, np.sin(angles) / aspect])
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    canvas = Image.new("1", (width, height))
+    ImageDraw.Draw(canvas).polygon([tuple(p) for p in (rotation @ points).T + centre], fill=1)
+    return np.asarray(canvas)
+
+
+def _material(rng: np.random.Generator, material: int, height: int, width: int) -> np.ndarray:
+    """The texture of a class over the whole canvas, (h, w, 3) float in 0..255."""
+    hue = (material / MATERIALS + rng.uniform(-0.02, 0.02)) % 1.0
+    light, dark = _colour(hue, 0.75, rng.uniform(0.85, 1.0)), _colour(hue, 0.9, 0.45)
+    y, x = np.mgrid[:height, :width] / min(height, width)
+    turn, pitch = rng.uniform(0, np.pi), rng.uniform(14, 22)
+    along = x * np.cos(turn) + y * np.sin(turn)
+    across = y * np.cos(turn) - x * np.sin(turn)
+    waves = [
+        np.sin(2 * np.pi * pitch * along),  # stripes
+        np.sin(2 * np.pi * pitch * along) * np.sin(2 * np.pi * pitch * across),  # checks
+        _smooth_noise(rng, height, width, 4),  # speckle
+    ]
+    mix = 0.5 + 0.5 * np.tanh(2 * waves[material % len(waves)])[..., None]
+    shading = 1 + 0.12 * _smooth_noise(rng, height, width, 60)[..., None]
+    return (light * mix + dark * (1 - mix)) * shading
+
+
+def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
+    """HSV in 0..1 to RGB in 0..255."""
+    offset = np.array([0.0, 4.0, 2.0])
+    ramp = np.abs((hue * 6 + offset) % 6 - 3) - 1
+    return 255 * value * (1 - saturation * (1 - ramp.clip(0, 1)))
+
+
+def _write_scene(
+    voc: Path, image_id: str, image: np.ndarray, instances: np.ndarray, classes: list[int]
+) -> None:
+    void = _outline(instances)
+    objects = np.where(void, VOID, instances).astype(np.uint8)
+    materials = np.array([0, *classes], dtype=np.uint8)[instances]
+    Image.fromarray(image).save(voc / "JPEGImages" / f"{image_id}.jpg", quality=92)
+    for folder, labels in (
+        ("SegmentationObject", objects),
+        ("SegmentationClass", np.where(void, VOID, materials).astype(np.uint8)),
+    ):
+        palette = Image.fromarray(labels).convert("P")
+        palette.putpalette(voc_palette())
+        palette.save(voc / folder / f"{image_id}.png")
+    found = "".join(
+        _annotation(instances == index + 1, CLASSES[label - 1])
+        for index, label in enumerate(classes)
+    )
+    height, width = instances.shape
+    (voc / "Annotations" / f"{image_id}.xml").write_text(
+        f"<annotation><filename>{escape(image_id)}.jpg</filename><size><width>{width}</width>"
+        f"<height>{height}</height><depth>3</depth></size>{found}</annotation>\n"
+    )
+
+
+def _outline(instances: np.ndarray) -> np.ndarray:
+    """The pixels along every object's border, which VOC marks void: (h, w) bool."""
+    labels = Image.fromarray(instances)
+    highest = np.asarray(labels.filter(ImageFilter.MaxFilter(3)))
+    lowest = np.asarray(labels.filter(ImageFilter.MinFilter(3)))
+    return highest != lowest
+
+
+def _annotation(mask: np.ndarray, name: str) -> str:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    corners = (columns[0] + 1, rows[0] + 1, columns[-1] + 1, rows[-1] + 1)  # VOC counts from 1
+    tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
+    return f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+
+
+def voc_palette() -> list[int]:
+    """The VOC colour map, 256 x RGB: bit b of a label goes to bit 7 - b // 3 of channel b % 3."""
+    return [
+        sum(((label >> (bit * 3 + channel)) & 1) << (7 - bit) for bit in range(3))
+        for label in range(256)
+        for channel in range(3)
+    ]

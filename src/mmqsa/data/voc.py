@@ -1,0 +1,150 @@
+"""A folder in PASCAL VOC layout: split lists, photographs, label maps and boxes."""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
+
+# Class c of a label map is CLASSES[c - 1]; 0 is background.
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+
+@dataclass(frozen=True)
+class VocFolder:
+    """The folder that holds JPEGImages; labels are used where they are present."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, root: str | Path) -> "VocFolder":
+        """The VOC folder at or below ``root`` (VOC2012 itself, VOCdevkit, or what holds it).
+
+        Raises InputError when there is none.
+        """
+        for below in ("", "VOC2012", "VOCdevkit/VOC2012"):
+            path = Path(root) / below
+            if (path / "JPEGImages").is_dir():
+                return cls(path)
+        raise InputError(
+            f"{root}: no VOC folder here (looked for JPEGImages, VOC2012/JPEGImages and "
+            "VOCdevkit/VOC2012/JPEGImages); run `mmqsa download`, or name the folder that has it"
+        )
+
+    def ids(self, split: str) -> list[str]:
+        """Image ids of ``split`` in the order of its list.
+
+        ``all-but-val`` is every photograph that is not in Segmentation/val, as the released code
+        trains; ``trainaug`` asks for the list and the SBD masks (SegmentationClassAug).
+        """
+        if split == "all-but-val":
+            held_out = set(self.ids("val"))
+            photographs = sorted(path.stem for path in (self.path / "JPEGImages").glob("*.jpg"))
+            return [image_id for image_id in photographs if image_id not in held_out]
+        if split == "trainaug" and not (self.path / "SegmentationClassAug").is_dir():
+            raise InputError(
+                f"{self.path / 'SegmentationClassAug'}: missing; split trainaug needs the SBD "
+                "masks, or set dataset.train_split to train or all-but-val"
+            )
+        path = self.path / "ImageSets" / "Segmentation" / f"{split}.txt"
+        try:
+            ids = path.read_text().split()
+        except OSError:
+            raise InputError(
+                f"{path}: split list missing; the splits here are {self._splits()}"
+            ) from None
+        if not ids:
+            raise InputError(f"{path}: the split list is empty")
+        repeated = len(ids) - len(set(ids))
+        if repeated:
+            raise InputError(f"{path}: {repeated} ids stand more than once; remove the repeats")
+        return ids
+
+    def _splits(self) -> str:
+        lists = sorted((self.path / "ImageSets" / "Segmentation").glob("*.txt"))
+        return ", ".join(path.stem for path in lists) or "none"
+
+    def check(self, ids: list[str]) -> None:
+        """Raises InputError when a photograph of ``ids`` is not there."""
+        missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
+        if missing:
+            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise InputError(
+                f"{self.image_path(missing[0])}: missing{others}, but the split list names it; "
+                "restore the photograph or take its id out of the list"
+            )
+
+    def image_path(self, image_id: str) -> Path:
+        return self.path / "JPEGImages" / f"{image_id}.jpg"
+
+    def image(self, image_id: str) -> Image.Image:
+        """The photograph, decoded, RGB. Raises InputError on a damaged file."""
+        path = self.image_path(image_id)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; restore the photograph") from None
+        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
+
+    def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
+        """Class label map (h, w) uint8 of a photograph of ``size`` (w, h); None without labels."""
+        for folder in ("SegmentationClass", "SegmentationClassAug"):
+            path = self.path / folder / f"{image_id}.png"
+            if path.is_file():
+                labels = _label_map(path, size)
+                strangers = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
+                if strangers.size:
+                    raise InputError(
+                        f"{path}: label {strangers[0]} is no VOC class (0..20, or 255 for void)"
+                    )
+                return labels
+        return None
+
+    def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
+        """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void; None without."""
+        path = self.path / "SegmentationObject" / f"{image_id}.png"
+        return _label_map(path, size) if path.is_file() else None
+
+    def boxes(self, image_id: str) -> np.ndarray | None:
+        """Boxes (M, 4) of all objects: x0 y0 x1 y1 in px, 0-based, x1 and y1 exclusive."""
+        path = self.path / "Annotations" / f"{image_id}.xml"
+        if not path.is_file():
+            return None
+        try:
+            found = [
+                [float(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax")]
+                for box in ElementTree.parse(path).iterfind("object/bndbox")
+            ]
+        except (ElementTree.ParseError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a VOC annotation ({error})") from None
+        # VOC counts pixels from 1 and its corners belong to the box.
+        return np.array(found, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
+
+
+def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A palette or grey PNG as (h, w) uint8. Raises InputError when it does not fit ``size``."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise InputError(
+                    f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"
+                )
+            labels = np.array(image, dtype=np.uint8)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
+    if labels.shape != size[::-1]:
+        raise InputError(
+            f"{path}: {labels.shape[1]}x{labels.shape[0]} px, but its photograph is "
+            f"{size[0]}x{size[1]}; restore the one that was changed"
+        )
+    return labels

@@ -1,0 +1,1 @@
+"""What a run found, held against the ground truth and the controls."""

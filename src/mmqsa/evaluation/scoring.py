@@ -1,0 +1,97 @@
+"""Label maps to tables of metrics: the one road for runs, controls and baselines."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmqsa.atomic import whole_file
+from mmqsa.errors import InputError
+from mmqsa.evaluation.metrics import image_metrics
+from mmqsa.features.store import FeatureCache
+
+
+def label_maps(masks: Tensor, side: int) -> np.ndarray:
+    """Masks (B, K, P) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax.
+
+    Bilinear upsampling is linear in rows and in columns, so it is two products with one (S, grid)
+    matrix; slots are taken one at a time, so that K full-size maps are never held.
+    """
+    batch, slots, patches = masks.shape
+    grid = round(patches**0.5)
+    square = masks.float().view(batch, slots, grid, grid)
+    to_pixels = _bilinear(grid, side).to(masks.device)
+    rows = to_pixels @ square  # (B, K, S, grid)
+    best = rows[:, 0] @ to_pixels.T
+    found = torch.zeros(best.shape, dtype=torch.uint8, device=masks.device)
+    for slot in range(1, slots):
+        candidate = rows[:, slot] @ to_pixels.T
+        found.masked_fill_(candidate > best, slot)
+        torch.maximum(best, candidate, out=best)
+    return found.cpu().numpy()
+
+
+def _bilinear(grid: int, side: int) -> Tensor:
+    """The (S, grid) matrix of bilinear upsampling along one axis."""
+    impulses = torch.eye(grid)[None]  # (1, grid, grid): one channel per input position
+    return F.interpolate(impulses, size=side, mode="linear", align_corners=False)[0].T
+
+
+class Scorer:
+    """Collects per-image metrics of named predictions on the labels of one cache."""
+
+    def __init__(self, cache: FeatureCache):
+        """Raises InputError when the cache has no label maps to score against."""
+        if cache.classes is None and cache.instances is None:
+            raise InputError(f"{cache.path}: has no label maps, so nothing can be scored on it")
+        self.ids = cache.ids
+        # Read once: every prediction of a pass is scored on the same labels.
+        self._classes = None if cache.classes is None else cache.classes[:]
+        self._instances = None if cache.instances is None else cache.instances[:]
+        self._rows: list[dict] = []
+
+    def add(self, indices: Iterable[int], predictions: np.ndarray, **names: str | int) -> None:
+        """Score predictions (B, S, S) of the images at ``indices`` under the given names."""
+        for index, prediction in zip(indices, predictions, strict=True):
+            found = image_metrics(
+                prediction,
+                None if self._classes is None else self._classes[index],
+                None if self._instances is None else self._instances[index],
+            )
+            values = {f"{protocol}/{metric}": value for (protocol, metric), value in found.items()}
+            self._rows.append({"image_id": self.ids[index], **names, **values})
+
+    @property
+    def per_image(self) -> pd.DataFrame:
+        """One row per image and prediction; metrics in columns called protocol/metric, in 0..1."""
+        return pd.DataFrame(self._rows)
+
+    def metrics(self, names: list[str]) -> pd.DataFrame:
+        """Means over images, in percent: one row per prediction, protocol and metric."""
+        per_image = self.per_image
+        columns = [column for column in per_image if "/" in column]
+        rows = []
+        for key, group in per_image.groupby(names, sort=False):
+            for column in columns:
+                protocol, metric = column.split("/")
+                values = group[column].dropna()
+                rows.append(
+                    {
+                        **dict(zip(names, key, strict=True)),
+                        "protocol": protocol,
+                        "metric": metric,
+                        "value": round(100 * values.mean(), 4),
+                        "n_images": len(values),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table, whole or not at all; the same table gives the same bytes."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")

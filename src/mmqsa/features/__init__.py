@@ -1,0 +1,1 @@
+"""Patch features of a frozen backbone, and the file that caches them."""

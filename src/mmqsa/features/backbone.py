@@ -1,0 +1,206 @@
+"""A frozen timm ViT, and the patch features of one of its blocks."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from mmqsa.errors import InputError
+from mmqsa.settings import Backbone, expand
+
+_ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
+
+
+@dataclass
+class FrozenViT:
+    """A ViT in evaluation mode and what must be known to use its features.
+
+    ``width`` numbers per patch, ``grid`` patches a side; ``weights_sha256`` is the file's hash for
+    a local file, else that of all tensors in name order.
+    """
+
+    network: VisionTransformer
+    feature: str
+    block: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights_sha256: str
+    grid: int
+    width: int
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, S, S) -> patch features (B, P, D), class token dropped.
+
+        Keys, queries and values need only the norm and their own rows of the block's projection:
+        the block's attention and MLP are never run, nor any later block.
+        """
+        network = self.network
+        tokens = network.norm_pre(network._pos_embed(network.patch_embed(images)))
+        for block in network.blocks[: self.block]:
+            tokens = block(tokens)
+        block = network.blocks[self.block]
+        if self.feature == "token":
+            tokens = block(tokens)
+            if self.block == len(network.blocks) - 1:
+                tokens = network.norm(tokens)
+        else:
+            projection = block.attn.qkv
+            start = _ROWS[self.feature] * self.width
+            rows = slice(start, start + self.width)
+            bias = None if projection.bias is None else projection.bias[rows]
+            tokens = F.linear(block.norm1(tokens), projection.weight[rows], bias)
+        return tokens[:, network.num_prefix_tokens :]
+
+
+def load_backbone(settings: Backbone) -> FrozenViT:
+    """Build the network of ``settings`` with its weights.
+
+    Raises InputError on an unknown name, a side that is no multiple of the patch, or weights that
+    are missing or of another network: there is never a silent random network.
+    """
+    try:
+        native = _create(settings, pretrained=False)
+    except RuntimeError:
+        near = ", ".join(timm.list_models(f"{settings.name.split('_')[0]}_*patch16*")[:3])
+        raise InputError(
+            f"backbone.name: timm knows no {settings.name!r}; "
+            f"it has, for example, {near or 'vit_small_patch16_224'}"
+        ) from None
+    if not isinstance(native, VisionTransformer):
+        raise InputError(
+            f"backbone.name: {settings.name!r} is a {type(native).__name__}, not a timm "
+            "VisionTransformer; choose one of timm.list_models('vit_*')"
+        )
+    patch = native.patch_embed.patch_size[0]
+    if settings.image_size % patch:
+        raise InputError(
+            f"backbone.image_size: {settings.image_size} is no multiple of the patch, {patch} px"
+        )
+    if not -len(native.blocks) <= settings.block < len(native.blocks):
+        raise InputError(
+            f"backbone.block: {settings.block}, but {settings.name} has {len(native.blocks)} blocks"
+        )
+    weights, sha256 = _weights(settings, native)
+    grid = settings.image_size // patch
+    weights["pos_embed"] = _resample(weights["pos_embed"], grid, native, settings)
+    network = _create(settings, pretrained=False, img_size=settings.image_size)
+    network.load_state_dict(weights)
+    mean, std = _normalisation(settings, native)
+    return FrozenViT(
+        network=network.eval().requires_grad_(False),
+        feature=settings.feature,
+        block=settings.block % len(native.blocks),
+        mean=mean,
+        std=std,
+        weights_sha256=sha256,
+        grid=grid,
+        width=network.embed_dim,
+    )
+
+
+def _create(settings: Backbone, pretrained: bool, **size: int) -> VisionTransformer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return timm.create_model(settings.name, pretrained=pretrained, num_classes=0, **size)
+
+
+def _weights(settings: Backbone, native: VisionTransformer) -> tuple[dict[str, Tensor], str]:
+    """State dict at the network's native size, and its sha256."""
+    if not settings.pretrained:
+        if settings.weights:
+            raise InputError("backbone.weights: given, but backbone.pretrained is false; drop one")
+        return native.state_dict(), _state_sha256(native.state_dict())
+    if settings.weights:
+        path = Path(expand(settings.weights, "backbone.weights"))
+        return _local_weights(path, native, settings.name), _file_sha256(path)
+    try:
+        state = _create(settings, pretrained=True).state_dict()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"backbone.name: the pretrained weights of {settings.name!r} could not be loaded "
+            f"({reason}); fetch them on a machine with the network and name the file in "
+            "backbone.weights"
+        ) from None
+    return state, _state_sha256(state)
+
+
+def _local_weights(path: Path, native: VisionTransformer, name: str) -> dict[str, Tensor]:
+    """Weights from a .safetensors or a tensors-only .pth file, checked against the network."""
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:  # weights_only: a pickle that holds code is refused, never run
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; mend backbone.weights") from None
+    except Exception as error:
+        if not isinstance(error, (SafetensorError, RuntimeError, OSError, EOFError)):
+            error = f"not a plain tensor file: {type(error).__name__}"
+        raise InputError(
+            f"{path}: not readable as weights ({' '.join(str(error).split())[:160]})"
+        ) from None
+    expected = native.state_dict()
+    weights = {key: value.float() for key, value in found.items() if key in expected}
+    for key, tensor in expected.items():
+        if key not in weights:
+            raise InputError(f"{path}: has no {key}; these are not the weights of {name}")
+        shapes = tuple(weights[key].shape), tuple(tensor.shape)
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"{path}: {key} is {shapes[0]}, {name} has {shapes[1]}; "
+                "these are another network's weights: mend backbone.name or backbone.weights"
+            )
+    return weights
+
+
+def _resample(
+    embedding: Tensor, grid: int, native: VisionTransformer, settings: Backbone
+) -> Tensor:
+    """Position embedding (1, prefix + g*g, D) for a grid of ``grid`` patches a side.
+
+    ``dino``: bicubic by the scale factor (grid + 0.1) / g without antialiasing, as DINO's own code
+    does; ``timm``: bicubic by size with antialiasing. They differ by about 6 % (measured), so keys
+    faithful to DINO need the first.
+    """
+    old = native.patch_embed.grid_size[0]
+    if grid == old:
+        return embedding
+    rule = settings.position_embedding
+    if rule == "auto":
+        rule = "dino" if settings.name.endswith(".dino") else "timm"
+    prefix = 0 if native.no_embed_class else native.num_prefix_tokens
+    if rule == "timm":
+        return resample_abs_pos_embed(embedding, [grid, grid], num_prefix_tokens=prefix)
+    first, patches = embedding[:, :prefix], embedding[:, prefix:]
+    square = patches.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    factor = (grid + 0.1) / old
+    square = F.interpolate(square, scale_factor=(factor, factor), mode="bicubic")
+    return torch.cat([first, square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
+
+
+def _normalisation(settings: Backbone, native: VisionTransformer) -> tuple:
+    own = native.pretrained_cfg
+    return tuple(settings.mean or own["mean"]), tuple(settings.std or own["std"])
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state_sha256(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""Photographs to a feature cache."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mmqsa
+from mmqsa.data.geometry import Geometry
+from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
+from mmqsa.features.backbone import FrozenViT, load_backbone
+from mmqsa.features.store import CacheWriter, FeatureCache, check_attributes
+from mmqsa.progress import progress_bar
+from mmqsa.settings import Settings
+
+
+def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: torch.device) -> int:
+    """Write the cache of ``split`` to ``out``; resumes an unfinished one.
+
+    Returns the number of images done now: 0 when ``out`` is already what the settings ask for.
+    Raises InputError when ``out`` exists and was made otherwise; it stays as it is.
+    """
+    ids = voc.ids(split)
+    voc.check(ids)
+    backbone = load_backbone(settings.backbone)
+    attributes = cache_attributes(backbone, settings, split, ids)
+    if out.exists():
+        check_attributes(FeatureCache(out).attributes, attributes, out)
+        return 0
+    geometry = Geometry(settings.dataset.geometry, settings.backbone.image_size)
+    versions = {"mmqsa": mmqsa.__version__}
+    versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
+    writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.width))
+    try:
+        pending = writer.pending
+        backbone.network.to(device)
+        starts = range(0, len(pending), settings.backbone.batch_size)
+        for start in progress_bar(starts, desc=f"extract {split}", unit=" batches"):
+            indices = pending[start : start + settings.backbone.batch_size]
+            batch = [_prepare(voc, ids[index], geometry) for index in indices]
+            images = normalise([image for image, *_ in batch], backbone).to(device)
+            keys = backbone.features(images).to(torch.float16).cpu().numpy()
+            if not np.isfinite(keys).all():
+                raise InputError(
+                    f"backbone.name: {settings.backbone.name} gave features that are not finite "
+                    f"in float16 for a batch with {ids[indices[0]]}"
+                )
+            labels = {
+                "classes": [classes for _, classes, _, _ in batch],
+                "instances": [instances for _, _, instances, _ in batch],
+            }
+            writer.write(indices, keys, labels, [boxes for *_, boxes in batch])
+    except BaseException:
+        writer.close()
+        raise
+    writer.finish()
+    return len(pending)
+
+
+def cache_attributes(backbone: FrozenViT, settings: Settings, split: str, ids: list[str]) -> dict:
+    """What made a cache: a reader that expects other values refuses it."""
+    return {
+        "dataset": settings.dataset.name,
+        "split": split,
+        "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "geometry": settings.dataset.geometry,
+        "backbone": settings.backbone.name,
+        "weights_sha256": backbone.weights_sha256,
+        "feature": settings.backbone.feature,
+        "block": backbone.block,
+        "position_embedding": settings.backbone.position_embedding,
+        "image_size": settings.backbone.image_size,
+        "grid": backbone.grid,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+    }
+
+
+def normalise(images: list[np.ndarray], backbone: FrozenViT) -> torch.Tensor:
+    """Images, each (S, S, 3) uint8 -> (B, 3, S, S) float32 as the backbone was trained on."""
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    return (batch - mean) / std
+
+
+def _prepare(voc: VocFolder, image_id: str, geometry: Geometry) -> tuple:
+    """Image, classes, instances and boxes of one photograph, through one geometry."""
+    photograph = voc.image(image_id)
+    classes = voc.classes(image_id, photograph.size)
+    instances = voc.instances(image_id, photograph.size)
+    boxes = voc.boxes(image_id)
+    return (
+        geometry.image(photograph),
+        None if classes is None else geometry.labels(classes),
+        None if instances is None else geometry.labels(instances),
+        None if boxes is None else geometry.boxes(boxes, *photograph.size),
+    )

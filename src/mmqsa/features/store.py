@@ -1,0 +1,194 @@
+"""The feature cache: one HDF5 file per data set and split.
+
+    keys       (N, P, D) float16, contiguous      image_id   (N) str
+    classes    (N, S, S) uint8, 255 = void        done       (N) bool
+    instances  (N, S, S) uint8, 255 = void        boxes      (M, 4) float32, x0 y0 x1 y1 in px
+                                                  box_image  (M) int64, the image of each box
+
+``classes``, ``instances`` and boxes are absent where the data set has none. An image without a
+label of its own among labelled ones has void everywhere. ``attributes`` says what made the keys
+and is compared on every use; ``versions`` of the packages are recorded, not compared.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mmqsa.errors import InputError
+
+
+class FeatureCache:
+    """A finished cache, opened for reading; arrays are read when they are asked for."""
+
+    def __init__(self, path: str | Path):
+        """Raises InputError when the file is missing, damaged or not finished."""
+        self.path = Path(path)
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+            self.attributes = read_attributes(self._file)
+            finished = bool(self._file["done"][:].all())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such feature cache; run `mmqsa extract`") from None
+        except (OSError, KeyError) as error:
+            raise InputError(
+                f"{path}: not a readable feature cache ({error}); delete it and run "
+                "`mmqsa extract` again"
+            ) from None
+        if not finished:
+            raise InputError(f"{path}: extraction has not finished; run `mmqsa extract` again")
+
+    @property
+    def ids(self) -> list[str]:
+        return [image_id.decode() for image_id in self._file["image_id"][:]]
+
+    @property
+    def keys(self) -> h5py.Dataset:
+        """Patch features (N, P, D) float16."""
+        return self._file["keys"]
+
+    @property
+    def classes(self) -> h5py.Dataset | None:
+        """Class label maps (N, S, S) uint8."""
+        return self._file.get("classes")
+
+    @property
+    def instances(self) -> h5py.Dataset | None:
+        """Instance label maps (N, S, S) uint8."""
+        return self._file.get("instances")
+
+    @property
+    def grid(self) -> int:
+        """Patches a side."""
+        return self.attributes["grid"]
+
+    @property
+    def side(self) -> int:
+        """S: px a side of the label maps."""
+        return self.attributes["image_size"]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all attributes: equal caches, equal fingerprint."""
+        text = json.dumps(self.attributes, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def network(self) -> dict:
+        """The attributes that a model trained on one cache needs alike in another."""
+        return {name: self.attributes[name] for name in NETWORK_ATTRIBUTES}
+
+
+NETWORK_ATTRIBUTES = (
+    "backbone",
+    "weights_sha256",
+    "feature",
+    "block",
+    "image_size",
+    "grid",
+    "mean",
+    "std",
+    "position_embedding",
+)
+
+
+def read_attributes(file: h5py.File) -> dict:
+    return json.loads(file.attrs["attributes"])
+
+
+def check_attributes(found: dict, expected: dict, path: str | Path) -> None:
+    """Raises InputError that shows the first differing attribute."""
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise InputError(
+                f"{path}: made with {name} = {found.get(name)!r}, but the settings say {value!r}; "
+                "use the settings that made it, or delete it to extract again"
+            )
+
+
+class CacheWriter:
+    """A cache being filled: ``PATH.partial`` until every image is done, then renamed."""
+
+    def __init__(
+        self,
+        path: Path,
+        ids: list[str],
+        attributes: dict,
+        versions: dict[str, str],
+        shape: tuple[int, int],
+    ):
+        """``shape`` is (P, D). An unfinished file with the same attributes is taken up again."""
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = h5py.File(self.partial, "a")
+        except BlockingIOError:
+            raise InputError(
+                f"{self.partial}: another process is extracting into it; wait for it"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{self.partial}: damaged ({error}); delete it to start over"
+            ) from None
+        if "done" in self._file:
+            check_attributes(read_attributes(self._file), attributes, self.partial)
+            return
+        number = len(ids)
+        self._file.attrs["attributes"] = json.dumps(attributes)
+        self._file.attrs["versions"] = json.dumps(versions)
+        self._file.create_dataset("keys", (number, *shape), "f2")
+        self._file.create_dataset("image_id", data=np.array(ids, dtype="S"))
+        self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
+        self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
+        self._file.create_dataset("done", data=np.zeros(number, dtype=bool))
+        self._file.flush()
+
+    @property
+    def pending(self) -> np.ndarray:
+        """Indices of the images that are still to be done."""
+        return np.flatnonzero(~self._file["done"][:])
+
+    def write(
+        self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
+    ) -> None:
+        """Store a batch: keys (B, P, D), per kind a list of (S, S) label maps or None, boxes."""
+        self._file["keys"][indices] = keys
+        for kind, maps in labels.items():
+            for index, found in zip(indices, maps, strict=True):
+                if found is not None:
+                    self._labels(kind, found.shape)[index] = found
+        for index, found in zip(indices, boxes, strict=True):
+            if found is not None and len(found):
+                self._append(index, found)
+        self._file["done"][indices] = True
+        self._file.flush()
+
+    def _labels(self, kind: str, shape: tuple[int, int]) -> h5py.Dataset:
+        if kind not in self._file:
+            number = len(self._file["done"])
+            self._file.create_dataset(kind, (number, *shape), "u1", fillvalue=255)
+        return self._file[kind]
+
+    def _append(self, index: int, boxes: np.ndarray) -> None:
+        # A batch that was cut off between its boxes and its `done` is written again.
+        if index in self._file["box_image"][:]:
+            return
+        count = len(self._file["boxes"])
+        for name in ("boxes", "box_image"):
+            self._file[name].resize(count + len(boxes), axis=0)
+        self._file["boxes"][count:] = boxes
+        self._file["box_image"][count:] = index
+
+    def finish(self) -> None:
+        """Close the file and give it its name. The images must all be done."""
+        assert not len(self.pending)
+        if not len(self._file["boxes"]):
+            del self._file["boxes"], self._file["box_image"]
+        self._file.close()
+        self.partial.replace(self.path)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,1 @@
+"""Masked multi-query slot attention. Knows tensors, no files."""

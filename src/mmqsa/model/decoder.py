@@ -1,0 +1,52 @@
+"""Spatial-broadcast MLP decoder over patches."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SpatialBroadcastDecoder(nn.Module):
+    """Every slot, with a learned position per patch, decodes features and an alpha logit.
+
+    Plainly, with MLP = Linear, ReLU, ... , Linear to D + 1 numbers:
+
+        features_kp, alpha_kp = MLP(slot_k + position_p)
+        reconstruction_p = sum_k softmax_k(alpha_kp) features_kp
+
+    Two identities save work and change nothing but rounding: the first layer is linear, so it is
+    applied to slots and positions apart and the results are added; the last one is linear and the
+    softmax sums to 1, so hidden vectors are mixed over slots before they are projected.
+    """
+
+    def __init__(self, patches: int, slot_width: int, width: int, layers: int, feature_width: int):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(patches, slot_width) * 0.02)
+        self.first = nn.Linear(slot_width, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
+        self.to_alpha = nn.Linear(width, 1)
+        self.to_features = nn.Linear(width, feature_width)
+
+    def forward(self, slots: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slots (B, K, W) -> reconstruction (B, P, D), alphas (B, K, P) that sum to 1 over K.
+
+        ``patches`` (P',) decodes only those patches.
+        """
+        hidden = self._hidden(slots, patches)
+        alphas = self._alphas(hidden)
+        mixed = torch.einsum("bkp,bkpw->bpw", alphas.to(hidden.dtype), hidden)
+        return self.to_features(mixed), alphas
+
+    def alphas(self, slots: Tensor) -> Tensor:
+        """Slots (B, K, W) -> alphas (B, K, P) alone, without the features."""
+        return self._alphas(self._hidden(slots, None))
+
+    def _hidden(self, slots: Tensor, patches: Tensor | None) -> Tensor:
+        position = self.position if patches is None else self.position[patches]
+        of_position = F.linear(position, self.first.weight)
+        hidden = F.relu(self.first(slots)[:, :, None] + of_position)
+        for layer in self.hidden:
+            hidden = F.relu(layer(hidden))
+        return hidden
+
+    def _alphas(self, hidden: Tensor) -> Tensor:
+        return self.to_alpha(hidden).squeeze(-1).float().softmax(dim=1)

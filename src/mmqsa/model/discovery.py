@@ -1,0 +1,143 @@
+"""The whole model: keys in; reconstruction loss in training, object masks at inference."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmqsa.model.decoder import SpatialBroadcastDecoder
+from mmqsa.model.masking import visible_patches
+from mmqsa.model.matching import Matching, align, merge
+from mmqsa.model.slot_attention import MultiQuerySlotAttention
+from mmqsa.settings import Settings
+
+
+@dataclass
+class HeadOutputs:
+    """What all heads found: slots (B, H, K, W) and last attention (B, H, K, P)."""
+
+    slots: Tensor
+    attention: Tensor
+
+
+@dataclass
+class Discovery:
+    """Merged masks of a batch, each (B, K, P), summing to 1 over K at each patch."""
+
+    decoder: Tensor
+    attention: Tensor
+
+
+class MaskedSlotModel(nn.Module):
+    """Frozen keys -> standardise -> hide patches -> encoder MLP -> slot attention -> decoder."""
+
+    def __init__(self, settings: Settings, patches: int, feature_width: int):
+        super().__init__()
+        slots, decoder = settings.slots, settings.decoder
+        self.masking = settings.masking
+        self.patches_per_step = decoder.patches_per_step
+        self.number = slots.number
+        self.register_buffer("feature_mean", torch.zeros(patches, feature_width))
+        self.register_buffer("feature_scale", torch.ones(patches, feature_width))
+        self.encoder = nn.Sequential(
+            nn.Linear(feature_width, slots.encoder_width),
+            nn.LeakyReLU(),
+            nn.Linear(slots.encoder_width, feature_width),
+        )
+        self.slot_attention = MultiQuerySlotAttention(
+            feature_width,
+            slots.width,
+            slots.mlp_width,
+            slots.heads,
+            slots.iterations,
+            learned_initialisation=slots.initialisation == "learned",
+        )
+        self.decoder = SpatialBroadcastDecoder(
+            patches, slots.width, decoder.width, decoder.layers, feature_width
+        )
+
+    @property
+    def heads(self) -> int:
+        return len(self.slot_attention.heads)
+
+    def standardise_by(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the standardisation: a training set's mean (P, D) and deviation (1, D)."""
+        self.feature_mean.copy_(mean)
+        self.feature_scale.copy_((1 / deviation).expand_as(self.feature_scale))
+
+    def standardised(self, keys: Tensor) -> Tensor:
+        """Keys (B, P, D) of any float type -> (B, P, D) float32."""
+        return (keys.float() - self.feature_mean) * self.feature_scale
+
+    def noise(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Standard normal slot noise (B, K, W)."""
+        return torch.randn(
+            batch,
+            self.number,
+            self.slot_attention.width,
+            generator=generator,
+            device=generator.device,
+        )
+
+    def loss(self, keys: Tensor, head: int, generator: torch.Generator) -> Tensor:
+        """Keys (B, P, D) -> mean squared error of the unmasked features, through one head.
+
+        The target is a constant: neither it nor the backbone behind it can move towards the
+        reconstruction. Only the drawn head is computed; the others would get no gradient.
+        """
+        target = self.standardised(keys)
+        scored = keys if self.masking.score == "raw" else target
+        visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, generator)
+        features, multiplicity = self._encode_visible(target, visible)
+        noise = self.noise(len(keys), generator)
+        slots, _ = self.slot_attention(features, noise, head, multiplicity)
+        chosen = self._patches_to_decode(keys.shape[1], generator)
+        reconstruction, _ = self.decoder(slots, chosen)
+        if chosen is not None:
+            target = target[:, chosen]
+        return F.mse_loss(reconstruction.float(), target)
+
+    def _encode_visible(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, P, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
+
+        Hidden patches are zeros, so all of them are one and the same token to the encoder and the
+        slots: it is encoded once, last, and counts P - V times. Equal to running all P.
+        """
+        patches, width = features.shape[1:]
+        index = visible[..., None].expand(-1, -1, width)
+        seen = F.pad(features.gather(1, index), (0, 0, 0, 1))
+        multiplicity = torch.ones(seen.shape[1], device=features.device)
+        multiplicity[-1] = patches - visible.shape[1]
+        return self.encoder(seen), multiplicity
+
+    def _patches_to_decode(self, patches: int, generator: torch.Generator) -> Tensor | None:
+        """A random subset: an unbiased estimate of the loss for less work. None decodes all."""
+        if self.patches_per_step is None or self.patches_per_step >= patches:
+            return None
+        order = torch.randperm(patches, generator=generator, device=generator.device)
+        return order[: self.patches_per_step]
+
+    def run_heads(self, keys: Tensor, generator: torch.Generator) -> HeadOutputs:
+        """Keys (B, P, D), nothing hidden -> what each of the H heads found."""
+        features = self.encoder(self.standardised(keys))
+        found = [
+            self.slot_attention(features, self.noise(len(keys), generator), head)
+            for head in range(self.heads)
+        ]
+        slots, attention = zip(*found, strict=True)
+        return HeadOutputs(torch.stack(slots, dim=1), torch.stack(attention, dim=1))
+
+    def discover(self, found: HeadOutputs, reference: Tensor, matching: Matching) -> Discovery:
+        """Merge the heads onto each image's reference head (B,) and decode the masks.
+
+        Slots are averaged over matched heads and then decoded (paper, section III); attention maps
+        are averaged over matched heads. ``none`` is the reference head alone.
+        """
+        if matching == "none":
+            rows = torch.arange(len(reference), device=reference.device)
+            slots, attention = found.slots[rows, reference], found.attention[rows, reference]
+        else:
+            order = align(found.slots, reference, matching)
+            slots, attention = merge(found.slots, order), merge(found.attention, order)
+        return Discovery(self.decoder.alphas(slots), attention)

@@ -1,0 +1,98 @@
+"""Slot attention (Locatello et al., 2020) with several query heads over shared keys and values.
+
+Names: B batch, P patches, D feature width, H heads, K slots, W slot width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
+
+
+class SlotHead(nn.Module):
+    """One head: its own slot initialisation, query projection, norms, GRU and MLP."""
+
+    def __init__(self, width: int, mlp_width: int, learned_initialisation: bool):
+        super().__init__()
+        mean = torch.randn(width) * width**-0.5
+        log_deviation = torch.zeros(width)
+        if learned_initialisation:
+            self.mean, self.log_deviation = nn.Parameter(mean), nn.Parameter(log_deviation)
+        else:  # the released code: buffers, so heads differ by their weights only
+            self.register_buffer("mean", torch.randn(width))
+            self.register_buffer("log_deviation", log_deviation)
+        self.norm_slots = nn.LayerNorm(width)
+        self.to_query = nn.Linear(width, width, bias=False)
+        self.gru = nn.GRUCell(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_width), nn.ReLU(), nn.Linear(mlp_width, width)
+        )
+
+    def initial_slots(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, K, W) -> slots (B, K, W)."""
+        return self.mean + self.log_deviation.exp() * noise
+
+    def update(self, slots: Tensor, updates: Tensor) -> Tensor:
+        """Slots and attended values, both (B, K, W) -> new slots (B, K, W).
+
+        The GRU's previous state is the slots themselves. (The released multi-head code passes
+        their layer norm, an aliasing slip that makes h = 1 differ from its single-head class.)
+        """
+        flat = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view_as(slots)
+        return flat + self.mlp(self.norm_mlp(flat))
+
+
+class MultiQuerySlotAttention(nn.Module):
+    """H heads; the input norm and the key and value projections are shared (paper, section III).
+
+    Plainly, with x the normed inputs and a the softmax over slots of the logits:
+
+        logits_kp = q_k . (W_key x_p) / sqrt(W),    update_k = sum_p a_kp (W_value x_p) / sum_p a_kp
+
+    Both projections are linear, so they are applied to K slots instead of to P patches: the same
+    numbers up to rounding, for less work.
+    """
+
+    def __init__(
+        self,
+        feature_width: int,
+        width: int,
+        mlp_width: int,
+        heads: int,
+        iterations: int,
+        learned_initialisation: bool = True,
+    ):
+        super().__init__()
+        self.iterations = iterations
+        self.width = width
+        self.norm_input = nn.LayerNorm(feature_width)
+        self.to_key = nn.Linear(feature_width, width, bias=False)
+        self.to_value = nn.Linear(feature_width, width, bias=False)
+        # Separate modules: the gradient of a head that was not drawn is None, and Adam leaves the
+        # head alone. With stacked parameters it would be zero, and momentum would still move it.
+        self.heads = nn.ModuleList(
+            SlotHead(width, mlp_width, learned_initialisation) for _ in range(heads)
+        )
+
+    def forward(
+        self, features: Tensor, noise: Tensor, head: int, multiplicity: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, P, D) and noise (B, K, W) -> slots (B, K, W), attention (B, K, P).
+
+        The attention is the last iteration's softmax over slots: at each patch it sums to 1.
+        ``multiplicity`` (P,) says for how many equal patches each one stands; None: one each.
+        """
+        own = self.heads[head]
+        inputs = self.norm_input(features)
+        slots = own.initial_slots(noise)
+        for _ in range(self.iterations):
+            queries = own.to_query(own.norm_slots(slots)) * self.width**-0.5
+            logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, P)
+            attention = logits.float().softmax(dim=1)
+            weights = attention + EPSILON
+            if multiplicity is not None:
+                weights = weights * multiplicity
+            weights = weights / weights.sum(dim=2, keepdim=True)
+            slots = own.update(slots, self.to_value(weights.to(inputs.dtype) @ inputs))
+        return slots, attention

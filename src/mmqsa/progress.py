@@ -1,0 +1,14 @@
+"""Progress of long work: a live bar on a terminal, a line every now and then in a log file."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(items=None, **options) -> tqdm:
+    """A tqdm bar over ``items``; see tqdm for the options."""
+    live = sys.stderr.isatty()
+    settings = {"leave": False, "mininterval": 0.1 if live else 15.0, "file": sys.stderr}
+    if not live:
+        settings |= {"ncols": 100, "maxinterval": 60.0}
+    return tqdm(items, **settings | options)

@@ -1,0 +1,1 @@
+"""Metrics to tables and figures. Needs no torch, no data and no GPU."""

@@ -1,0 +1,201 @@
+"""Figures from metrics alone: one style, vector PDF and PNG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display on a cluster
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from mmqsa.atomic import whole_file
+from mmqsa.errors import InputError
+from mmqsa.reporting.results import (
+    HEADINGS,
+    Spec,
+    reference_metrics,
+    run_folder,
+    run_metrics,
+)
+from mmqsa.settings import Settings
+
+COLUMN, PAGE = 3.4, 7.0  # inches: a column and a page of a two-column paper
+SOURCES = {"decoder": "decoder alphas", "attention": "slot attention"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The one style: readable at the size of a caption, in print and in grey."""
+    settings = {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "legend.fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "axes.linewidth": 0.6,
+        "lines.linewidth": 1.3,
+        "pdf.fonttype": 42,
+        "figure.dpi": 200,
+        "savefig.bbox": "tight",
+        "savefig.pad_inches": 0.03,
+    }
+    with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(settings):
+        yield
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.pdf`` and ``stem.png``: the same figure, the same bytes."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png")]
+    for path in paths:
+        stamp = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, metadata=stamp)
+    plt.close(figure)
+    return paths
+
+
+def heads_figure(spec: Spec, results: Path) -> list[Path]:
+    """Each metric against the number of heads: mean and deviation over seeds, runs, controls."""
+    metrics = run_metrics(results, spec)
+    metrics = metrics[metrics["matching"] == "hungarian"]
+    if metrics.empty:
+        raise InputError(f"{results}: no run of {', '.join(spec.table.settings)} to draw")
+    heads = {}
+    for setting, seed in metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False):
+        path = run_folder(results, setting, seed) / "settings.yaml"
+        heads[setting] = Settings.load(path).slots.heads
+    metrics = metrics.assign(heads=metrics["setting"].map(heads))
+    present = set(metrics[["protocol", "metric"]].itertuples(index=False, name=None))
+    shown = [name for name in HEADINGS if name in present and name[0] == "paper"] or sorted(present)
+    references = reference_metrics(results, spec)
+    with style():
+        figure, axes = plt.subplots(1, len(shown), figsize=(PAGE, 2.3), layout="constrained")
+        for axis, (protocol, metric) in zip(axes, shown, strict=True):
+            own = metrics[(metrics["protocol"] == protocol) & (metrics["metric"] == metric)]
+            _draw_heads(axis, own, own["heads"].unique())
+            _draw_references(axis, references, protocol, metric, spec)
+            axis.set(title=HEADINGS[protocol, metric], xlabel="query heads", ylabel="")
+        axes[0].set_ylabel("%")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        return save(figure, results / "figures" / "heads")
+
+
+def _draw_heads(axis: plt.Axes, own: pd.DataFrame, ticks: list[int]) -> None:
+    for index, (source, group) in enumerate(own.groupby("mask_source", sort=False)):
+        spread = group.groupby("heads")["value"].agg(["mean", "std"]).fillna(0)
+        colour, marker = sns.color_palette("colorblind")[index], "os"[index % 2]
+        axis.errorbar(
+            spread.index,
+            spread["mean"],
+            spread["std"],
+            marker=marker,
+            markersize=4,
+            capsize=2.5,
+            color=colour,
+            label=SOURCES[source],
+        )
+        axis.scatter(group["heads"], group["value"], s=5, color=colour, alpha=0.45, linewidths=0)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
+    axis.minorticks_off()
+
+
+def _draw_references(
+    axis: plt.Axes, references: pd.DataFrame, protocol: str, metric: str, spec: Spec
+) -> None:
+    rows = references[(references["protocol"] == protocol) & (references["metric"] == metric)]
+    lines = {f"k-means, K = {spec.slots}": "--", "centre square": ":", "one slot": "-."}
+    for name, dashes in lines.items():
+        value = rows[rows["name"] == name]["value"]
+        if len(value):
+            axis.axhline(value.iloc[0], color="0.35", linestyle=dashes, linewidth=1, label=name)
+
+
+def methods_figure(spec: Spec, results: Path) -> list[Path]:
+    """Every setting of a table against k-means and the controls, per metric, as points."""
+    metrics = run_metrics(results, spec)
+    metrics = metrics[metrics["matching"] == "hungarian"]
+    rows = [
+        {
+            "label": f"{spec.table.labels.get(entry['setting'], entry['setting'])}, "
+            f"{SOURCES[entry['mask_source']]}",
+            "kind": SOURCES[entry["mask_source"]],
+            **entry,
+        }
+        for entry in metrics.to_dict("records")
+    ]
+    rows += [
+        {"label": entry["name"], "kind": entry["kind"].replace("kmeans", "k-means"), **entry}
+        for entry in reference_metrics(results, spec).to_dict("records")
+        if entry["kind"] == "controls" or entry["slots"] in (2, spec.slots)
+    ]
+    if not rows:
+        raise InputError(f"{results}: no metrics to draw")
+    table = pd.DataFrame(rows)
+    present = set(table[["protocol", "metric"]].itertuples(index=False, name=None))
+    shown = [name for name in HEADINGS if name in present and name[0] == "paper"] or sorted(present)
+    labels = list(dict.fromkeys(table["label"]))
+    with style():
+        figure, axes = plt.subplots(
+            1,
+            len(shown),
+            figsize=(PAGE, 0.5 + 0.2 * len(labels)),
+            sharey=True,
+            layout="constrained",
+        )
+        for axis, (protocol, metric) in zip(axes, shown, strict=True):
+            own = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
+            sns.pointplot(
+                own,
+                x="value",
+                y="label",
+                hue="kind",
+                order=labels,
+                errorbar="sd",
+                linestyle="none",
+                markersize=4,
+                err_kws={"linewidth": 1.2},
+                capsize=0.3,
+                palette="colorblind",
+                markers=["o", "s", "D", "X"][: own["kind"].nunique()],
+                legend=False,
+                ax=axis,
+            )
+            axis.set(title=HEADINGS[protocol, metric], xlabel="%", ylabel="")
+            axis.grid(True, axis="y", linewidth=0.4)
+        return save(figure, results / "figures" / f"{spec.name}-controls")
+
+
+def training_figure(spec: Spec, results: Path) -> list[Path]:
+    """Loss over steps, one line per run: a curve that still falls is a run cut short."""
+    with style():
+        figure, axis = plt.subplots(figsize=(COLUMN, 2.4), layout="constrained")
+        colours = sns.color_palette("colorblind", len(spec.table.settings))
+        drawn = False
+        for colour, setting in zip(colours, spec.table.settings, strict=True):
+            for seed in spec.seeds:
+                path = run_folder(results, setting, seed) / "history.csv"
+                if path.is_file():
+                    history = pd.read_csv(path)
+                    label = spec.table.labels.get(setting, setting)
+                    axis.plot(
+                        history["step"],
+                        history["loss"],
+                        color=colour,
+                        linewidth=0.9,
+                        label=label if label not in axis.get_legend_handles_labels()[1] else None,
+                    )
+                    drawn = True
+        if not drawn:
+            plt.close(figure)
+            raise InputError(f"{results}: no training history to draw")
+        axis.set(xlabel="optimiser step", ylabel="loss (variance not explained)")
+        axis.legend(frameon=False)
+        return save(figure, results / "figures" / f"{spec.name}-training")

@@ -1,0 +1,356 @@
+"""Typed settings with bounds: the one description of every knob.
+
+`Settings` is what a stage reads from a resolved settings file; a section that the file leaves out
+has the paper's values. `Config` is the whole of ``config.yaml``: the same sections, and on top of
+them the ablation grid, the seeds and the tables. The schema that Snakemake checks is written from
+here: ``python -m mmqsa.settings > workflow/schemas/config.schema.yaml``.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmqsa.errors import InputError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
+MatchingName = Literal["hungarian", "greedy", "unaligned", "none"]
+MaskSource = Literal["decoder", "attention"]
+
+
+class Section(BaseModel):
+    """A section of the settings: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Scenes(Section):
+    """The synthetic scenes that stand in for photographs where there are none."""
+
+    train: Count = 320
+    """Scenes of the train split."""
+    val: Count = 96
+    """Scenes of the val split."""
+    side: Annotated[int, Field(ge=32)] = 240
+    """Shorter side of a scene, px."""
+    seed: Seed = 0
+
+
+class Dataset(Section):
+    """Which photographs, from where, and the geometry that makes squares of them."""
+
+    kind: Literal["voc", "scenes"] = "voc"
+    name: Name = "voc2012"
+    """Names the caches and metrics."""
+    root: str = "resources/voc2012"
+    """Where the data set is kept; a folder among the sources is linked from here."""
+    sources: Annotated[list[str], Field(min_length=1)] = [
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
+    ]
+    """Tried in order: http(s) or file URLs of the archive, or a folder that holds VOC."""
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] = "6cd6e144f989b92b3379bac3b3de84fd"
+    """Of the archive."""
+    scenes: Scenes = Scenes()
+    train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
+    eval_split: Literal["train", "val", "trainval"] = "val"
+    geometry: Literal["crop", "squash", "native-crop"] = "crop"
+    """How a photograph becomes a square, for image and labels alike."""
+
+
+class Backbone(Section):
+    """The frozen network whose patch features are cached."""
+
+    name: str = "vit_small_patch16_224.dino"
+    """Any timm VisionTransformer."""
+    pretrained: bool = True
+    """False: random weights, drawn from `seed`."""
+    weights: str | None = None
+    """A local file of weights; null asks timm's hub."""
+    image_size: Annotated[int, Field(ge=16)] = 320
+    """Side of the square, px: a multiple of the patch."""
+    feature: Literal["key", "query", "value", "token"] = "key"
+    block: int = -1
+    """Whose feature; counted from the end when negative."""
+    position_embedding: Literal["auto", "dino", "timm"] = "auto"
+    """Rule that resamples it to another grid; auto: DINO's own for DINO weights."""
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    """RGB normalisation; null: the weights' own."""
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+    seed: Seed = 0
+    """Of the random weights."""
+    batch_size: Count = 8
+    """Images per pass; changes speed and memory alone."""
+
+
+class Keys(Section):
+    """What is done to cached keys before anything sees them."""
+
+    standardise: Literal["none", "feature", "position"] = "feature"
+    """Over the training set: per feature, or subtracting each position's mean as well."""
+
+
+class Masking(Section):
+    """Which patches are hidden from the slots in training."""
+
+    strategy: Literal["none", "random", "background", "foreground"] = "background"
+    ratio: Fraction = 0.7
+    """Hidden share of an image's patches."""
+    score: Literal["raw", "standardised"] = "raw"
+    """Which keys' mean over features ranks the patches."""
+
+
+class Slots(Section):
+    """Slot attention and the encoder in front of it."""
+
+    number: Annotated[int, Field(ge=2, le=64)] = 7
+    heads: Annotated[int, Field(ge=1, le=64)] = 8
+    iterations: Annotated[int, Field(ge=1, le=20)] = 3
+    width: Count = 384
+    mlp_width: Count = 512
+    encoder_width: Count = 512
+    initialisation: Literal["learned", "fixed"] = "learned"
+    """Of the slots' mean and deviation, per head; fixed: buffers, as in the released code."""
+
+
+class Decoder(Section):
+    """Spatial-broadcast MLP."""
+
+    width: Count = 1024
+    layers: Annotated[int, Field(ge=1, le=8)] = 3
+    """Hidden layers."""
+    patches_per_step: Count | None = None
+    """Decode a random subset in training (an unbiased estimate, not exact); null: all."""
+
+
+class Schedule(Section):
+    """Learning rate over optimiser steps."""
+
+    kind: Literal["exponential", "cosine", "constant"] = "exponential"
+    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
+    half_life_steps: Count = 50_000
+    """Of the exponential schedule, after warm-up."""
+
+
+class Training(Section):
+    """The optimiser's budget and pace."""
+
+    steps: Count = 122_500
+    batch_size: Count = 64
+    learning_rate: Positive = 4e-4
+    """Peak, of Adam."""
+    schedule: Schedule = Schedule()
+    gradient_clip: Positive | None = 1.0
+    """Largest gradient norm; null: no clipping."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU that has it, else fp32."""
+    log_every: Count = 500
+    """Steps."""
+    checkpoint_seconds: Positive = 300.0
+    """Least time between resume checkpoints."""
+
+
+class Matching(Section):
+    """How slots of different heads are matched before they are averaged."""
+
+    strategies: Annotated[list[MatchingName], Field(min_length=1)] = [
+        "hungarian",
+        "greedy",
+        "unaligned",
+        "none",
+    ]
+    """All are scored on the same run; `none` is the reference head alone."""
+
+
+class Evaluation(Section):
+    """What is scored."""
+
+    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    """Of slot noise and reference head."""
+    kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
+    batch_size: Count = 32
+
+
+class Settings(Section):
+    """The resolved settings of one run, or the part of them that a stage needs."""
+
+    dataset: Dataset = Dataset()
+    backbone: Backbone = Backbone()
+    keys: Keys = Keys()
+    masking: Masking = Masking()
+    slots: Slots = Slots()
+    decoder: Decoder = Decoder()
+    training: Training = Training()
+    matching: Matching = Matching()
+    evaluation: Evaluation = Evaluation()
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Settings":
+        """Read a settings file. Raises InputError that names the file and the key."""
+        return validated(cls, read_yaml(path), path)
+
+    def sections(self, *names: str) -> dict[str, Any]:
+        """The named sections as plain data, for a settings file; all of them without names."""
+        return self.model_dump(mode="json", include=set(names or Settings.model_fields))
+
+    def fingerprint(self, *names: str) -> str:
+        """sha256 of the named sections: equal settings, equal fingerprint."""
+        text = json.dumps(self.sections(*names), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+# What a stage's outcome depends on: a change elsewhere re-runs nothing of it.
+FEATURE_SECTIONS = ("dataset", "backbone")
+RUN_SECTIONS = ("keys", "masking", "slots", "decoder", "training")
+EVALUATION_SECTIONS = ("matching", "evaluation")
+
+
+class Table(Section):
+    """One table: its rows are settings, under one or more matchings."""
+
+    caption: str
+    settings: Annotated[list[Name], Field(min_length=1)]
+    matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
+    published: list[str] = []
+    """Protocols of resources/published.csv to stand beneath."""
+    labels: dict[str, str] = {}
+    """What a row is called in print, by its setting or matching."""
+
+
+class Config(Settings):
+    """The whole of config.yaml."""
+
+    results: str = "results"
+    """Folder that everything is written to."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """cpu frees the trainings from the one-per-GPU rule."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
+    """Every setting is trained once per seed."""
+    settings: dict[Name, dict[str, Any]] = {"full": {}}
+    """Named points of the ablation grid: only what differs from the sections above."""
+    grid: list[Name] | None = None
+    """Which of the settings to run; null: all."""
+    tables: dict[Name, Table] = {}
+    showcase: Name = "full"
+    """The setting whose first seed the qualitative figure shows."""
+
+    @model_validator(mode="after")
+    def _grid_is_sound(self) -> "Config":
+        for name, changes in self.settings.items():
+            strangers = set(changes) - set(RUN_SECTIONS)
+            if strangers:
+                raise ValueError(
+                    f"settings.{name}.{min(strangers)}: a setting may change "
+                    f"{', '.join(RUN_SECTIONS)}; all else has one value for the whole config"
+                )
+            self.setting(name)
+        for where, names in {
+            "grid": self.grid or [],
+            "showcase": [self.showcase],
+            **{f"tables.{name}.settings": table.settings for name, table in self.tables.items()},
+        }.items():
+            missing = [name for name in names if name not in self.settings]
+            if missing:
+                known = ", ".join(self.settings)
+                raise ValueError(f"{where}: no setting is called {missing[0]!r}; there are {known}")
+        return self
+
+    @classmethod
+    def load(cls, *paths: str | Path) -> "Config":
+        """Read config files, later ones over earlier ones. Raises InputError."""
+        merged: dict[str, Any] = {}
+        for path in paths:
+            merged = _merged(merged, read_yaml(path))
+        return validated(cls, merged, paths[-1])
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> "Config":
+        """Check an already merged config, such as Snakemake's. Raises InputError."""
+        return validated(cls, data, "config")
+
+    @property
+    def names(self) -> list[str]:
+        """The settings that are run."""
+        return self.grid if self.grid is not None else list(self.settings)
+
+    def setting(self, name: str) -> Settings:
+        """The resolved settings of one named point of the ablation grid."""
+        try:
+            return Settings.model_validate(_merged(self.sections(), self.settings[name]))
+        except ValidationError as error:
+            raise ValueError(f"settings.{name}.{_first_fault(error)}") from None
+
+
+def expand(path: str, key: str) -> str:
+    """``path`` with ``~`` and environment variables filled in.
+
+    Raises InputError that names ``key`` when a variable is not set.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(path))
+    if "$" in expanded:
+        raise InputError(f"{key}: {path!r} names an environment variable that is not set; set it")
+    return expanded
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises InputError on a missing or malformed file."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a settings file is a mapping of sections")
+    return data
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """Plain data as YAML, keys in the order of the settings."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: no such key; remove it or mend its spelling"
+    if fault["type"] == "value_error":
+        return f"{where + ': ' if where else ''}{fault['ctx']['error']}"
+    return f"{where}: {fault['msg']}, not {fault['input']!r}"
+
+
+def validated(model: type[BaseModel], data: dict[str, Any], origin: str | Path) -> Any:
+    """``data`` as a ``model``. Raises InputError that names ``origin`` and the faulty key."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_first_fault(error)}") from None
+
+
+if __name__ == "__main__":
+    print(dump_yaml(config_schema()), end="")

@@ -1,0 +1,1 @@
+"""From a feature cache to a trained run."""

@@ -1,0 +1,65 @@
+"""The state of an unfinished training, so that a killed one goes on where it was."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmqsa.atomic import whole_file
+from mmqsa.errors import InputError
+
+CHECKPOINT = "resume.pt"  # beside the run's outputs, never a declared output of a rule
+
+
+def save(
+    path: Path,
+    identity: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generators: list[torch.Generator],
+    progress: dict,
+) -> None:
+    """Write a checkpoint, whole or not at all. ``identity`` says which training it belongs to."""
+    with whole_file(path) as temporary:
+        torch.save(
+            {
+                "identity": identity,
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "generators": [generator.get_state() for generator in generators],
+                "progress": progress,
+            },
+            temporary,
+        )
+
+
+def restore(
+    path: Path,
+    identity: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generators: list[torch.Generator],
+) -> dict | None:
+    """Put a checkpoint's state back and return its progress; None when there is none.
+
+    Raises InputError when it is damaged or belongs to another training.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["identity"]
+    except Exception as error:
+        raise InputError(
+            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
+        ) from None
+    if found != identity:
+        raise InputError(
+            f"{path}: belongs to a training with other settings, seed or features; "
+            "delete it to start over"
+        )
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    for generator, saved in zip(generators, state["generators"], strict=True):
+        generator.set_state(saved)
+    return state["progress"]

@@ -1,0 +1,22 @@
+"""Learning rate as a function of the optimiser step."""
+
+import math
+
+from mmqsa.settings import Schedule
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Factor on the peak learning rate at ``step`` (0-based) of ``steps``.
+
+    Linear warm-up over ``warmup_steps``, then from 1: halved every ``half_life_steps``, a half
+    cosine to 0 at the end, or constant. (The released code counts images as steps and decays
+    during its warm-up, so that its true peak is half the rate it names.)
+    """
+    if step < schedule.warmup_steps:
+        return (step + 1) / schedule.warmup_steps
+    since = step - schedule.warmup_steps
+    if schedule.kind == "exponential":
+        return 0.5 ** (since / schedule.half_life_steps)
+    if schedule.kind == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * since / max(1, steps - schedule.warmup_steps)))
+    return 1.0

@@ -1,0 +1,29 @@
+"""Trained runs: one folder per setting and seed, with weights, history and provenance."""
+
+
+# The resume checkpoint lies undeclared in the run's folder, so a killed training goes on from it.
+rule train:
+    input:
+        features=ancient(TRAIN_CACHE),
+        settings=f"{RESULTS}/settings/runs/{{setting}}.yaml",
+        code=code("model/*.py", "training/*.py", "features/standardise.py"),
+    output:
+        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        settings=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/settings.yaml",
+        history=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/history.csv",
+        provenance=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
+    log:
+        f"{RESULTS}/logs/train-{{setting}}-seed{{seed}}.log",
+    retries: 1
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=720,
+    params:
+        run=subpath(output.weights, parent=True),
+    shell:
+        "python -m mmqsa train --features {input.features} --settings {input.settings}"
+        " --seed {wildcards.seed} --out {params.run} > {log} 2>&1"
