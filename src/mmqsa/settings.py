@@ -119,6 +119,8 @@ class Slots(Section):
     encoder_width: Count = 512
     initialisation: Literal["learned", "fixed"] = "learned"
     """Of the slots' mean and deviation, per head; fixed: buffers, as in the released code."""
+    start: Literal["random", "clustering"] = "random"
+    """Weights before training; clustering: those that make an untrained head soft k-means."""
 
 
 class Decoder(Section):

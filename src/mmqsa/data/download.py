@@ -16,7 +16,7 @@ from mmqsa.progress import progress_bar
 from mmqsa.settings import Dataset, expand
 
 RECEIPT = "receipt.json"  # written last: where it stands, the folder is whole
-BLOCK = 1 << 20  # bytes
+BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
 TIMEOUT = 30  # seconds without a byte
 
 

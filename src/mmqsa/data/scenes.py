@@ -67,15 +67,15 @@ def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray,
         visible = np.bincount(instances.ravel(), minlength=len(classes) + 1)[1:] / instances.size
         if visible.min() >= MIN_VISIBLE and visible.max() <= MAX_AREA:
             break
-    noisy = image + rng.normal(0, 6, image.shape)
+    noisy = image + rng.normal(0, 4, image.shape)
     return noisy.clip(0, 255).astype(np.uint8), instances, classes
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Dull, uneven ground strewn with small clutter: (h, w, 3) float in 0..255."""
     base = rng.uniform(70, 170) + rng.uniform(-18, 18, 3)
-    image = base + 38 * _smooth_noise(rng, height, width, 24)[..., None]
-    image = image + 16 * _smooth_noise(rng, height, width, 3)[..., None]
+    image = base + 22 * _smooth_noise(rng, height, width, 24)[..., None]
+    image = image + 10 * _smooth_noise(rng, height, width, 3)[..., None]
     clutter = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(clutter)
     for _ in range(rng.integers(10, 40)):
@@ -119,7 +119,7 @@ def _shape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _material(rng: np.random.Generator, material: int, height: int, width: int) -> np.ndarray:
     """The texture of a class over the whole canvas, (h, w, 3) float in 0..255."""
     hue = (material / MATERIALS + rng.uniform(-0.02, 0.02)) % 1.0
-    light, dark = _colour(hue, 0.75, rng.uniform(0.85, 1.0)), _colour(hue, 0.9, 0.45)
+    light, dark = _colour(hue, 0.75, rng.uniform(0.85, 1.0)), _colour(hue, 0.85, 0.65)
     y, x = np.mgrid[:height, :width] / min(height, width)
     turn, pitch = rng.uniform(0, np.pi), rng.uniform(14, 22)
     along = x * np.cos(turn) + y * np.sin(turn)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
+from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from mmqsa.errors import InputError
 from mmqsa.settings import Backbone, expand
 
 _ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
+
+POSITION_STRENGTH = 0.2  # deviation of a random network's positions; its patch embeddings: 0.26
 
 
 @dataclass
@@ -118,7 +120,9 @@ def _weights(settings: Backbone, native: VisionTransformer) -> tuple[dict[str, T
     if not settings.pretrained:
         if settings.weights:
             raise InputError("backbone.weights: given, but backbone.pretrained is false; drop one")
-        return native.state_dict(), _state_sha256(native.state_dict())
+        state = native.state_dict()
+        state["pos_embed"] = _smooth_positions(native, state["pos_embed"])
+        return state, _state_sha256(state)
     if settings.weights:
         path = Path(expand(settings.weights, "backbone.weights"))
         return _local_weights(path, native, settings.name), _file_sha256(path)
@@ -132,6 +136,19 @@ def _weights(settings: Backbone, native: VisionTransformer) -> tuple[dict[str, T
             "backbone.weights"
         ) from None
     return state, _state_sha256(state)
+
+
+def _smooth_positions(native: VisionTransformer, embedding: Tensor) -> Tensor:
+    """Sine-cosine positions for a random network, about as strong as its patch embeddings.
+
+    A trained network's keys carry position, and a spatial-broadcast decoder needs them to: from
+    slots that do not know where they are no alpha can tell, and all patches end in one slot. The
+    tiny random positions that timm starts a training from carry next to none.
+    """
+    grid = native.patch_embed.grid_size
+    table = build_sincos2d_pos_embed(list(grid), dim=native.embed_dim)
+    prefix = embedding[:, : embedding.shape[1] - grid[0] * grid[1]]
+    return torch.cat([prefix, POSITION_STRENGTH * (table / table.std())[None]], dim=1)
 
 
 def _local_weights(path: Path, native: VisionTransformer, name: str) -> dict[str, Tensor]:

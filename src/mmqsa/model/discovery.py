@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmqsa.errors import InputError
 from mmqsa.model.decoder import SpatialBroadcastDecoder
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import Matching, align, merge
@@ -56,6 +57,29 @@ class MaskedSlotModel(nn.Module):
         self.decoder = SpatialBroadcastDecoder(
             patches, slots.width, decoder.width, decoder.layers, feature_width
         )
+
+        if slots.start == "clustering":
+            self._start_as_clustering(feature_width)
+
+    @torch.no_grad()
+    def _start_as_clustering(self, feature_width: int) -> None:
+        """Make the untrained model soft k-means on its keys: identity encoder, clustering heads.
+
+        LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x, so two mirrored halves of the hidden layer
+        pass the features on unchanged; hidden units beyond those start random.
+        """
+        first, activation, last = self.encoder
+        width, hidden = feature_width, first.out_features
+        if hidden < 2 * width or self.slot_attention.width != width:
+            raise InputError(
+                f"slots.start: clustering needs encoder_width >= {2 * width} and width {width} "
+                f"(twice and once the feature width), not {hidden} and {self.slot_attention.width}"
+            )
+        mirror = torch.cat([torch.eye(width), -torch.eye(width)])
+        first.weight[: 2 * width], first.bias[: 2 * width] = mirror, 0
+        last.weight.zero_(), last.bias.zero_()
+        last.weight[:, : 2 * width] = mirror.T / (1 + activation.negative_slope)
+        self.slot_attention.start_as_clustering()
 
     @property
     def heads(self) -> int:

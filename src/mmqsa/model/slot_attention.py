@@ -29,6 +29,21 @@ class SlotHead(nn.Module):
             nn.Linear(width, mlp_width), nn.ReLU(), nn.Linear(mlp_width, width)
         )
 
+    @torch.no_grad()
+    def start_as_clustering(self) -> None:
+        """Weights that make the slots a weighted mean of what they attend to: soft k-means.
+
+        Queries are the slots, the GRU passes its input on (tanh of it), the MLP adds nothing.
+        Heads keep a tenth of their own random query weights, so that they are not one head.
+        """
+        width = len(self.mean)
+        self.to_query.weight.mul_(0.1).add_(torch.eye(width))
+        self.gru.weight_ih[2 * width :] = torch.eye(width)  # rows: reset, update, candidate
+        self.gru.weight_hh[2 * width :] = 0
+        self.gru.bias_ih[width : 2 * width] = -2.0  # an update gate that forgets the previous slot
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
     def initial_slots(self, noise: Tensor) -> Tensor:
         """Standard normal noise (B, K, W) -> slots (B, K, W)."""
         return self.mean + self.log_deviation.exp() * noise
@@ -74,6 +89,14 @@ class MultiQuerySlotAttention(nn.Module):
         self.heads = nn.ModuleList(
             SlotHead(width, mlp_width, learned_initialisation) for _ in range(heads)
         )
+
+    @torch.no_grad()
+    def start_as_clustering(self) -> None:
+        """Keys and values are the normed inputs; every head starts as soft k-means on them."""
+        nn.init.eye_(self.to_key.weight)
+        nn.init.eye_(self.to_value.weight)
+        for head in self.heads:
+            head.start_as_clustering()
 
     def forward(
         self, features: Tensor, noise: Tensor, head: int, multiplicity: Tensor | None = None

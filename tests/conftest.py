@@ -1,0 +1,84 @@
+"""Fixtures: a handful of scenes, their caches and one small trained run, made once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmqsa.data.scenes import write_scenes
+from mmqsa.data.voc import VocFolder
+from mmqsa.features.extract import extract
+from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Settings
+from mmqsa.training.loop import train
+
+SMALL = {
+    "dataset": {"kind": "scenes", "name": "scenes", "train_split": "train"},
+    "backbone": {
+        "name": "vit_tiny_patch16_224",
+        "pretrained": False,
+        "image_size": 96,
+        "block": 0,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+    },
+    "slots": {"number": 4, "heads": 3, "width": 16, "mlp_width": 16, "encoder_width": 16},
+    "decoder": {"width": 16, "layers": 2},
+    "training": {
+        "steps": 30,
+        "batch_size": 4,
+        "log_every": 10,
+        "schedule": {"kind": "constant", "warmup_steps": 5},
+    },
+    "evaluation": {"kmeans_clusters": [2, 4], "batch_size": 4},
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return Settings.model_validate(SMALL)
+
+
+@pytest.fixture(scope="session")
+def voc_root(tmp_path_factory, settings) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    small = settings.dataset.scenes.model_copy(update={"train": 8, "val": 6, "side": 96})
+    write_scenes(small, root)
+    return root
+
+
+@pytest.fixture
+def own_voc(tmp_path, settings) -> Path:
+    """A folder of scenes that the test may damage."""
+    root = tmp_path / "voc"
+    write_scenes(
+        settings.dataset.scenes.model_copy(update={"train": 3, "val": 2, "side": 64}), root
+    )
+    return root / "VOC2012"
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory, voc_root, settings) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("features")
+    for split in ("train", "val"):
+        extract(VocFolder.find(voc_root), split, settings, folder / f"{split}.h5", CPU)
+    return {split: folder / f"{split}.h5" for split in ("train", "val")}
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory, caches, settings) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(FeatureCache(caches["train"]), settings, 0, folder, CPU)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real() -> tuple[str, str]:
+    """The folder of real photographs and the file of real weights."""
+    names = ("MMQSA_VOC", "MMQSA_WEIGHTS")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not set: no real photographs or weights")
+    return os.environ["MMQSA_VOC"], os.environ["MMQSA_WEIGHTS"]

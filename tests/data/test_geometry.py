@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmqsa.data.geometry import VOID, Geometry
+
+KINDS = ["crop", "squash", "native-crop"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(width=st.integers(20, 90), height=st.integers(20, 90), data=st.data())
+def test_image_labels_and_boxes_stay_aligned(kind, width, height, data):
+    """A bright rectangle is found at the same place in image, label map and box."""
+    x0 = data.draw(st.integers(0, width - 8))
+    y0 = data.draw(st.integers(0, height - 8))
+    x1, y1 = data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height))
+    labels = np.zeros((height, width), np.uint8)
+    labels[y0:y1, x0:x1] = 7
+    image = Image.fromarray(np.repeat(np.where(labels == 7, 255, 0)[..., None], 3, 2).astype("u1"))
+    geometry = Geometry(kind, 48)
+
+    square, moved = geometry.image(image), geometry.labels(labels)
+    boxes = geometry.boxes(np.array([[x0, y0, x1, y1]], float), width, height)
+
+    assert square.shape == (48, 48, 3)
+    assert moved.shape == (48, 48)
+    inside = moved != VOID
+    # Only pixels on the edge of the rectangle may differ: bicubic against nearest.
+    disagree = ((square[..., 0] > 127) != (moved == 7)) & inside
+    edge = 4 * 48
+    assert disagree.sum() <= edge
+    rows, columns = np.nonzero(moved == 7)
+    if len(rows) and len(boxes):
+        tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(boxes[0] - tight).max() <= 1.5
+
+
+def test_native_crop_pads_with_void_and_black():
+    geometry = Geometry("native-crop", 64)
+    labels = geometry.labels(np.full((32, 100), 3, np.uint8))
+    image = geometry.image(Image.new("RGB", (100, 32), "white"))
+    assert (labels[:16] == VOID).all() and (labels[48:] == VOID).all()
+    assert (labels[16:48] == 3).all()
+    assert image[:16].max() == 0 and image[16:48].min() == 255
+
+
+def test_boxes_outside_the_crop_are_dropped_and_others_clipped():
+    geometry = Geometry("crop", 100)
+    boxes = geometry.boxes(np.array([[0, 0, 40, 100], [90, 10, 150, 60]], float), 200, 100)
+    np.testing.assert_allclose(boxes, [[40, 10, 100, 60]])

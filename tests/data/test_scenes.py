@@ -1,0 +1,45 @@
+import numpy as np
+
+from mmqsa.data.scenes import MAX_AREA, MIN_VISIBLE, voc_palette, write_scenes
+from mmqsa.data.voc import VocFolder
+from mmqsa.settings import Scenes
+
+
+def test_scenes_are_a_voc_folder_with_agreeing_labels(voc_root):
+    voc = VocFolder.find(voc_root)
+    assert len(voc.ids("train")) == 8 and len(voc.ids("val")) == 6
+    assert voc.ids("all-but-val") == sorted(voc.ids("train"))
+    for image_id in voc.ids("trainval"):
+        image = voc.image(image_id)
+        classes = voc.classes(image_id, image.size)
+        instances = voc.instances(image_id, image.size)
+        np.testing.assert_array_equal(classes == 0, instances == 0)
+        np.testing.assert_array_equal(classes == 255, instances == 255)
+        objects = np.unique(instances[(instances > 0) & (instances < 255)])
+        assert 1 <= len(objects) <= 4
+        boxes = voc.boxes(image_id)
+        assert len(boxes) == len(objects)
+        for label, box in zip(objects, boxes, strict=True):
+            rows, columns = np.nonzero(instances == label)
+            assert len(np.unique(classes[instances == label])) == 1
+            # Object and void outline together: the box is of the whole object.
+            assert box[0] <= columns.min() and columns.max() < box[2]
+            assert box[1] <= rows.min() and rows.max() < box[3]
+            # Outlines are void, so the visible bound is a little generous.
+            assert MIN_VISIBLE / 2 < len(rows) / instances.size <= MAX_AREA
+
+
+def test_same_seed_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_scenes(Scenes(train=2, val=1, side=48, seed=3), tmp_path / name)
+    files = [p for p in sorted((tmp_path / "a").rglob("*")) if p.is_file()]
+    assert files
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_palette_is_vocs():
+    palette = np.array(voc_palette()).reshape(-1, 3)
+    assert palette[1].tolist() == [128, 0, 0]  # aeroplane
+    assert palette[15].tolist() == [192, 128, 128]  # person
+    assert palette[255].tolist() == [224, 224, 192]  # void

@@ -1,0 +1,142 @@
+"""Metrics against independent oracles, and the cases that definitions are about."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import adjusted_rand_score
+from torchmetrics.functional.detection import intersection_over_union
+
+from mmqsa.data.geometry import VOID
+from mmqsa.evaluation.metrics import (
+    adjusted_rand_index,
+    box_ious,
+    boxes,
+    corloc,
+    counts,
+    image_metrics,
+)
+
+TRUTH = arrays(np.uint8, (8, 8), elements=st.sampled_from([0, 0, 1, 2, 5, VOID]))
+PREDICTION = arrays(np.uint8, (8, 8), elements=st.integers(0, 4))
+
+
+def iou(first, second, valid):
+    first, second = first & valid, second & valid
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 0.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(prediction=PREDICTION, truth=TRUTH)
+def test_masks_against_plain_loops(prediction, truth):
+    valid = truth != VOID
+    found = image_metrics(prediction, truth, truth)
+    objects = [label for label in np.unique(truth[valid]) if label != 0]
+    slots = [prediction == slot for slot in range(5)]
+    best = [max(iou(truth == label, slot, valid) for slot in slots) for label in objects]
+    expected = np.mean(best) if best else np.nan
+    np.testing.assert_allclose(found["paper", "mbo_c"], expected)
+    np.testing.assert_allclose(found["dinosaur", "mbo_i"], expected)
+    for name, labels in (
+        (("paper", "miou_with_background"), list(np.unique(truth[valid]))),
+        (("dinosaur", "miou"), objects),
+    ):
+        table = np.array([[iou(truth == label, slot, valid) for slot in slots] for label in labels])
+        if not len(labels):
+            assert np.isnan(found[name])
+            continue
+        brute = max(
+            sum(table[row, column] for row, column in enumerate(order))
+            for order in permutations(range(5), len(labels))
+        )
+        np.testing.assert_allclose(found[name], brute / len(labels))
+
+
+@settings(max_examples=200, deadline=None)
+@given(prediction=PREDICTION, truth=TRUTH)
+def test_fg_ari_against_scikit_learn(prediction, truth):
+    inside = (truth != VOID) & (truth != 0)
+    found = image_metrics(prediction, None, truth)["dinosaur", "fg_ari"]
+    if not inside.any():
+        assert np.isnan(found)
+    else:
+        np.testing.assert_allclose(
+            found, adjusted_rand_score(truth[inside], prediction[inside]), atol=1e-12
+        )
+
+
+@settings(max_examples=100, deadline=None)
+@given(prediction=PREDICTION, truth=TRUTH)
+def test_corloc_against_torchmetrics_boxes(prediction, truth):
+    valid = truth != VOID
+
+    def tight(labels, skip):
+        rows = []
+        for label in np.unique(labels[valid]):
+            if label != skip:
+                y, x = np.nonzero((labels == label) & valid)
+                rows.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+
+    own, ground = tight(prediction, None), tight(truth, 0)
+    found = corloc(prediction, truth)
+    if not len(ground):
+        assert np.isnan(found)
+        return
+    overlap = intersection_over_union(own, ground, aggregate=False)
+    assert found == float((overlap > 0.5).any())
+    np.testing.assert_allclose(box_ious(own.numpy(), ground.numpy()), overlap, atol=1e-9)
+
+
+def test_void_is_ignored_on_both_sides():
+    truth = np.zeros((6, 6), np.uint8)
+    truth[1:4, 1:4] = 3
+    prediction = (truth == 3).astype(np.uint8)
+    truth[4:, :] = VOID
+    spilled = prediction.copy()
+    spilled[4:, :] = 1  # only into void
+    assert image_metrics(spilled, truth, None) == image_metrics(prediction, truth, None)
+    assert image_metrics(prediction, truth, None)["paper", "mbo_c"] == 1.0
+
+
+def test_an_image_without_objects_has_only_what_it_can_have():
+    found = image_metrics(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8), None)
+    assert found["paper", "miou_with_background"] == 1.0
+    assert np.isnan(found["paper", "corloc"]) and np.isnan(found["paper", "mbo_c"])
+
+
+def test_void_everywhere():
+    nothing = np.full((4, 4), VOID, np.uint8)
+    found = image_metrics(np.zeros((4, 4), np.uint8), nothing, nothing)
+    assert all(np.isnan(value) for value in found.values())
+
+
+def test_box_overlap_of_exactly_half_is_no_hit():
+    truth = np.zeros((4, 8), np.uint8)
+    truth[:2, :4] = 1
+    prediction = np.zeros((4, 8), np.uint8)
+    prediction[:4, :4] = 1
+    truth[2:, 4:] = VOID  # the other slot's box must not hit either
+    assert corloc(prediction, truth) == 0.0
+
+
+def test_one_slot_and_one_object():
+    assert adjusted_rand_index(np.array([[9]])) == 1.0
+    assert adjusted_rand_index(np.array([[5, 4]])) == 0.0
+
+
+def test_more_segments_than_slots_count_as_not_found():
+    truth = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 4)
+    found = image_metrics(np.zeros((4, 4), np.uint8), truth, None)
+    assert found["paper", "miou_with_background"] == pytest.approx(0.25 / 4)
+
+
+def test_counts_and_boxes():
+    truth = np.array([[0, 2], [2, VOID]], np.uint8)
+    assert counts(np.array([[0, 1], [0, 1]], np.uint8), truth).tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert boxes(np.array([[0, 0, 0], [0, 3, 3]])).tolist() == [[1, 1, 3, 2]]

@@ -1,0 +1,164 @@
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from mmqsa.errors import InputError
+from mmqsa.features.backbone import load_backbone
+from mmqsa.settings import Backbone
+
+TINY = "vit_tiny_patch16_224"
+
+
+def random_backbone(**changes) -> Backbone:
+    return Backbone(
+        name=TINY, pretrained=False, image_size=64, mean=[0.5] * 3, std=[0.5] * 3, **changes
+    )
+
+
+def hooked(backbone, images, index):
+    """Plain oracle: the whole network runs, a hook catches a block's fused projection."""
+    caught = []
+    handle = backbone.network.blocks[index].attn.qkv.register_forward_hook(
+        lambda _module, _inputs, output: caught.append(output)
+    )
+    backbone.network.forward_features(images)
+    handle.remove()
+    return dict(zip(("query", "key", "value"), caught[0][:, 1:].chunk(3, dim=-1), strict=True))
+
+
+@pytest.mark.parametrize("feature", ["query", "key", "value"])
+@pytest.mark.parametrize("block", [-1, 3])
+def test_projections_are_those_of_the_whole_network(feature, block):
+    backbone = load_backbone(random_backbone(feature=feature, block=block))
+    images = torch.randn(2, 3, 64, 64)
+    found = backbone.features(images)
+    assert found.shape == (2, 16, 192)
+    torch.testing.assert_close(found, hooked(backbone, images, block)[feature])
+
+
+def test_tokens_of_the_last_block_are_the_networks_output():
+    backbone = load_backbone(random_backbone(feature="token"))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        whole = backbone.network.forward_features(images)[:, 1:]
+    torch.testing.assert_close(backbone.features(images), whole)
+
+
+def test_random_weights_are_seeded_and_leave_the_global_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    hashes = [load_backbone(random_backbone(seed=seed)).weights_sha256 for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert torch.rand(1) == expected
+
+
+def local(path) -> Backbone:
+    return Backbone(name=TINY, weights=str(path), image_size=64)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return timm.create_model(TINY, num_classes=0).state_dict()
+
+
+def test_local_weights_are_loaded_and_hashed(tmp_path, state):
+    import hashlib
+
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    backbone = load_backbone(local(path))
+    assert backbone.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    torch.testing.assert_close(
+        backbone.network.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"]
+    )
+
+
+def test_the_two_rules_for_position_embeddings(tmp_path, state):
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    embeddings = {}
+    for rule in ("timm", "dino", "auto"):
+        settings = local(path).model_copy(update={"image_size": 320, "position_embedding": rule})
+        embeddings[rule] = load_backbone(settings).network.pos_embed
+    square = state["pos_embed"][:, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
+    dino = F.interpolate(square, scale_factor=20.1 / 14, mode="bicubic")
+    torch.testing.assert_close(
+        embeddings["dino"][:, 1:], dino.permute(0, 2, 3, 1).reshape(1, 400, 192)
+    )
+    assert torch.equal(embeddings["auto"], embeddings["timm"])  # not DINO's weights
+    assert not torch.allclose(embeddings["dino"], embeddings["timm"])
+
+
+def test_unknown_backbone():
+    with pytest.raises(InputError, match=r"backbone.name: timm knows no 'vit_tinny'"):
+        load_backbone(Backbone(name="vit_tinny"))
+
+
+def test_not_a_vit():
+    with pytest.raises(InputError, match=r"'resnet18' is a ResNet"):
+        load_backbone(Backbone(name="resnet18", pretrained=False))
+
+
+def test_side_that_is_no_multiple():
+    settings = random_backbone().model_copy(update={"image_size": 100})
+    with pytest.raises(InputError, match=r"image_size: 100 is no multiple of the patch, 16 px"):
+        load_backbone(settings)
+
+
+def test_block_that_is_not_there():
+    with pytest.raises(InputError, match=r"backbone.block: 12, but .* has 12 blocks"):
+        load_backbone(random_backbone(block=12))
+
+
+def test_weights_of_another_network(tmp_path, state):
+    path = tmp_path / "small.safetensors"
+    save_file({name: tensor.repeat_interleave(2, dim=-1) for name, tensor in state.items()}, path)
+    with pytest.raises(InputError, match=r"small.safetensors: .* these are another network's"):
+        load_backbone(local(path))
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match=r"has no cls_token; these are not the weights of"):
+        load_backbone(local(path))
+
+
+def test_missing_truncated_and_pickled_weights(tmp_path, state):
+    with pytest.raises(InputError, match=r"none.safetensors: no such file"):
+        load_backbone(local(tmp_path / "none.safetensors"))
+    path = tmp_path / "cut.safetensors"
+    save_file(state, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"cut.safetensors: not readable as weights"):
+        load_backbone(local(path))
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"a": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match=r"evil.pth: not readable as weights"):
+        load_backbone(local(tmp_path / "evil.pth"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_pretrained_weights_that_cannot_be_had_are_an_error(monkeypatch):
+    """Offline, a hub download fails: never a silent random network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    real = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise ConnectionError("no network")
+        return real(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match=r"could not be loaded \(no network\).*backbone.weights"):
+        load_backbone(Backbone())
+
+
+def test_the_papers_backbone_with_random_weights():
+    """DINO's weights cannot be had everywhere; the same network can."""
+    backbone = load_backbone(Backbone(pretrained=False, image_size=320))
+    assert backbone.features(torch.zeros(1, 3, 320, 320)).shape == (1, 400, 384)
+    assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,0 +1,106 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import CPU
+
+from mmqsa.data.geometry import Geometry
+from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
+from mmqsa.features import extract as module
+from mmqsa.features.backbone import load_backbone
+from mmqsa.features.extract import extract, normalise
+from mmqsa.features.standardise import key_statistics
+from mmqsa.features.store import FeatureCache
+
+
+def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
+    cache = FeatureCache(caches["val"])
+    voc, backbone = VocFolder.find(voc_root), load_backbone(settings.backbone)
+    geometry = Geometry("crop", 96)
+    assert cache.ids == voc.ids("val")
+    assert cache.keys.shape == (6, 36, 192) and cache.keys.dtype == np.float16
+    assert cache.keys.chunks is None  # contiguous
+    for index, image_id in enumerate(cache.ids):
+        image = voc.image(image_id)
+        keys = backbone.features(normalise([geometry.image(image)], backbone))[0]
+        np.testing.assert_allclose(cache.keys[index], keys.numpy(), atol=2e-3, rtol=2e-3)
+        np.testing.assert_array_equal(
+            cache.classes[index], geometry.labels(voc.classes(image_id, image.size))
+        )
+        np.testing.assert_array_equal(
+            cache.instances[index], geometry.labels(voc.instances(image_id, image.size))
+        )
+    with h5py.File(caches["val"], locking=False) as file:
+        assert file["boxes"].shape[1] == 4
+        assert set(file["box_image"][:]) <= set(range(6))
+
+
+def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches, monkeypatch):
+    slow = settings.model_copy(
+        update={"backbone": settings.backbone.model_copy(update={"batch_size": 2})}
+    )
+    real, calls = module._prepare, []
+
+    def interrupted(voc, image_id, geometry):
+        calls.append(image_id)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(voc, image_id, geometry)
+
+    voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
+    monkeypatch.setattr(module, "_prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(voc, "val", slow, out, CPU)
+    assert not out.exists()
+    monkeypatch.setattr(module, "_prepare", real)
+    assert extract(voc, "val", slow, out, CPU) == 4  # of 6: the first batch of 2 was kept
+    with h5py.File(out, locking=False) as again, h5py.File(caches["val"], locking=False) as once:
+        assert set(again) == set(once)
+        for name in ("classes", "instances", "boxes", "box_image", "image_id"):
+            np.testing.assert_array_equal(again[name], once[name])
+        np.testing.assert_allclose(again["keys"][:], once["keys"][:], atol=2e-3)
+    assert extract(voc, "val", slow, out, CPU) == 0
+
+
+def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, settings):
+    voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
+    extract(voc, "val", settings, out, CPU)
+    before = out.read_bytes()
+    other = settings.model_copy(
+        update={"backbone": settings.backbone.model_copy(update={"seed": 1})}
+    )
+    with pytest.raises(InputError, match=r"val.h5: made with weights_sha256 = .* delete it"):
+        extract(voc, "val", other, out, CPU)
+    assert out.read_bytes() == before
+
+
+def test_damaged_and_unfinished_caches(tmp_path, caches):
+    path = tmp_path / "cut.h5"
+    path.write_bytes(caches["val"].read_bytes()[:4000])
+    with pytest.raises(InputError, match=r"cut.h5: not a readable feature cache"):
+        FeatureCache(path)
+    with pytest.raises(InputError, match=r"none.h5: no such feature cache"):
+        FeatureCache(tmp_path / "none.h5")
+    path.write_bytes(caches["val"].read_bytes())
+    with h5py.File(path, "a") as file:
+        file["done"][2] = False
+    with pytest.raises(InputError, match=r"extraction has not finished"):
+        FeatureCache(path)
+
+
+@pytest.mark.parametrize("per", ["none", "feature", "position"])
+def test_key_statistics_against_numpy(per):
+    keys = (torch.randn(500, 9, 5) * 3 + torch.arange(9)[:, None]).half()
+    mean, deviation = key_statistics(keys, per)
+    plain = keys.double().numpy()
+    if per == "none":
+        expected = np.zeros((9, 5)), np.ones((1, 5))
+    elif per == "feature":
+        flat = plain.reshape(-1, 5)
+        expected = np.broadcast_to(flat.mean(0), (9, 5)), flat.std(0, keepdims=True)
+    else:
+        centred = plain - plain.mean(0)
+        expected = plain.mean(0), np.sqrt((centred**2).mean((0, 1)))[None]
+    np.testing.assert_allclose(mean, expected[0], atol=1e-4)
+    np.testing.assert_allclose(deviation, expected[1], rtol=1e-4)

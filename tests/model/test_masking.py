@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from mmqsa.model.masking import visible_patches
+
+KEYS = torch.arange(10.0)[torch.tensor([3, 0, 9, 1, 8, 2, 7, 4, 6, 5])][None, :, None].expand(
+    2, 10, 4
+)
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    "strategy, expected", [("background", {0.0, 1.0, 2.0}), ("foreground", {7.0, 8.0, 9.0})]
+)
+def test_ranked_strategies_hide_one_end_of_the_means(strategy, expected):
+    visible = visible_patches(KEYS, strategy, 0.7, seeded())
+    for image, index in zip(KEYS, visible, strict=True):
+        assert set(image[index, 0].tolist()) == expected
+
+
+@pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
+@pytest.mark.parametrize("ratio, seen", [(0.0, 10), (0.7, 3), (0.95, 0)])
+def test_as_many_stay_in_every_image(strategy, ratio, seen):
+    visible = visible_patches(KEYS, strategy, ratio, seeded())
+    count = 10 if strategy == "none" else seen if ratio < 0.95 else 10 - round(9.5)
+    assert visible.shape == (2, count)
+    assert all(len(set(index.tolist())) == count for index in visible)
+
+
+def test_random_differs_between_images_and_repeats_with_the_seed():
+    keys = torch.zeros(8, 100, 4)
+    first = visible_patches(keys, "random", 0.7, seeded())
+    assert torch.equal(first, visible_patches(keys, "random", 0.7, seeded()))
+    assert not torch.equal(first[0].sort().values, first[1].sort().values)

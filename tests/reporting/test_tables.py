@@ -1,0 +1,144 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmqsa.errors import InputError
+from mmqsa.reporting.figures import heads_figure, methods_figure, training_figure
+from mmqsa.reporting.results import load_spec, table_spec
+from mmqsa.reporting.tables import make_table
+from mmqsa.settings import Config, dump_yaml
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "resources/published.csv"
+VALUES = {("heads1", 0): 50.0, ("heads1", 1): 54.0, ("full", 0): 60.0}
+
+
+@pytest.fixture
+def config():
+    return Config.model_validate(
+        {
+            "seeds": [0, 1],
+            "settings": {"full": {}, "heads1": {"slots": {"heads": 1}}, "random": {}},
+            "tables": {
+                "heads": {
+                    "caption": "Heads",
+                    "settings": ["heads1", "full", "random"],
+                    "labels": {"full": "8 heads"},
+                    "published": ["paper"],
+                },
+            },
+        }
+    )
+
+
+@pytest.fixture
+def results(tmp_path, config):
+    """Results of three runs out of six, and of one control."""
+    for (setting, seed), value in VALUES.items():
+        folder = tmp_path / "runs" / setting / f"seed{seed}"
+        (folder / "metrics").mkdir(parents=True)
+        (folder / "settings.yaml").write_text(dump_yaml(config.setting(setting).sections()))
+        (folder / "history.csv").write_text("step,loss\n1,1.0\n2,0.5\n")
+        rows = [
+            ("hungarian", source, eval_seed, "paper", metric, value + eval_seed - 0.5, 10)
+            for source in ("decoder", "attention")
+            for eval_seed in (0, 1)
+            for metric in ("corloc", "miou_with_background", "mbo_c")
+        ]
+        pd.DataFrame(
+            rows,
+            columns=[
+                "matching",
+                "mask_source",
+                "eval_seed",
+                "protocol",
+                "metric",
+                "value",
+                "n_images",
+            ],
+        ).to_csv(folder / "metrics" / "voc2012-val.csv", index=False)
+    (tmp_path / "controls").mkdir()
+    pd.DataFrame(
+        [["one slot", 1, "paper", "corloc", 33.0, 10]],
+        columns=["name", "slots", "protocol", "metric", "value", "n_images"],
+    ).to_csv(tmp_path / "controls/voc2012-val-controls.csv", index=False)
+    spec = tmp_path / "settings/tables/heads.yaml"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(table_spec(config, "heads"))
+    return tmp_path
+
+
+def test_table_has_mean_spread_n_control_and_missing(results):
+    csv, md, tex = make_table(load_spec(results / "settings/tables/heads.yaml"), results, PUBLISHED)
+    table = pd.read_csv(csv)
+    rows = table[(table["metric"] == "corloc") & (table["mask_source"] == "decoder")]
+    rows = rows.set_index("setting")
+    assert rows.loc["heads1", ["n_seeds", "mean"]].tolist() == [2, 52.0]
+    assert rows.loc["heads1", "sd"] == pytest.approx(8**0.5, abs=1e-3)
+    # Student's t, 1 degree of freedom: 12.706 * sd / sqrt(2)
+    assert rows.loc["heads1", "ci_high"] == pytest.approx(52 + 12.7062 * 2, abs=1e-2)
+    assert rows.loc["full", "n_seeds"] == 1 and pd.isna(rows.loc["full", "sd"])
+    assert rows.loc["full", "published"] == 68.99
+    assert rows.loc["full", "difference"] == pytest.approx(60 - 68.99)
+    assert rows.loc["random", "n_seeds"] == 0 and pd.isna(rows.loc["random", "mean"])
+    control = table[table["kind"] == "control"]
+    assert control[["label", "mean"]].to_numpy().tolist() == [["one slot", 33.0]]
+    text = md.read_text()
+    assert "52.0 ± 2.8" in text and "missing" in text and "| one slot" in text
+    assert "MMQSA (DINO ViT-S/16)" in text
+    latex = tex.read_text()
+    assert r"52.0 $\pm$ 2.8" in latex and latex.count(r"\midrule") == 3
+
+
+def test_other_data_are_not_compared_with_the_paper(results, config):
+    other = config.model_copy(
+        update={"backbone": config.backbone.model_copy(update={"name": "vit_tiny_patch16_224"})}
+    )
+    spec = results / "settings/tables/heads.yaml"
+    spec.write_text(table_spec(other, "heads"))
+    csv, md, _ = make_table(load_spec(spec), results, PUBLISHED)
+    assert pd.read_csv(csv)["difference"].isna().all()
+    assert "Not the paper's data or backbone" in md.read_text()
+
+
+def test_tables_are_the_same_bytes_again(results):
+    spec = load_spec(results / "settings/tables/heads.yaml")
+    first = [path.read_bytes() for path in make_table(spec, results, PUBLISHED)]
+    assert first == [path.read_bytes() for path in make_table(spec, results, PUBLISHED)]
+
+
+def test_figures_are_drawn_and_are_the_same_bytes_again(results):
+    spec = load_spec(results / "settings/tables/heads.yaml")
+    for draw in (heads_figure, methods_figure, training_figure):
+        paths = draw(spec, results)
+        first = [path.read_bytes() for path in paths]
+        assert [path.suffix for path in paths] == [".pdf", ".png"] and all(map(len, first))
+        assert first == [path.read_bytes() for path in draw(spec, results)]
+
+
+def test_a_figure_of_nothing_is_an_error(tmp_path, results):
+    spec = load_spec(results / "settings/tables/heads.yaml")
+    for draw in (heads_figure, methods_figure, training_figure):
+        with pytest.raises(InputError):
+            draw(spec, tmp_path / "empty")
+
+
+def test_every_published_number_has_a_source_and_a_known_metric():
+    from mmqsa.reporting.results import HEADINGS
+
+    published = pd.read_csv(PUBLISHED)
+    assert published["source"].notna().all()
+    known = {*HEADINGS, ("dinosaur", "mbo_c")}
+    assert set(published[["protocol", "metric"]].itertuples(index=False, name=None)) <= known
+
+
+def test_reporting_needs_no_torch():
+    """Tables are made where no torch is installed."""
+    code = (
+        "import sys, mmqsa.cli, mmqsa.reporting.tables, mmqsa.reporting.figures\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,119 @@
+"""The command line: bad input is one line on stderr and exit code 1."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmqsa.settings import Settings, dump_yaml
+
+
+def mmqsa(*arguments, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "mmqsa", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_every_stage_is_a_subcommand():
+    started = time.monotonic()
+    found = mmqsa("--help")
+    assert found.returncode == 0
+    for stage in (
+        "download",
+        "scenes",
+        "extract",
+        "train",
+        "evaluate",
+        "controls",
+        "baseline",
+        "table",
+        "figure",
+    ):
+        assert stage in found.stdout
+    assert time.monotonic() - started < 20  # torch is not imported for it
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("masking: {ratio: 1.2}", "masking.ratio"),
+        ("slots: {heads: 0}", "slots.heads"),
+        ("sluts: {}", "sluts: no such key"),
+    ],
+)
+def test_bad_settings(tmp_path, caches, text, said):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    found = mmqsa(
+        "train", "--features", caches["train"], "--settings", path, "--out", tmp_path / "r"
+    )
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1 and found.stderr.startswith(f"mmqsa: {path}: ")
+    assert said in found.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_gpu_that_is_not_there(tmp_path, caches):
+    found = mmqsa(
+        "train",
+        "--features",
+        caches["train"],
+        "--out",
+        tmp_path / "r",
+        "--device",
+        "cuda",
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert found.returncode == 1 and "torch sees no GPU" in found.stderr
+
+
+def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
+    path = tmp_path / "settings.yaml"
+    path.write_text(dump_yaml(settings.sections()))
+    for split in ("train", "val"):
+        done = mmqsa(
+            "extract",
+            "--voc",
+            voc_root,
+            "--split",
+            split,
+            "--settings",
+            path,
+            "--out",
+            tmp_path / f"{split}.h5",
+        )
+        assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    steps = [
+        ("train", "--features", tmp_path / "train.h5", "--settings", path, "--out", run),
+        ("evaluate", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
+        ("controls", "--features", tmp_path / "val.h5", "--out", tmp_path),
+        (
+            "figure",
+            "gallery",
+            "--run",
+            run,
+            "--features",
+            tmp_path / "val.h5",
+            "--voc",
+            voc_root,
+            "--per-image",
+            run / "metrics/scenes-val-per_image.csv",
+            "--out",
+            tmp_path / "gallery",
+            "--images",
+            "3",
+        ),
+    ]
+    for step in steps:
+        done = mmqsa(*step)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n") == 1  # each says in one line what it did
+    assert (tmp_path / "gallery.png").stat().st_size > 10_000
+    assert Settings.load(run / "settings.yaml") == settings

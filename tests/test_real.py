@@ -1,0 +1,94 @@
+"""The chain on real photographs with real weights: MMQSA_VOC and MMQSA_WEIGHTS say where."""
+
+import pandas as pd
+import pytest
+from conftest import CPU
+
+from mmqsa.data.voc import VocFolder
+from mmqsa.evaluation.baselines import score_kmeans
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.features.extract import extract
+from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Settings
+from mmqsa.training.loop import train
+from mmqsa.training.run import Run
+
+pytestmark = pytest.mark.realdata
+IMAGES = 40  # of each split: a minute, not ten
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory, real):
+    """A VOC folder of links to a few of the real photographs."""
+    voc = VocFolder.find(real[0])
+    few = tmp_path_factory.mktemp("few") / "VOC2012"
+    (few / "ImageSets/Segmentation").mkdir(parents=True)
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (few / folder).symlink_to((voc.path / folder).resolve())
+    for split in ("train", "val"):
+        ids = voc.ids(split)[:IMAGES]
+        (few / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(ids) + "\n")
+    return VocFolder(few)
+
+
+@pytest.fixture(scope="module")
+def real_settings(real):
+    return Settings.model_validate(
+        {
+            "dataset": {"name": "photographs", "train_split": "train"},
+            "backbone": {"name": "vit_tiny_patch16_224", "weights": real[1]},
+            "masking": {"strategy": "none"},
+            "slots": {"heads": 4, "width": 192, "encoder_width": 384, "start": "clustering"},
+            "decoder": {"width": 64, "layers": 2, "patches_per_step": 48},
+            "training": {
+                "steps": 60,
+                "batch_size": 8,
+                "log_every": 20,
+                "schedule": {"kind": "constant", "warmup_steps": 10},
+            },
+            "evaluation": {"kmeans_clusters": [2, 3, 7]},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def real_caches(tmp_path_factory, photographs, real_settings):
+    folder = tmp_path_factory.mktemp("real")
+    for split in ("train", "val"):
+        extract(photographs, split, real_settings, folder / f"{split}.h5", CPU)
+    return {split: FeatureCache(folder / f"{split}.h5") for split in ("train", "val")}
+
+
+def values(path, **names):
+    table = pd.read_csv(path)
+    for name, value in names.items():
+        table = table[table[name] == value]
+    return table.set_index("metric")["value"]
+
+
+def test_labels_come_from_the_photographs(real_caches):
+    classes = real_caches["val"].classes[:]
+    assert classes.shape == (IMAGES, 320, 320)
+    assert real_caches["val"].instances is None  # this copy of VOC has no SegmentationObject
+    assert ((classes > 0) & (classes < 255)).mean() > 0.1
+
+
+def test_kmeans_on_real_keys_beats_the_controls(tmp_path, real_caches, real_settings):
+    """Two or three clusters of a trained network's keys are objects; a fixed square is not."""
+    kmeans = score_kmeans(real_caches["val"], real_caches["train"], real_settings, tmp_path)
+    controls = score_controls(real_caches["val"], tmp_path)
+    square = values(controls, name="centre square")
+    three = values(kmeans, name="k-means, K = 3")
+    assert three["mbo_c"] > square["mbo_c"] + 10
+    assert three["miou_with_background"] > square["miou_with_background"] + 8
+
+
+def test_a_short_training_finds_objects(tmp_path, real_caches, real_settings):
+    done = train(real_caches["train"], real_settings, 0, tmp_path / "run", CPU)
+    assert done["final_loss"] < 1.1
+    run = Run.load(tmp_path / "run")
+    path = evaluate(run, real_caches["val"], real_settings, tmp_path, CPU)
+    square = values(score_controls(real_caches["val"], tmp_path), name="centre square")
+    found = values(path, matching="hungarian", mask_source="attention")
+    assert found["mbo_c"] > square["mbo_c"] + 5

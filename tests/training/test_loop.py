@@ -1,0 +1,150 @@
+import pytest
+import torch
+from conftest import CPU, SMALL
+
+from mmqsa.errors import InputError
+from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Schedule, Settings
+from mmqsa.training import checkpoint, loop
+from mmqsa.training.loop import train
+from mmqsa.training.run import Run
+from mmqsa.training.schedule import learning_rate_factor
+
+
+def altered(**sections) -> Settings:
+    return Settings.model_validate(
+        {**SMALL, **{name: {**SMALL.get(name, {}), **values} for name, values in sections.items()}}
+    )
+
+
+def weights(folder):
+    return Run.load(folder).model.state_dict()
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_holds_what_the_contract_says(run_folder, caches, settings):
+    run = Run.load(run_folder)
+    assert run.settings == settings
+    history = (run_folder / "history.csv").read_text().splitlines()
+    assert history[0] == "step,loss,learning_rate,images_per_second"
+    assert [line.split(",")[0] for line in history[1:]] == ["10", "20", "30"]
+    assert sum(run.provenance["updates_per_head"]) == 30
+    assert run.provenance["cache_fingerprint"] == FeatureCache(caches["train"]).fingerprint
+    assert not (run_folder / checkpoint.CHECKPOINT).exists()
+
+
+def test_the_loss_falls(tmp_path, caches):
+    longer = altered(training={"steps": 300, "log_every": 50, "learning_rate": 3e-3})
+    train(FeatureCache(caches["train"]), longer, 0, tmp_path, CPU)
+    losses = [
+        float(line.split(",")[1])
+        for line in (tmp_path / "history.csv").read_text().splitlines()[1:]
+    ]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, settings, run_folder):
+    for seed in (0, 1):
+        train(FeatureCache(caches["train"]), settings, seed, tmp_path / str(seed), CPU)
+    assert same(weights(tmp_path / "0"), weights(run_folder))
+    assert not same(weights(tmp_path / "1"), weights(run_folder))
+
+
+def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, monkeypatch, run_folder):
+    """Killed right after a checkpoint and again in mid-air: as if nothing had happened."""
+    often = altered(training={"checkpoint_seconds": 1e-9})
+    whole = tmp_path / "whole"
+    train(FeatureCache(caches["train"]), often, 0, whole, CPU)
+    real, calls = loop.learning_rate_factor, []
+
+    def dies(schedule, step, steps):
+        calls.append(step)
+        if len(calls) in (11, 16):
+            raise KeyboardInterrupt
+        return real(schedule, step, steps)
+
+    monkeypatch.setattr(loop, "learning_rate_factor", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
+    train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
+    assert calls[11] == 10  # went on from the checkpoint, not from the start
+    assert same(weights(whole), weights(tmp_path / "killed"))
+    columns = [
+        [line.split(",")[:3] for line in (folder / "history.csv").read_text().splitlines()]
+        for folder in (whole, tmp_path / "killed")
+    ]
+    assert columns[0] == columns[1]
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, monkeypatch):
+    often = altered(training={"checkpoint_seconds": 1e-9})
+    real = loop.learning_rate_factor
+
+    def dies(schedule, step, steps):
+        if step == 12:
+            raise KeyboardInterrupt
+        return real(schedule, step, steps)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "learning_rate_factor", dies)
+        train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    before = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match=r"resume.pt: belongs to a training with other settings"):
+        train(FeatureCache(caches["train"]), often, 1, tmp_path, CPU)
+    assert (tmp_path / checkpoint.CHECKPOINT).read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
+    wild = altered(training={"learning_rate": 1e30, "gradient_clip": None, "steps": 40})
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) by step \d+ .*learning_rate"):
+        train(FeatureCache(caches["train"]), wild, 0, tmp_path, CPU)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_run_with_swapped_settings_is_refused(tmp_path, run_folder):
+    for name in ("model.safetensors", "settings.yaml", "provenance.json"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    text = (tmp_path / "settings.yaml").read_text().replace("heads: 3", "heads: 2")
+    (tmp_path / "settings.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"model.safetensors: does not fit .*settings.yaml"):
+        Run.load(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="missing"):
+        Run.load(tmp_path)
+
+
+def test_schedules():
+    exponential = Schedule(warmup_steps=10, half_life_steps=100)
+    assert learning_rate_factor(exponential, 0, 1000) == pytest.approx(0.1)
+    assert learning_rate_factor(exponential, 9, 1000) == pytest.approx(1.0)
+    assert learning_rate_factor(exponential, 110, 1000) == pytest.approx(0.5)
+    cosine = Schedule(kind="cosine", warmup_steps=0)
+    assert learning_rate_factor(cosine, 0, 100) == pytest.approx(1.0)
+    assert learning_rate_factor(cosine, 50, 100) == pytest.approx(0.5)
+    constant = Schedule(kind="constant", warmup_steps=2)
+    assert [learning_rate_factor(constant, step, 9) for step in (0, 1, 8)] == [0.5, 1, 1]
+
+
+def test_the_patch_subset_estimates_the_whole_loss():
+    torch.manual_seed(0)
+    from mmqsa.model.discovery import MaskedSlotModel
+
+    whole, part = (
+        MaskedSlotModel(
+            altered(decoder={"patches_per_step": n}, masking={"strategy": "none"}), 36, 8
+        )
+        for n in (None, 9)
+    )
+    part.load_state_dict(whole.state_dict())
+    keys = torch.randn(16, 36, 8)
+    with torch.inference_mode():
+        whole.noise = part.noise = lambda batch, generator: torch.zeros(batch, 4, 16)
+        generator = torch.Generator().manual_seed(0)
+        estimates = torch.stack([part.loss(keys, 0, generator) for _ in range(400)])
+        exact = whole.loss(keys, 0, generator)
+    error = estimates.std() / 400**0.5
+    assert abs(estimates.mean() - exact) < 4 * error

@@ -1,0 +1,208 @@
+"""The workflow: plan, lint, end to end, and what re-runs when something changes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.workflow
+ROOT = Path(__file__).parents[2]
+TOP = [
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "workflow",
+    "profiles",
+    "src",
+    "environment.yml",
+    "resources/published.csv",
+]
+HANDFUL = {
+    "dataset": {"scenes": {"train": 8, "val": 6, "side": 96}},
+    "backbone": {"image_size": 96},
+    "slots": {
+        "number": 4,
+        "heads": 2,
+        "width": 16,
+        "mlp_width": 16,
+        "encoder_width": 16,
+        "start": "random",
+    },
+    "decoder": {"width": 16},
+    "training": {"steps": 20, "log_every": 10, "batch_size": 4},
+    "evaluation": {"kmeans_clusters": [2, 4]},
+}
+
+
+def snakemake(folder, *arguments, check=True):
+    """Run Snakemake with this interpreter's packages first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PATH": path},
+    )
+    if check and done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done
+
+
+def planned(done) -> dict[str, int]:
+    """Job counts of a dry run."""
+    text = done.stdout + done.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
+    return {
+        name: int(count) for name, count in (row.split() for row in table[1].strip().splitlines())
+    }
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project, as a fresh clone would be."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in TOP:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(copy):
+    """The demo's chain on a handful of scenes: the arguments, and the finished folder."""
+    (copy / "handful.yaml").write_text(yaml.safe_dump(HANDFUL))
+    arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
+    snakemake(copy, *arguments)
+    return copy, arguments
+
+
+def test_the_papers_plan_needs_nothing_downloaded(copy):
+    jobs = planned(snakemake(copy, "-n"))
+    assert jobs["train"] == jobs["evaluate"] == 7 * 5
+    assert jobs["extract"] == 2 and jobs["data"] == 1
+
+
+def test_lint_and_format_are_clean(copy):
+    assert "good condition" in snakemake(copy, "--lint").stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", ROOT / "Snakefile", ROOT / "workflow"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_chain_ends_in_tables_and_figures(demo):
+    folder, _ = demo
+    results = folder / "results/demo"
+    for table in ("headline", "masking", "matching", "heads"):
+        frame = pd.read_csv(results / "tables" / f"{table}.csv")
+        assert {"setting", "k-means", "control"} <= set(frame["kind"])
+        own = frame[frame["kind"] == "setting"]
+        assert (own["n_seeds"] == 2).all() and own[["mean", "sd"]].notna().all(axis=None)
+        assert (results / "tables" / f"{table}.md").read_text().count("±") > 3
+    assert set(own["mask_source"]) == {"decoder", "attention"}
+    for figure in ("gallery", "heads", "masking-controls", "masking-training"):
+        assert (results / "figures" / f"{figure}.png").stat().st_size > 5000
+    resolved = yaml.safe_load((results / "runs/no-masking/seed1/settings.yaml").read_text())
+    assert resolved["masking"]["strategy"] == "none"
+
+
+def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
+    folder, arguments = demo
+    assert planned(snakemake(folder, "-n", *arguments)) == {}
+    for path in (
+        *folder.glob("src/mmqsa/**/*.py"),
+        folder / "config.yaml",
+        folder / "results/demo/features/scenes/train.h5",
+    ):
+        path.touch()
+    assert planned(snakemake(folder, "-n", *arguments)) == {}
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        # One setting: its own two seeds, and the tables and figures that show them.
+        ({"settings": {"no-masking": {"slots": {"iterations": 2}}}}, {"train": 2, "evaluate": 2}),
+        ({"matching": {"strategies": ["hungarian", "none"]}}, {"evaluate": 4}),
+        ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
+        ({"training": {"learning_rate": 0.002}}, {"train": 4, "evaluate": 4}),
+        ({"device": "auto"}, {}),
+    ],
+)
+def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expected):
+    folder, arguments = demo
+    path = tmp_path / "change.yaml"
+    path.write_text(yaml.safe_dump(change))
+    jobs = planned(snakemake(folder, "-n", *arguments, str(path)))
+    heavy = ("data", "extract", "train", "evaluate", "kmeans", "controls")
+    found = {name: jobs[name] for name in heavy if name in jobs}
+    assert found == {name: count for name, count in expected.items() if name in heavy}
+    if "table" in expected:
+        assert jobs["table"] == expected["table"]
+    if not expected:
+        assert jobs == {}
+
+
+def test_tables_from_results_without_features_or_weights(demo, tmp_path):
+    """What ships is enough: specs and metrics."""
+    folder, _ = demo
+    shipped = tmp_path / "results"
+    shutil.copytree(
+        folder / "results/demo",
+        shipped,
+        ignore=shutil.ignore_patterns("*.h5", "*.safetensors", "tables", "figures", "logs"),
+    )
+    # The folder of specs is called tables as well, so it was left out above.
+    shutil.copytree(folder / "results/demo/settings/tables", shipped / "settings/tables")
+    specs = sorted((shipped / "settings/tables").glob("*.yaml"))
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mmqsa",
+            "table",
+            *specs,
+            "--results",
+            shipped,
+            "--published",
+            ROOT / "resources/published.csv",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    for spec in specs:
+        for suffix in ("csv", "md", "tex"):
+            name = f"tables/{spec.stem}.{suffix}"
+            assert (shipped / name).read_bytes() == (folder / "results/demo" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"masking": {"ratio": 1.2}}, "masking.*ratio|1.2"),
+        ({"slots": {"heds": 4}}, "heds"),
+        ({"grid": ["fulll"]}, "no setting is called 'fulll'"),
+    ],
+)
+def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(change))
+    done = snakemake(copy, "-n", "--configfile", str(path), check=False)
+    assert done.returncode
+    assert re.search(said, done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
