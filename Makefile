@@ -38,9 +38,13 @@ lint: environment
 	snakemake --lint
 	snakemake -n > /dev/null
 
-## make tables        tables and figures again from the metrics in results/voc-subset, no GPU, no data
+## make tables        tables and figures of results/voc-subset again, from its metrics alone
+SHIPPED := results/voc-subset
 tables: environment
-	mmqsa table results/voc-subset/settings/tables/*.yaml --results results/voc-subset
+	mmqsa table $(SHIPPED)/settings/tables/*.yaml --results $(SHIPPED)
+	mmqsa figure heads $(SHIPPED)/settings/tables/heads.yaml --results $(SHIPPED)
+	mmqsa figure controls $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
+	mmqsa figure training $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
 
 ## make schema        write the config's schema from settings.py
 schema: environment

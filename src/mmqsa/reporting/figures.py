@@ -1,5 +1,6 @@
 """Figures from metrics alone: one style, vector PDF and PNG."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
+def _title(protocol: str, metric: str) -> str:
+    return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[protocol, metric])
+
+
 def heads_figure(spec: Spec, results: Path) -> list[Path]:
     """Each metric against the number of heads: mean and deviation over seeds, runs, controls."""
     metrics = run_metrics(results, spec)
@@ -80,7 +85,7 @@ def heads_figure(spec: Spec, results: Path) -> list[Path]:
             own = metrics[(metrics["protocol"] == protocol) & (metrics["metric"] == metric)]
             _draw_heads(axis, own, own["heads"].unique())
             _draw_references(axis, references, protocol, metric, spec)
-            axis.set(title=HEADINGS[protocol, metric], xlabel="query heads", ylabel="")
+            axis.set(title=_title(protocol, metric), xlabel="query heads", ylabel="")
         axes[0].set_ylabel("%")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -168,7 +173,7 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
                 legend=False,
                 ax=axis,
             )
-            axis.set(title=HEADINGS[protocol, metric], xlabel="%", ylabel="")
+            axis.set(title=_title(protocol, metric), xlabel="%", ylabel="")
             axis.grid(True, axis="y", linewidth=0.4)
         return save(figure, results / "figures" / f"{spec.name}-controls")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.errors import InputError
@@ -63,4 +63,4 @@ def save_run(
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
     with whole_file(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))  # save_file would make it unreadable to others
