@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -33,6 +34,9 @@ SMALL = {
     },
     "evaluation": {"kmeans_clusters": [2, 4], "batch_size": 4},
 }
+# A busy machine is no fault of the code under test.
+hypothesis.settings.register_profile("mmqsa", deadline=None)
+hypothesis.settings.load_profile("mmqsa")
 CPU = torch.device("cpu")
 
 

@@ -31,7 +31,7 @@ def iou(first, second, valid):
     return (first & second).sum() / union if union else 0.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_masks_against_plain_loops(prediction, truth):
     valid = truth != VOID
@@ -57,7 +57,7 @@ def test_masks_against_plain_loops(prediction, truth):
         np.testing.assert_allclose(found[name], brute / len(labels))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_fg_ari_against_scikit_learn(prediction, truth):
     inside = (truth != VOID) & (truth != 0)
@@ -70,7 +70,7 @@ def test_fg_ari_against_scikit_learn(prediction, truth):
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_corloc_against_torchmetrics_boxes(prediction, truth):
     valid = truth != VOID
