@@ -187,15 +187,16 @@ def training_figure(spec: Spec, results: Path) -> list[Path]:
         for colour, setting in zip(colours, spec.table.settings, strict=True):
             for seed in spec.seeds:
                 path = run_folder(results, setting, seed) / "history.csv"
-                if path.is_file():
-                    history = pd.read_csv(path)
+                history = pd.read_csv(path) if path.is_file() else []
+                if len(history) > 1:  # the untrained control has no curve
                     label = spec.table.labels.get(setting, setting)
+                    known = axis.get_legend_handles_labels()[1]
                     axis.plot(
                         history["step"],
                         history["loss"],
                         color=colour,
                         linewidth=0.9,
-                        label=label if label not in axis.get_legend_handles_labels()[1] else None,
+                        label=None if label in known else label,
                     )
                     drawn = True
         if not drawn:

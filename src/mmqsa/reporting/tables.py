@@ -1,6 +1,7 @@
 """Tables: csv for machines, md and tex for people, from one tidy frame."""
 
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,10 @@ def tidy_table(spec: Spec, results: Path, published: pd.DataFrame) -> pd.DataFra
     """
     rows = _own_rows(spec, run_metrics(results, spec), published)
     rows += _reference_rows(spec, reference_metrics(results, spec))
-    known = {(row["protocol"], row["metric"]) for row in rows}
+    known = {row["metric"] for row in rows}
     for entry in published[published["protocol"].isin(spec.table.published)].to_dict("records"):
-        # Numbers of a protocol that these labels do not allow would stand beside nothing.
-        if (entry["protocol"], entry["metric"]) in known:
+        # A metric that these labels do not allow would stand beside nothing.
+        if entry["metric"] in known:
             encoder = f" ({entry['encoder']})" if isinstance(entry["encoder"], str) else ""
             rows.append(
                 {
@@ -69,44 +70,32 @@ def tidy_table(spec: Spec, results: Path, published: pd.DataFrame) -> pd.DataFra
 
 
 def _own_rows(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame) -> list[dict]:
-    present = list(metrics[["protocol", "metric"]].drop_duplicates().itertuples(index=False))
-    metric_names = [name for name in HEADINGS if name in present] or [("paper", "corloc")]
+    """Mask source by mask source, a row per setting, matching and metric."""
+    table, several = spec.table, len(spec.table.matchings) > 1
+    present = set(metrics[["protocol", "metric"]].itertuples(index=False, name=None))
+    shown = [name for name in HEADINGS if name in present] or list(HEADINGS)[:3]
     sources = list(metrics["mask_source"].unique()) or ["decoder"]
+    names = ["setting", "matching", "mask_source", "protocol", "metric"]
+    groups = dict(list(metrics.groupby(names)))
     rows = []
-    for source in sources:
-        for setting in spec.table.settings:
-            for matching in spec.table.matchings:
-                several = len(spec.table.matchings) > 1
-                label = spec.table.labels.get(matching if several else setting)
-                for protocol, metric in metric_names:
-                    values = metrics[
-                        (metrics["setting"] == setting)
-                        & (metrics["matching"] == matching)
-                        & (metrics["mask_source"] == source)
-                        & (metrics["protocol"] == protocol)
-                        & (metrics["metric"] == metric)
-                    ]
-                    names = {
-                        "kind": "setting",
-                        "label": label or (matching if several else setting),
-                        "setting": setting,
-                        "matching": matching,
-                        "mask_source": source,
-                        "protocol": protocol,
-                        "metric": metric,
-                    }
-                    row = names | _over_seeds(values)
-                    if setting == "full" and matching == "hungarian":
-                        row |= _against_paper(spec, row, published)
-                    rows.append(row)
+    for source, setting, matching, (protocol, metric) in product(
+        sources, table.settings, table.matchings, shown
+    ):
+        key = (setting, matching, source, protocol, metric)
+        called = matching if several else setting
+        row = {"kind": "setting", "label": table.labels.get(called, called)}
+        row |= dict(zip(names, key, strict=True)) | _over_seeds(groups.get(key))
+        if setting == "full" and matching == "hungarian":
+            row |= _against_paper(spec, row, published)
+        rows.append(row)
     return rows
 
 
-def _over_seeds(values: pd.DataFrame) -> dict:
-    """Mean, deviation and 95 % interval of one metric's rows, one per seed."""
-    number = len(values)
-    if not number:
+def _over_seeds(values: pd.DataFrame | None) -> dict:
+    """Mean, deviation and 95 % interval of one metric's rows, one per seed; None: no runs."""
+    if values is None:
         return {"n_seeds": 0}
+    number = len(values)
     mean = values["value"].mean()
     found = {"n_seeds": number, "mean": mean, "n_images": int(values["n_images"].iloc[0])}
     if number > 1:
@@ -167,8 +156,8 @@ def _printed(table: pd.DataFrame, plus_minus: str) -> tuple[list[str], list[list
     for (_, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         seeds = group["n_seeds"].iloc[0]
         cells = [label, source, "" if np.isnan(seeds) else str(int(seeds))]
-        for protocol, metric in metrics:
-            entry = group[(group["protocol"] == protocol) & (group["metric"] == metric)]
+        for _, metric in metrics:  # mBO^c is one number under both protocols
+            entry = group[group["metric"] == metric]
             cells.append(_cell(entry.iloc[0], plus_minus) if len(entry) else "")
         rows.append(cells)
     return heading, rows

@@ -1,5 +1,6 @@
 """The state of an unfinished training, so that a killed one goes on where it was."""
 
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,13 +12,24 @@ from mmqsa.errors import InputError
 CHECKPOINT = "resume.pt"  # beside the run's outputs, never a declared output of a rule
 
 
+@dataclass
+class Progress:
+    """How far a training is, besides what model, optimiser and generators hold."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0  # spent on them, over all attempts
+    history: list[list[float]] = field(default_factory=list)  # rows of history.csv
+    updates: list[int] = field(default_factory=list)  # of each head
+    order: list[int] = field(default_factory=list)  # images left of the epoch
+
+
 def save(
     path: Path,
     identity: str,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: list[torch.Generator],
-    progress: dict,
+    progress: Progress,
 ) -> None:
     """Write a checkpoint, whole or not at all. ``identity`` says which training it belongs to."""
     with whole_file(path) as temporary:
@@ -27,7 +39,7 @@ def save(
                 "model": model.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "generators": [generator.get_state() for generator in generators],
-                "progress": progress,
+                "progress": asdict(progress),
             },
             temporary,
         )
@@ -39,7 +51,7 @@ def restore(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: list[torch.Generator],
-) -> dict | None:
+) -> Progress | None:
     """Put a checkpoint's state back and return its progress; None when there is none.
 
     Raises InputError when it is damaged or belongs to another training.
@@ -62,4 +74,4 @@ def restore(
     optimiser.load_state_dict(state["optimiser"])
     for generator, saved in zip(generators, state["generators"], strict=True):
         generator.set_state(saved)
-    return state["progress"]
+    return Progress(**state["progress"])

@@ -20,6 +20,7 @@ from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.progress import progress_bar
 from mmqsa.settings import RUN_SECTIONS, Settings, Training
 from mmqsa.training import checkpoint
+from mmqsa.training.checkpoint import Progress
 from mmqsa.training.run import save_run
 from mmqsa.training.schedule import learning_rate_factor
 
@@ -43,19 +44,14 @@ def train(
     noise = torch.Generator(device).manual_seed(seed)
     identity = _identity(settings, cache, seed, device)
     resume = out / checkpoint.CHECKPOINT
-    progress = checkpoint.restore(resume, identity, model, optimiser, [draws, noise]) or {
-        "step": 0,
-        "seconds": 0.0,
-        "history": [],
-        "updates": [0] * model.heads,
-        "order": [],
-    }
-    batches = _Batches(len(keys), config.batch_size, draws, progress["order"])
+    progress = checkpoint.restore(resume, identity, model, optimiser, [draws, noise])
+    progress = progress or Progress(updates=[0] * model.heads)
+    batches = _Batches(len(keys), config.batch_size, draws, progress.order)
     precision = _precision(config, device)
     started = saved = logged = time.monotonic()
-    already = progress["seconds"]
+    already = progress.seconds
     running = torch.zeros((), device=device)
-    first, since = progress["step"], 0
+    first, since = progress.step, 0
     bar = progress_bar(
         range(first, config.steps),
         initial=first,
@@ -76,7 +72,7 @@ def train(
         if config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
         optimiser.step()
-        progress["updates"][head] += 1
+        progress.updates[head] += 1
         running += loss.detach()
         since += 1
         if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
@@ -88,37 +84,19 @@ def train(
                     f"{_last_loss(progress)}); lower training.learning_rate or set gradient_clip"
                 )
             speed = since * config.batch_size / (now - logged)
-            progress["history"].append([step + 1, mean, rate, speed])
+            progress.history.append([step + 1, mean, rate, speed])
             bar.set_postfix(loss=f"{mean:.4f}", images_per_s=f"{speed:.0f}")
             running.zero_()
             since, logged = 0, now
             # Only where the running mean is empty, so that a resumed history is the same.
             if now - saved > config.checkpoint_seconds:
-                progress |= {
-                    "step": step + 1,
-                    "seconds": already + now - started,
-                    "order": batches.order,
-                }
+                progress.step, progress.order = step + 1, batches.order
+                progress.seconds = already + now - started
                 checkpoint.save(resume, identity, model, optimiser, [draws, noise], progress)
                 saved = now
-    seconds = already + time.monotonic() - started
-    provenance = {
-        "mmqsa": mmqsa.__version__,
-        "packages": {name: version(name) for name in ("torch", "timm", "numpy", "h5py")},
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "precision": precision,
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "images_per_second": round(config.steps * config.batch_size / seconds, 1),
-        "images": len(keys),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "updates_per_head": progress["updates"],
-        "final_loss": _last_loss(progress),
-        "cache": cache.attributes,
-        "cache_fingerprint": cache.fingerprint,
-    }
-    save_run(out, model, settings, _history_csv(progress["history"]), provenance)
+    progress.seconds = already + time.monotonic() - started
+    provenance = _provenance(cache, settings, model, progress, seed, device)
+    save_run(out, model, settings, _history_csv(progress.history), provenance)
     resume.unlink(missing_ok=True)
     return provenance
 
@@ -158,8 +136,36 @@ def _identity(settings: Settings, cache: FeatureCache, seed: int, device: torch.
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _last_loss(progress: dict) -> float | None:
-    return round(progress["history"][-1][1], 6) if progress["history"] else None
+def _provenance(
+    cache: FeatureCache,
+    settings: Settings,
+    model: MaskedSlotModel,
+    progress: Progress,
+    seed: int,
+    device: torch.device,
+) -> dict:
+    """What made a run, as plain data."""
+    images = settings.training.steps * settings.training.batch_size
+    return {
+        "mmqsa": mmqsa.__version__,
+        "packages": {name: version(name) for name in ("torch", "timm", "numpy", "h5py")},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "precision": _precision(settings.training, device),
+        "seed": seed,
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(images / progress.seconds, 1),
+        "images": len(cache.keys),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "updates_per_head": progress.updates,
+        "final_loss": _last_loss(progress),
+        "cache": cache.attributes,
+        "cache_fingerprint": cache.fingerprint,
+    }
+
+
+def _last_loss(progress: Progress) -> float | None:
+    return round(progress.history[-1][1], 6) if progress.history else None
 
 
 def _history_csv(rows: list[list]) -> str:
