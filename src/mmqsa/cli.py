@@ -117,12 +117,18 @@ def evaluate(
 
 
 @app.command()
-def controls(features: Features, out: Out) -> None:
-    """Score predictions that look at no image: one slot, centre square, blocks."""
+def controls(
+    features: Features,
+    out: Out,
+    ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Hidden share of patches.")] = 0.7,
+) -> None:
+    """Score predictions that look at no image, and whether masking hides the background."""
     from mmqsa.evaluation.controls import score_controls
+    from mmqsa.evaluation.premise import score_premise
     from mmqsa.features.store import FeatureCache
 
-    print(f"{score_controls(FeatureCache(features), out)}: written")
+    cache = FeatureCache(features)
+    print(f"{score_controls(cache, out)}, {score_premise(cache, ratio, out)}: written")
 
 
 @app.command()

@@ -35,18 +35,25 @@ rule controls:
     input:
         features=ancient(EVAL_CACHE),
         code=code(
-            "evaluation/controls.py", "evaluation/scoring.py", "evaluation/metrics.py"
+            "evaluation/controls.py",
+            "evaluation/premise.py",
+            "evaluation/scoring.py",
+            "evaluation/metrics.py",
+            "model/masking.py",
         ),
     output:
         f"{RESULTS}/controls/{EVALUATED}-controls.csv",
+        f"{RESULTS}/controls/{EVALUATED}-premise.csv",
     log:
         f"{RESULTS}/logs/controls.log",
     conda:
         "../../environment.yml"
     params:
         out=subpath(output[0], parent=True),
+        ratio=CONFIG.masking.ratio,
     shell:
-        "python -m mmqsa controls --features {input.features} --out {params.out} > {log} 2>&1"
+        "python -m mmqsa controls --features {input.features} --out {params.out}"
+        " --ratio {params.ratio} > {log} 2>&1"
 
 
 rule kmeans:
