@@ -41,6 +41,7 @@ lint: environment
 ## make tables        tables and figures of results/voc-subset again, from its metrics alone
 SHIPPED := results/voc-subset
 tables: environment
+	mmqsa specs config.yaml config/voc-subset.yaml --out $(SHIPPED)/settings/tables
 	mmqsa table $(SHIPPED)/settings/tables/*.yaml --results $(SHIPPED)
 	mmqsa figure heads $(SHIPPED)/settings/tables/heads.yaml --results $(SHIPPED)
 	mmqsa figure controls $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)

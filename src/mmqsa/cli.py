@@ -147,6 +147,22 @@ def baseline(
 
 
 @app.command()
+def specs(
+    configs: Annotated[list[Path], typer.Argument(help="config.yaml, and files on top of it.")],
+    out: Out,
+) -> None:
+    """Write the spec of every table in a config, to make tables without Snakemake."""
+    from mmqsa.atomic import write_text
+    from mmqsa.reporting.results import table_spec
+    from mmqsa.settings import Config
+
+    config = Config.load(*configs)
+    for name in config.tables:
+        write_text(out / f"{name}.yaml", table_spec(config, name))
+    print(f"{out}: specs of {', '.join(config.tables)}")
+
+
+@app.command()
 def table(
     specs: Annotated[list[Path], typer.Argument(help="Table specs (RESULTS/settings/tables/*).")],
     results: Results,

@@ -204,6 +204,10 @@ class Settings(Section):
         """The named sections as plain data, for a settings file; all of them without names."""
         return self.model_dump(mode="json", include=set(names or Settings.model_fields))
 
+    def for_stage(self, stage: str) -> dict[str, Any]:
+        """What one of STAGES depends on, as plain data, for its settings file."""
+        return self.model_dump(mode="json", include=STAGES[stage])
+
     def fingerprint(self, *names: str) -> str:
         """sha256 of the named sections: equal settings, equal fingerprint."""
         text = json.dumps(self.sections(*names), sort_keys=True)
@@ -211,9 +215,19 @@ class Settings(Section):
 
 
 # What a stage's outcome depends on: a change elsewhere re-runs nothing of it.
-FEATURE_SECTIONS = ("dataset", "backbone")
 RUN_SECTIONS = ("keys", "masking", "slots", "decoder", "training")
-EVALUATION_SECTIONS = ("matching", "evaluation")
+STAGES: dict[str, dict[str, Any]] = {
+    "download": {"dataset": {"kind", "sources", "md5"}},
+    "scenes": {"dataset": {"kind", "scenes"}},
+    "features": {"dataset": {"name", "geometry"}, "backbone": True},
+    "run": {
+        "dataset": {"name", "geometry", "train_split"},
+        "backbone": set(Backbone.model_fields) - {"batch_size"},
+        **dict.fromkeys(RUN_SECTIONS, True),
+    },
+    "baselines": {"keys": True, "evaluation": True},
+    "evaluation": {"matching": True, "evaluation": True},
+}
 
 
 class Table(Section):

@@ -142,6 +142,9 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
         ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
         # Not the untrained control, which has a learning rate of its own.
         ({"training": {"learning_rate": 0.002}}, {"train": 4, "evaluate": 4}),
+        # Where the data came from and how many pass at once change no number of a run.
+        ({"dataset": {"sources": ["/elsewhere"]}}, {}),
+        ({"backbone": {"batch_size": 4}}, {"extract": 2}),
         ({"device": "auto"}, {}),
     ],
 )
@@ -160,16 +163,31 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
 
 
 def test_tables_from_results_without_features_or_weights(demo, tmp_path):
-    """What ships is enough: specs and metrics."""
+    """What ships is enough: the config and the metrics."""
     folder, _ = demo
     shipped = tmp_path / "results"
     shutil.copytree(
         folder / "results/demo",
         shipped,
-        ignore=shutil.ignore_patterns("*.h5", "*.safetensors", "tables", "figures", "logs"),
+        ignore=shutil.ignore_patterns(
+            "*.h5", "*.safetensors", "tables", "figures", "logs", "settings"
+        ),
     )
-    # The folder of specs is called tables as well, so it was left out above.
-    shutil.copytree(folder / "results/demo/settings/tables", shipped / "settings/tables")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mmqsa",
+            "specs",
+            folder / "config.yaml",
+            folder / "config/demo.yaml",
+            folder / "handful.yaml",
+            "--out",
+            shipped / "settings/tables",
+        ],
+        check=True,
+        capture_output=True,
+    )
     specs = sorted((shipped / "settings/tables").glob("*.yaml"))
     subprocess.run(
         [

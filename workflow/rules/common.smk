@@ -9,13 +9,7 @@ sys.path.insert(0, str(SOURCE))
 
 from mmqsa.errors import InputError
 from mmqsa.reporting.results import table_spec
-from mmqsa.settings import (
-    EVALUATION_SECTIONS,
-    FEATURE_SECTIONS,
-    RUN_SECTIONS,
-    Config,
-    dump_yaml,
-)
+from mmqsa.settings import Config, dump_yaml
 
 try:
     CONFIG = Config.parse(config)
@@ -29,6 +23,7 @@ EVAL_CACHE = f"{RESULTS}/features/{DATASET.name}/{DATASET.eval_split}.h5"
 EVALUATED = f"{DATASET.name}-{DATASET.eval_split}"
 GPU = 0 if CONFIG.device == "cpu" else 1
 SHOWCASE = f"{RESULTS}/runs/{CONFIG.showcase}/seed{CONFIG.seeds[0]}"
+DATA_STAGE = "scenes" if DATASET.kind == "scenes" else "download"
 CONTROLS = expand(
     f"{RESULTS}/controls/{EVALUATED}-{{kind}}.csv", kind=["controls", "kmeans"]
 )
@@ -68,21 +63,13 @@ def code(*parts):
 
 
 def settings_text(wildcards):
-    """What stands in a settings file: the sections that its readers depend on, and no others."""
-    name = wildcards.name
-    if name == "features":
-        return dump_yaml(CONFIG.sections(*FEATURE_SECTIONS))
-    if name == "dataset":
-        return dump_yaml(CONFIG.sections("dataset"))
-    if name == "baselines":
-        return dump_yaml(CONFIG.sections("keys", "evaluation"))
-    if name == "evaluation":
-        return dump_yaml(CONFIG.sections(*EVALUATION_SECTIONS))
-    folder, _, setting = name.partition("/")
+    """What stands in a settings file: what its readers depend on, and nothing else."""
+    folder, _, name = wildcards.name.rpartition("/")
     if folder == "tables":
-        return table_spec(CONFIG, setting)
-    resolved = CONFIG.setting(setting).sections(*FEATURE_SECTIONS, *RUN_SECTIONS)
-    return dump_yaml(resolved)
+        return table_spec(CONFIG, name)
+    if folder == "runs":
+        return dump_yaml(CONFIG.setting(name).for_stage("run"))
+    return dump_yaml(CONFIG.for_stage(name))
 
 
 def run_files(setting, *files):

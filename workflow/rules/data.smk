@@ -5,7 +5,7 @@
 # again, and photographs that somebody waited for are not to be deleted.
 rule data:
     input:
-        settings=f"{RESULTS}/settings/dataset.yaml",
+        settings=f"{RESULTS}/settings/{DATA_STAGE}.yaml",
     output:
         receipt=f"{DATASET.root}/receipt.json",
     log:
@@ -15,6 +15,6 @@ rule data:
         "../../environment.yml"
     params:
         root=subpath(output.receipt, parent=True),
-        stage="scenes" if DATASET.kind == "scenes" else "download",
+        stage=DATA_STAGE,
     shell:
         "python -m mmqsa {params.stage} --settings {input.settings} --out {params.root} > {log} 2>&1"
