@@ -369,4 +369,5 @@ def validated(model: type[BaseModel], data: dict[str, Any], origin: str | Path) 
 
 
 if __name__ == "__main__":
+    print("# Written by `make schema` from src/mmqsa/settings.py: edit that.")
     print(dump_yaml(config_schema()), end="")

@@ -76,6 +76,13 @@ def test_local_weights_are_loaded_and_hashed(tmp_path, state):
     )
 
 
+def test_a_tensors_only_pth_file_is_loaded(tmp_path, state):
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    network = load_backbone(local(path)).network
+    torch.testing.assert_close(network.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
+
+
 def test_the_two_rules_for_position_embeddings(tmp_path, state):
     path = tmp_path / "weights.safetensors"
     save_file(state, path)

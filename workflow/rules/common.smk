@@ -81,21 +81,17 @@ def run_files(setting, *files):
     ]
 
 
+def table_files(table, file):
+    """The given file of every run in a table, those of settings that are not run left out."""
+    settings = [name for name in CONFIG.tables[table].settings if name in CONFIG.names]
+    return [path for name in settings for path in run_files(name, file)]
+
+
 def table_metrics(wildcards):
     """The metrics of all runs in a table."""
-    settings = [
-        name for name in CONFIG.tables[wildcards.table].settings if name in CONFIG.names
-    ]
-    return [
-        path
-        for name in settings
-        for path in run_files(name, f"metrics/{EVALUATED}.csv")
-    ]
+    return table_files(wildcards.table, f"metrics/{EVALUATED}.csv")
 
 
 def table_histories(wildcards):
     """The training histories of all runs in a table."""
-    settings = [
-        name for name in CONFIG.tables[wildcards.table].settings if name in CONFIG.names
-    ]
-    return [path for name in settings for path in run_files(name, "history.csv")]
+    return table_files(wildcards.table, "history.csv")

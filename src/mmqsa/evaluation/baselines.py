@@ -25,7 +25,7 @@ def score_kmeans(cache: FeatureCache, train: FeatureCache, settings: Settings, o
     Keys are standardised over the training set exactly as a model sees them, and the masks take
     the same road to label maps.
     """
-    check_attributes(cache.network, train.network, cache.path)
+    check_attributes(cache.network, train.network, cache.path, wanted_by=str(train.path))
     mean, deviation = key_statistics(torch.from_numpy(train.keys[:]), settings.keys.standardise)
     scorer = Scorer(cache)
     config = settings.evaluation

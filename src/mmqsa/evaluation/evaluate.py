@@ -32,9 +32,8 @@ def evaluate(
     Raises InputError when the cache was made with another backbone than the run's.
     """
     trained_on = run.provenance["cache"]
-    check_attributes(
-        cache.attributes, {name: trained_on[name] for name in cache.network}, cache.path
-    )
+    expected = {name: trained_on[name] for name in cache.network}
+    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
     model = run.model.to(device)
     scorer = Scorer(cache)
     config, strategies = settings.evaluation, settings.matching.strategies

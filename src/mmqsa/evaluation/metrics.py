@@ -11,10 +11,6 @@ from scipy.optimize import linear_sum_assignment
 
 from mmqsa.data.geometry import VOID
 
-# The name of each metric, by the protocol that it belongs to.
-PAPER = ("corloc", "miou_with_background", "mbo_c")
-DINOSAUR = ("fg_ari", "mbo_i", "miou", "mbo_c")
-
 
 def image_metrics(
     prediction: np.ndarray, classes: np.ndarray | None, instances: np.ndarray | None

@@ -18,7 +18,7 @@ from mmqsa.settings import Backbone, expand
 
 _ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
 
-POSITION_STRENGTH = 0.2  # deviation of a random network's positions; its patch embeddings: 0.26
+POSITION_STRENGTH = 0.2  # deviation of a random network's positions
 
 
 @dataclass

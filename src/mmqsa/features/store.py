@@ -98,13 +98,15 @@ def read_attributes(file: h5py.File) -> dict:
     return json.loads(file.attrs["attributes"])
 
 
-def check_attributes(found: dict, expected: dict, path: str | Path) -> None:
-    """Raises InputError that shows the first differing attribute."""
+def check_attributes(
+    found: dict, expected: dict, path: str | Path, wanted_by: str = "this stage"
+) -> None:
+    """Raises InputError that shows the first differing attribute, and who wants it otherwise."""
     for name, value in expected.items():
         if found.get(name) != value:
             raise InputError(
-                f"{path}: made with {name} = {found.get(name)!r}, but the settings say {value!r}; "
-                "use the settings that made it, or delete it to extract again"
+                f"{path}: made with {name} = {found.get(name)!r}, but {wanted_by} wants {value!r}; "
+                "use what it was made with, or delete it and extract again"
             )
 
 

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Of the learned positions at the start: about a slot's own. With 0.02, as is usual for embeddings,
-# the first layer hears slots alone, and all patches stay in one slot for long (measured on scenes:
-# loss 0.76 against 0.52 after 600 steps).
+# the first layer hears slots alone, and all patches stay in one slot for long.
 POSITION_SCALE = 0.7
 
 
