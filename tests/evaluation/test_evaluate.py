@@ -11,7 +11,7 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import kmeans_masks, score_kmeans
 from mmqsa.evaluation.controls import control_maps, score_controls
 from mmqsa.evaluation.evaluate import evaluate
-from mmqsa.evaluation.metrics import image_metrics
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.extract import extract
 from mmqsa.features.store import FeatureCache
@@ -72,7 +72,8 @@ def test_written_label_maps_are_what_was_scored(scored, caches):
         for source in ("decoder", "attention"):
             rows = images[(images["matching"] == "hungarian") & (images["mask_source"] == source)]
             for index, value in enumerate(rows["paper/mbo_c"]):
-                found = image_metrics(file[f"slots_{source}"][index], cache.classes[index], None)
+                truth = GroundTruth(cache.classes[index], None)
+                found = image_metrics(file[f"slots_{source}"][index], truth)
                 assert found["paper", "mbo_c"] == pytest.approx(value, abs=1e-5)
 
 

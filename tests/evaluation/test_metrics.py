@@ -13,12 +13,13 @@ from torchmetrics.functional.detection import intersection_over_union
 
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation.metrics import (
+    GroundTruth,
     adjusted_rand_index,
     box_ious,
     boxes,
     corloc,
-    counts,
     image_metrics,
+    slot_boxes,
 )
 
 TRUTH = arrays(np.uint8, (8, 8), elements=st.sampled_from([0, 0, 1, 2, 5, VOID]))
@@ -35,7 +36,7 @@ def iou(first, second, valid):
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_masks_against_plain_loops(prediction, truth):
     valid = truth != VOID
-    found = image_metrics(prediction, truth, truth)
+    found = image_metrics(prediction, GroundTruth(truth, truth))
     objects = [label for label in np.unique(truth[valid]) if label != 0]
     slots = [prediction == slot for slot in range(5)]
     best = [max(iou(truth == label, slot, valid) for slot in slots) for label in objects]
@@ -61,7 +62,7 @@ def test_masks_against_plain_loops(prediction, truth):
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_fg_ari_against_scikit_learn(prediction, truth):
     inside = (truth != VOID) & (truth != 0)
-    found = image_metrics(prediction, None, truth)["dinosaur", "fg_ari"]
+    found = image_metrics(prediction, GroundTruth(None, truth))["dinosaur", "fg_ari"]
     if not inside.any():
         assert np.isnan(found)
     else:
@@ -84,7 +85,7 @@ def test_corloc_against_torchmetrics_boxes(prediction, truth):
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
 
     own, ground = tight(prediction, None), tight(truth, 0)
-    found = corloc(prediction, truth)
+    found = corloc(prediction, GroundTruth(truth, None))
     if not len(ground):
         assert np.isnan(found)
         return
@@ -100,19 +101,21 @@ def test_void_is_ignored_on_both_sides():
     truth[4:, :] = VOID
     spilled = prediction.copy()
     spilled[4:, :] = 1  # only into void
-    assert image_metrics(spilled, truth, None) == image_metrics(prediction, truth, None)
-    assert image_metrics(prediction, truth, None)["paper", "mbo_c"] == 1.0
+    assert image_metrics(spilled, GroundTruth(truth, None)) == image_metrics(
+        prediction, GroundTruth(truth, None)
+    )
+    assert image_metrics(prediction, GroundTruth(truth, None))["paper", "mbo_c"] == 1.0
 
 
 def test_an_image_without_objects_has_only_what_it_can_have():
-    found = image_metrics(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8), None)
+    found = image_metrics(np.zeros((4, 4), np.uint8), GroundTruth(np.zeros((4, 4), np.uint8), None))
     assert found["paper", "miou_with_background"] == 1.0
     assert np.isnan(found["paper", "corloc"]) and np.isnan(found["paper", "mbo_c"])
 
 
 def test_void_everywhere():
     nothing = np.full((4, 4), VOID, np.uint8)
-    found = image_metrics(np.zeros((4, 4), np.uint8), nothing, nothing)
+    found = image_metrics(np.zeros((4, 4), np.uint8), GroundTruth(nothing, nothing))
     assert all(np.isnan(value) for value in found.values())
 
 
@@ -122,7 +125,7 @@ def test_box_overlap_of_exactly_half_is_no_hit():
     prediction = np.zeros((4, 8), np.uint8)
     prediction[:4, :4] = 1
     truth[2:, 4:] = VOID  # the other slot's box must not hit either
-    assert corloc(prediction, truth) == 0.0
+    assert corloc(prediction, GroundTruth(truth, None)) == 0.0
 
 
 def test_one_slot_and_one_object():
@@ -132,11 +135,37 @@ def test_one_slot_and_one_object():
 
 def test_more_segments_than_slots_count_as_not_found():
     truth = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 4)
-    found = image_metrics(np.zeros((4, 4), np.uint8), truth, None)
+    found = image_metrics(np.zeros((4, 4), np.uint8), GroundTruth(truth, None))
     assert found["paper", "miou_with_background"] == pytest.approx(0.25 / 4)
 
 
-def test_counts_and_boxes():
-    truth = np.array([[0, 2], [2, VOID]], np.uint8)
-    assert counts(np.array([[0, 1], [0, 1]], np.uint8), truth).tolist() == [[1, 0], [0, 0], [1, 1]]
+@settings(max_examples=100)
+@given(prediction=PREDICTION, classes=TRUTH, instances=TRUTH)
+def test_each_protocol_has_its_own_labels_and_void(prediction, classes, instances):
+    both = image_metrics(prediction, GroundTruth(classes, instances))
+    apart = {
+        **image_metrics(prediction, GroundTruth(None, instances)),
+        **image_metrics(prediction, GroundTruth(classes, None)),
+    }
+    assert set(both) == set(apart) | {("dinosaur", "mbo_c")}
+    for name, value in apart.items():
+        np.testing.assert_equal(both[name], value)
+
+
+@settings(max_examples=100)
+@given(prediction=arrays(np.uint8, (9, 7), elements=st.integers(0, 63)), truth=TRUTH)
+def test_boxes_by_bits_equal_boxes_by_search(prediction, truth):
+    valid = np.resize(truth, (9, 7)) != VOID
+    expected = boxes(np.where(valid, prediction.astype(np.int32) + 1, 0))
+    np.testing.assert_array_equal(slot_boxes(prediction, valid), expected)
+
+
+def test_regions_and_their_counts():
+    classes = np.array([[0, 2], [2, VOID]], np.uint8)
+    instances = np.array([[0, 1], [2, VOID]], np.uint8)
+    truth = GroundTruth(classes, instances)
+    table = truth.counts(np.array([[0, 1], [0, 1]], np.uint8))
+    assert table.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
+    assert (truth.classes.rows @ table).tolist() == [[1, 0], [1, 1]]
+    assert (truth.instances.rows @ table).tolist() == [[1, 0], [0, 1], [1, 0]]
     assert boxes(np.array([[0, 0, 0], [0, 3, 3]])).tolist() == [[1, 1, 3, 2]]

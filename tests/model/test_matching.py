@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from mmqsa.model.matching import align, match, merge
+from mmqsa.model.matching import align, best_assignment, match, merge
 
 
 def total(similarity, order):
@@ -25,6 +26,20 @@ def test_hungarian_is_the_best_of_all_permutations(seed, number):
     greedy = match(slots, reference, "greedy")[0].tolist()
     assert sorted(greedy) == list(range(number))
     assert total(similarity, greedy) <= best + 1e-5
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (2, 5), (7, 7), (3, 12), (12, 12), (13, 13)])
+def test_assignment_equals_scipys(rows, columns):
+    """13 columns go to SciPy itself, and prove that the way there is right."""
+    value = torch.randn(6, rows, columns, generator=torch.Generator().manual_seed(rows))
+    for matrix, order in zip(value, best_assignment(value), strict=True):
+        expected = linear_sum_assignment(matrix.numpy(), maximize=True)[1]
+        assert order.tolist() == expected.tolist()
+
+
+def test_equal_values_still_give_one_column_to_each_row():
+    order = best_assignment(torch.zeros(2, 4, 6))
+    assert all(len(set(own.tolist())) == 4 for own in order)
 
 
 def test_greedy_takes_the_most_similar_pair_first():

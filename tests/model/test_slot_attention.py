@@ -127,20 +127,3 @@ def test_fixed_initialisation_is_not_trained():
     names = dict(fixed.named_parameters())
     assert not any("mean" in name or "deviation" in name for name in names)
     assert "heads.0.mean" in fixed.state_dict()
-
-
-def test_discovery_masks_sum_to_one_and_depend_on_the_matching():
-    model, keys = small(), torch.randn(5, 25, 6)
-    with torch.inference_mode():
-        found = model.run_heads(keys, seeded())
-        reference = torch.tensor([0, 1, 2, 0, 1])
-        by = {
-            name: model.discover(found, reference, name)
-            for name in ("hungarian", "greedy", "unaligned", "none")
-        }
-    for discovery in by.values():
-        for masks in (discovery.decoder, discovery.attention):
-            assert masks.shape == (5, 4, 25)
-            torch.testing.assert_close(masks.sum(dim=1), torch.ones(5, 25))
-    assert not torch.allclose(by["hungarian"].attention, by["unaligned"].attention)
-    torch.testing.assert_close(by["none"].attention[1], found.attention[1, 1])

@@ -9,6 +9,7 @@ import torch
 from mmqsa.atomic import whole_file
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.model.inference import Discoverer
 from mmqsa.progress import progress_bar
 from mmqsa.settings import Settings
 from mmqsa.training.run import Run
@@ -34,7 +35,7 @@ def evaluate(
     trained_on = run.provenance["cache"]
     expected = {name: trained_on[name] for name in cache.network}
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
-    model = run.model.to(device)
+    discoverer = Discoverer(run.model.to(device))
     scorer = Scorer(cache)
     config, strategies = settings.evaluation, settings.matching.strategies
     kept = (
@@ -52,12 +53,12 @@ def evaluate(
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
             keys = torch.from_numpy(cache.keys[start : start + config.batch_size]).to(device)
             indices = range(start, start + len(keys))
-            found = model.run_heads(keys, noise)
-            reference = torch.randint(model.heads, (len(keys),), generator=draws).to(device)
+            found = discoverer.run_heads(keys, noise)
+            reference = torch.randint(run.model.heads, (len(keys),), generator=draws).to(device)
             for matching in strategies:
-                discovery = model.discover(found, reference, matching)
-                for source in config.mask_sources:
-                    maps = label_maps(getattr(discovery, source), cache.side)
+                masks = discoverer.discover(found, reference, matching, config.mask_sources)
+                for source, own in masks.items():
+                    maps = label_maps(own, cache.side)
                     scorer.add(indices, maps, matching=matching, mask_source=source, eval_seed=seed)
                     if kept and matching == strategies[0] and seed == config.seeds[0]:
                         kept[source][start : start + len(keys)] = maps

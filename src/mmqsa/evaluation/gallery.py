@@ -15,9 +15,10 @@ import torch
 from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import boxes, counts, image_metrics, segments
+from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics, overlaps
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.store import FeatureCache
+from mmqsa.model.inference import Discoverer
 from mmqsa.model.masking import visible_patches
 from mmqsa.reporting.figures import PAGE, save, style
 from mmqsa.training.run import Run
@@ -50,12 +51,13 @@ def gallery(
     indices = sorted(rows[image_id] for image_id in chosen)
     keys = torch.from_numpy(cache.keys[indices])
     generator = torch.Generator().manual_seed(0)
-    found = run.model.run_heads(keys, generator)
+    discoverer = Discoverer(run.model)
+    found = discoverer.run_heads(keys, generator)
     reference = torch.zeros(len(keys), dtype=torch.int64)
-    discovery = run.model.discover(found, reference, "hungarian")
+    masks = discoverer.discover(found, reference, "hungarian")
     maps = {
-        "decoder alphas": label_maps(discovery.decoder, cache.side),
-        "slot attention": label_maps(discovery.attention, cache.side),
+        "decoder alphas": label_maps(masks["decoder"], cache.side),
+        "slot attention": label_maps(masks["attention"], cache.side),
         "one head": label_maps(found.attention[:, 0], cache.side),
     }
     masking = run.settings.masking
@@ -65,8 +67,7 @@ def gallery(
     drawn = {  # best of what is shown first: noise moves a score a little from the evaluation's
         image_id: image_metrics(
             maps["slot attention"][indices.index(rows[image_id])],
-            cache.classes[rows[image_id]],
-            None,
+            GroundTruth(cache.classes[rows[image_id]], None),
         )["paper", "mbo_c"]
         for image_id in chosen
     }
@@ -103,7 +104,9 @@ def gallery(
 
 def _best_slots(prediction: np.ndarray, truth: np.ndarray) -> list[int]:
     """For every class in the image, the slot that overlaps it best."""
-    return sorted(set(segments(counts(prediction, truth), first=1).argmax(axis=1).tolist()))
+    truth = GroundTruth(truth, None)
+    table = overlaps(truth.classes.rows @ truth.counts(prediction))[truth.classes.objects :]
+    return sorted(set(table.argmax(axis=1).tolist()))
 
 
 def _overlay(

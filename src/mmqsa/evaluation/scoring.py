@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmqsa.atomic import whole_file
 from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import image_metrics
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.store import FeatureCache
 
 
@@ -20,6 +20,7 @@ def label_maps(masks: Tensor, side: int) -> np.ndarray:
 
     Bilinear upsampling is linear in rows and in columns, so it is two products with one (S, grid)
     matrix; slots are taken one at a time, so that K full-size maps are never held.
+    A tie goes to the earlier slot.
     """
     batch, slots, patches = masks.shape
     grid = round(patches**0.5)
@@ -30,7 +31,8 @@ def label_maps(masks: Tensor, side: int) -> np.ndarray:
     found = torch.zeros(best.shape, dtype=torch.uint8, device=masks.device)
     for slot in range(1, slots):
         candidate = rows[:, slot] @ to_pixels.T
-        found.masked_fill_(candidate > best, slot)
+        higher = torch.gt(candidate, best).view(torch.uint8)
+        torch.maximum(found, higher.mul_(slot), out=found)  # a later slot's number is the larger
         torch.maximum(best, candidate, out=best)
     return found.cpu().numpy()
 
@@ -49,21 +51,23 @@ class Scorer:
         if cache.classes is None and cache.instances is None:
             raise InputError(f"{cache.path}: has no label maps, so nothing can be scored on it")
         self.ids = cache.ids
-        # Read once: every prediction of a pass is scored on the same labels.
-        self._classes = None if cache.classes is None else cache.classes[:]
-        self._instances = None if cache.instances is None else cache.instances[:]
+        self._cache = cache
+        self._truths: dict[int, GroundTruth] = {}  # kept: many predictions are scored on each
         self._rows: list[dict] = []
 
     def add(self, indices: Iterable[int], predictions: np.ndarray, **names: str | int) -> None:
         """Score predictions (B, S, S) of the images at ``indices`` under the given names."""
         for index, prediction in zip(indices, predictions, strict=True):
-            found = image_metrics(
-                prediction,
-                None if self._classes is None else self._classes[index],
-                None if self._instances is None else self._instances[index],
-            )
+            found = image_metrics(prediction, self._truth(index))
             values = {f"{protocol}/{metric}": value for (protocol, metric), value in found.items()}
             self._rows.append({"image_id": self.ids[index], **names, **values})
+
+    def _truth(self, index: int) -> GroundTruth:
+        if index not in self._truths:
+            maps = self._cache.classes, self._cache.instances
+            own = (None if found is None else found[index] for found in maps)
+            self._truths[index] = GroundTruth(*own)
+        return self._truths[index]
 
     @property
     def per_image(self) -> pd.DataFrame:

@@ -1,6 +1,4 @@
-"""The whole model: keys in; reconstruction loss in training, object masks at inference."""
-
-from dataclasses import dataclass
+"""The whole model in training: keys in, reconstruction loss out."""
 
 import torch
 import torch.nn.functional as F
@@ -9,25 +7,8 @@ from torch import Tensor, nn
 from mmqsa.errors import InputError
 from mmqsa.model.decoder import SpatialBroadcastDecoder
 from mmqsa.model.masking import visible_patches
-from mmqsa.model.matching import Matching, align, merge
 from mmqsa.model.slot_attention import MultiQuerySlotAttention
 from mmqsa.settings import Settings
-
-
-@dataclass
-class HeadOutputs:
-    """What all heads found: slots (B, H, K, W) and last attention (B, H, K, P)."""
-
-    slots: Tensor
-    attention: Tensor
-
-
-@dataclass
-class Discovery:
-    """Merged masks of a batch, each (B, K, P), summing to 1 over K at each patch."""
-
-    decoder: Tensor
-    attention: Tensor
 
 
 class MaskedSlotModel(nn.Module):
@@ -141,27 +122,3 @@ class MaskedSlotModel(nn.Module):
             return None
         order = torch.randperm(patches, generator=generator, device=generator.device)
         return order[: self.patches_per_step]
-
-    def run_heads(self, keys: Tensor, generator: torch.Generator) -> HeadOutputs:
-        """Keys (B, P, D), nothing hidden -> what each of the H heads found."""
-        features = self.encoder(self.standardised(keys))
-        found = [
-            self.slot_attention(features, self.noise(len(keys), generator), head)
-            for head in range(self.heads)
-        ]
-        slots, attention = zip(*found, strict=True)
-        return HeadOutputs(torch.stack(slots, dim=1), torch.stack(attention, dim=1))
-
-    def discover(self, found: HeadOutputs, reference: Tensor, matching: Matching) -> Discovery:
-        """Merge the heads onto each image's reference head (B,) and decode the masks.
-
-        Slots are averaged over matched heads and then decoded (paper, section III); attention maps
-        are averaged over matched heads. ``none`` is the reference head alone.
-        """
-        if matching == "none":
-            rows = torch.arange(len(reference), device=reference.device)
-            slots, attention = found.slots[rows, reference], found.attention[rows, reference]
-        else:
-            order = align(found.slots, reference, matching)
-            slots, attention = merge(found.slots, order), merge(found.attention, order)
-        return Discovery(self.decoder.alphas(slots), attention)

@@ -1,5 +1,8 @@
 """Which slot of one head is which slot of another, and the merge of all heads into one set."""
 
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -9,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Matching = Literal["hungarian", "greedy", "unaligned", "none"]
+MOST_COLUMNS = 12
 
 
 def match(slots: Tensor, reference: Tensor, strategy: Matching) -> Tensor:
@@ -22,12 +26,66 @@ def match(slots: Tensor, reference: Tensor, strategy: Matching) -> Tensor:
     if strategy == "unaligned":
         return torch.arange(number, device=slots.device).expand(pairs, number)
     similarity = F.normalize(reference.float(), dim=-1) @ F.normalize(slots.float(), dim=-1).mT
-    if strategy == "greedy":
-        return _greedy(similarity)
-    order = np.empty((pairs, number), dtype=np.int64)
-    for index, matrix in enumerate(similarity.cpu().numpy()):
+    return _greedy(similarity) if strategy == "greedy" else best_assignment(similarity)
+
+
+def best_assignment(value: Tensor) -> Tensor:
+    """Values (M, R, C), R <= C -> (M, R) int64: each row's column in the best one-to-one choice.
+
+    Exact, and for C <= 12 on the values' own device with nothing copied or waited for: dynamic
+    programming over sets of columns. With t(S) the best total of the first |S| rows on the columns
+    of S,
+
+        t(S) = max over c in S of t(S without c) + value[|S| - 1, c]
+
+    so that each row is one gather and one maximum over all sets of its size. Beyond 12 columns, and
+    so 4,096 sets, SciPy's solver on the CPU takes over.
+    """
+    if value.shape[2] > MOST_COLUMNS:
+        return _assignment_by_scipy(value)
+    levels = _column_sets(value.shape[2], value.shape[1], value.device)
+    total, choices = value.new_zeros(len(value), 1), []
+    for row, level in enumerate(levels):
+        candidates = total[:, level.without] + value[:, row, level.columns]  # (M, sets, row + 1)
+        total, choice = candidates.max(dim=2)
+        choices.append(choice)
+    chosen = total.argmax(dim=1, keepdim=True)  # the best set of the last size
+    order = []
+    for level, choice in zip(reversed(levels), reversed(choices), strict=True):
+        column = choice.gather(1, chosen)
+        flat = chosen * level.columns.shape[1] + column
+        order.append(level.columns.flatten()[flat])
+        chosen = level.without.flatten()[flat]
+    return torch.cat(order[::-1], dim=1)
+
+
+def _assignment_by_scipy(value: Tensor) -> Tensor:
+    order = np.empty(value.shape[:2], dtype=np.int64)
+    for index, matrix in enumerate(value.cpu().numpy()):
         order[index] = linear_sum_assignment(matrix, maximize=True)[1]
-    return torch.from_numpy(order).to(slots.device)
+    return torch.from_numpy(order).to(value.device)
+
+
+@dataclass
+class ColumnSets:
+    """All sets of one size n: their ``columns`` (sets, n), and the set ``without`` each of them,
+    as its index among those of size n - 1."""
+
+    columns: Tensor
+    without: Tensor
+
+
+@cache
+def _column_sets(columns: int, rows: int, device: torch.device) -> list[ColumnSets]:
+    levels, smaller = [], {(): 0}
+    for size in range(1, rows + 1):
+        sets = list(combinations(range(columns), size))
+        without = [[smaller[own[:i] + own[i + 1 :]] for i in range(size)] for own in sets]
+        levels.append(
+            ColumnSets(torch.tensor(sets, device=device), torch.tensor(without, device=device))
+        )
+        smaller = {own: index for index, own in enumerate(sets)}
+    return levels
 
 
 def _greedy(similarity: Tensor) -> Tensor:

@@ -112,10 +112,15 @@ class MultiQuerySlotAttention(nn.Module):
         for _ in range(self.iterations):
             queries = own.to_query(own.norm_slots(slots)) * self.width**-0.5
             logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, P)
-            attention = logits.float().softmax(dim=1)
-            weights = attention + EPSILON
-            if multiplicity is not None:
-                weights = weights * multiplicity
-            weights = weights / weights.sum(dim=2, keepdim=True)
+            attention, weights = attend(logits, multiplicity)
             slots = own.update(slots, self.to_value(weights.to(inputs.dtype) @ inputs))
         return slots, attention
+
+
+def attend(logits: Tensor, multiplicity: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Logits (..., K, P) -> attention, which sums to 1 over K, and weights, which do over P."""
+    attention = logits.float().softmax(dim=-2)
+    weights = attention + EPSILON
+    if multiplicity is not None:
+        weights = weights * multiplicity
+    return attention, weights / weights.sum(dim=-1, keepdim=True)
