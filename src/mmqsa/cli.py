@@ -24,6 +24,10 @@ SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Resolved settings file; default: the paper's.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", envvar="MMQSA_DEVICE")]
+RequireGpu = Annotated[
+    bool,
+    typer.Option("--require-gpu", help="Stop where there is no GPU.", envvar="MMQSA_REQUIRE_GPU"),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
 Results = Annotated[Path, typer.Option(help="Results folder.")]
@@ -63,13 +67,16 @@ def extract(
     out: Out,
     settings: SettingsFile = None,
     device: Device = "auto",
+    require_gpu: RequireGpu = False,
 ) -> None:
     """Cache the backbone's patch features of a split, with its label maps."""
     from mmqsa.data.voc import VocFolder
     from mmqsa.device import choose_device
     from mmqsa.features.extract import extract as run
 
-    done = run(VocFolder.find(voc), split, _settings(settings), out, choose_device(device))
+    done = run(
+        VocFolder.find(voc), split, _settings(settings), out, choose_device(device, require_gpu)
+    )
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 
 
@@ -80,13 +87,16 @@ def train(
     settings: SettingsFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, heads and noise.")] = 0,
     device: Device = "auto",
+    require_gpu: RequireGpu = False,
 ) -> None:
     """Train one run on a feature cache; a killed one goes on where it was."""
     from mmqsa.device import choose_device
     from mmqsa.features.store import FeatureCache
     from mmqsa.training.loop import train as run
 
-    done = run(FeatureCache(features), _settings(settings), seed, out, choose_device(device))
+    done = run(
+        FeatureCache(features), _settings(settings), seed, out, choose_device(device, require_gpu)
+    )
     print(
         f"{out}: loss {done['final_loss']}, {done['seconds']} s, "
         f"{done['images_per_second']} images/s on {done['device']}"
@@ -103,6 +113,7 @@ def evaluate(
     ] = None,
     label_maps: Annotated[bool, typer.Option("--label-maps", help="Write what is scored.")] = False,
     device: Device = "auto",
+    require_gpu: RequireGpu = False,
 ) -> None:
     """Score a run: every matching, both mask sources, every evaluation seed."""
     from mmqsa.device import choose_device
@@ -112,7 +123,9 @@ def evaluate(
 
     trained = Run.load(run)
     chosen = Settings.load(settings) if settings else trained.settings
-    path = score(trained, FeatureCache(features), chosen, out, choose_device(device), label_maps)
+    path = score(
+        trained, FeatureCache(features), chosen, out, choose_device(device, require_gpu), label_maps
+    )
     print(f"{path}: written")
 
 

@@ -1,23 +1,111 @@
-"""Where a stage computes."""
+"""Where a stage computes, and with how many bits."""
+
+import fcntl
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from mmqsa.errors import InputError
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Raises InputError when it is not there."""
+def choose_device(name: str, require_gpu: bool = False) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` (a GPU that no other job has) or ``cuda:N``.
+
+    Raises InputError when it is not there; with ``require_gpu``, also when ``auto`` finds no GPU.
+    """
+    available = torch.cuda.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if require_gpu and not available:
+            raise InputError(
+                "require_gpu: a GPU is required, but torch sees none (is it a CPU build, or is "
+                "CUDA_VISIBLE_DEVICES empty?); mend that, or set require_gpu to false"
+            )
+        name = "cuda" if available else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(
             f"--device: {name!r} is no device; say auto, cpu, cuda or cuda:N"
         ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type != "cuda":
+        return device
+    if not available:
         raise InputError(
             f"--device: {name} was asked for, but torch sees no GPU "
             "(is a CPU build of torch installed?)"
         )
+    if device.index is None:
+        device = _free_gpu()
+    elif device.index >= torch.cuda.device_count():
+        raise InputError(f"--device: {name}, but there are {torch.cuda.device_count()} GPUs")
+    torch.cuda.set_device(device)
     return device
+
+
+def _free_gpu() -> torch.device:
+    """The first GPU that no other job of this user holds; the first of all when none is free.
+
+    Snakemake counts GPUs but hands out none: a lock per GPU does, and a killed job lets go of it.
+    """
+    for index in range(torch.cuda.device_count()):
+        identity = torch.cuda.get_device_properties(index).uuid
+        path = Path(tempfile.gettempdir(), f"mmqsa-{os.getuid()}-{identity}.lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # Never closed: the lock is held for as long as this process lives.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return torch.device("cuda", index)
+        except BlockingIOError:
+            os.close(lock)
+    return torch.device("cuda", 0)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``auto`` is bf16 where the hardware is faster at it than at fp32, else fp32."""
+    if name == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if _fast_at_bf16() else "fp32"
+    return name
+
+
+def _fast_at_bf16() -> bool:
+    """AMX, or AMD's AVX-512: Intel's bf16 without AMX takes twice the time of its fp32."""
+    flags = _processor_field("flags").split()
+    amd = _processor_field("vendor_id") == "AuthenticAMD"
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and amd)
+
+
+@contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Products in ``fp32``, ``tf32`` (a GPU's; fp32 on a CPU), ``bf16`` or ``fp16``.
+
+    What needs fp32 stays in it: softmax, norms, losses, sums.
+    """
+    tf32 = precision == "tf32" and device.type == "cuda"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
+        yield
+
+
+def describe(device: torch.device) -> str:
+    """The name of the GPU or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor_field("model name") or platform.processor() or "CPU"
+
+
+def _processor_field(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return ""
+    found = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in found if key.strip() == name), "")

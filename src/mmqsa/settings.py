@@ -24,6 +24,7 @@ Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
 MatchingName = Literal["hungarian", "greedy", "unaligned", "none"]
 MaskSource = Literal["decoder", "attention"]
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
 
 
 class Section(BaseModel):
@@ -87,6 +88,8 @@ class Backbone(Section):
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
     seed: Seed = 0
     """Of the random weights."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Of the arithmetic; keys are stored as float16. bf16 moves them by about 0.4 %."""
     batch_size: Count = 8
     """Images per pass; changes speed and memory alone."""
 
@@ -152,12 +155,24 @@ class Training(Section):
     schedule: Schedule = Schedule()
     gradient_clip: Positive | None = 1.0
     """Largest gradient norm; null: no clipping."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that has it, else fp32."""
+    heads_per_step: Literal["drawn", "all"] = "drawn"
+    """One head drawn at random, or all of them, whose losses are averaged (not the paper's)."""
+    precision: Precision = "auto"
+    """auto: bf16 where the hardware is faster at it, else fp32."""
+    compile: bool = False
+    """torch.compile the decoder: other rounding, a minute of compiling."""
+    cuda_graphs: bool = False
+    """Replay a step as one graph per head: for small batches on a GPU."""
     log_every: Count = 500
     """Steps."""
     checkpoint_seconds: Positive = 300.0
-    """Least time between resume checkpoints."""
+    """Time between resume checkpoints."""
+
+    @model_validator(mode="after")
+    def _graphs_are_of_one_head(self) -> "Training":
+        if self.cuda_graphs and self.heads_per_step == "all":
+            raise ValueError("cuda_graphs: there is a graph per drawn head; set it to false")
+        return self
 
 
 class Matching(Section):
@@ -178,6 +193,8 @@ class Evaluation(Section):
     mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """Of slot noise and reference head."""
+    precision: Precision = "fp32"
+    """Of heads and decoder; matching, softmax over slots and metrics are fp32 at least."""
     kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
     batch_size: Count = 32
 
@@ -249,6 +266,8 @@ class Config(Settings):
     """Folder that everything is written to."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """cpu frees the trainings from the one-per-GPU rule."""
+    require_gpu: bool = False
+    """With `auto`: stop where there is no GPU instead of computing on the CPU."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
     """Every setting is trained once per seed."""
     settings: dict[Name, dict[str, Any]] = {"full": {}}

@@ -8,15 +8,15 @@ KEYS = torch.arange(10.0)[torch.tensor([3, 0, 9, 1, 8, 2, 7, 4, 6, 5])][None, :,
 )
 
 
-def seeded():
-    return torch.Generator().manual_seed(0)
+def uniform(images, patches):
+    return torch.rand(images, patches, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
     "strategy, expected", [("background", {0.0, 1.0, 2.0}), ("foreground", {7.0, 8.0, 9.0})]
 )
 def test_ranked_strategies_hide_one_end_of_the_means(strategy, expected):
-    visible = visible_patches(KEYS, strategy, 0.7, seeded())
+    visible = visible_patches(KEYS, strategy, 0.7, uniform(2, 10))
     for image, index in zip(KEYS, visible, strict=True):
         assert set(image[index, 0].tolist()) == expected
 
@@ -24,7 +24,7 @@ def test_ranked_strategies_hide_one_end_of_the_means(strategy, expected):
 @pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
 @pytest.mark.parametrize("ratio, seen", [(0.0, 10), (0.7, 3), (0.95, 0)])
 def test_as_many_stay_in_every_image(strategy, ratio, seen):
-    visible = visible_patches(KEYS, strategy, ratio, seeded())
+    visible = visible_patches(KEYS, strategy, ratio, uniform(2, 10))
     count = 10 if strategy == "none" else seen if ratio < 0.95 else 10 - round(9.5)
     assert visible.shape == (2, count)
     assert all(len(set(index.tolist())) == count for index in visible)
@@ -32,6 +32,6 @@ def test_as_many_stay_in_every_image(strategy, ratio, seen):
 
 def test_random_differs_between_images_and_repeats_with_the_seed():
     keys = torch.zeros(8, 100, 4)
-    first = visible_patches(keys, "random", 0.7, seeded())
-    assert torch.equal(first, visible_patches(keys, "random", 0.7, seeded()))
+    first = visible_patches(keys, "random", 0.7, uniform(8, 100))
+    assert torch.equal(first, visible_patches(keys, "random", 0.7, uniform(8, 100)))
     assert not torch.equal(first[0].sort().values, first[1].sort().values)

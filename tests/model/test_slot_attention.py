@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from mmqsa.model.decoder import SpatialBroadcastDecoder
 from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.masking import visible_patches
 from mmqsa.model.slot_attention import EPSILON, MultiQuerySlotAttention
 from mmqsa.settings import Settings
 
@@ -97,15 +98,13 @@ def small(**masking) -> MaskedSlotModel:
 @pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
 def test_one_token_for_all_hidden_patches_equals_zeros_everywhere(strategy):
     model, keys = small(strategy=strategy, ratio=0.6), torch.randn(3, 25, 6)
-    found = model.loss(keys, 1, seeded())
+    draws = model.draw(3, seeded())
+    found = model.loss(keys, [1], draws)
 
-    generator = seeded()
-    from mmqsa.model.masking import visible_patches
-
-    visible = visible_patches(keys, strategy, 0.6, generator)
+    visible = visible_patches(keys, strategy, 0.6, draws.uniform)
     seen = torch.zeros(3, 25).scatter_(1, visible, 1.0)
     features = model.encoder(keys * seen[..., None])
-    slots, _ = plain_slot_attention(model.slot_attention, features, model.noise(3, generator), 1)
+    slots, _ = plain_slot_attention(model.slot_attention, features, draws.noise[0], 1)
     reconstruction, _ = model.decoder(slots)
     torch.testing.assert_close(found, F.mse_loss(reconstruction, keys), atol=1e-5, rtol=1e-5)
 
@@ -113,7 +112,7 @@ def test_one_token_for_all_hidden_patches_equals_zeros_everywhere(strategy):
 def test_only_the_drawn_head_gets_a_gradient_and_the_target_none():
     model = small()
     keys = torch.randn(3, 25, 6, requires_grad=True)
-    model.loss(keys.detach(), 2, seeded()).backward()
+    model.loss(keys.detach(), [2], model.draw(3, seeded())).backward()
     touched = [
         any(p.grad is not None for p in head.parameters()) for head in model.slot_attention.heads
     ]

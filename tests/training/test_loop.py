@@ -1,10 +1,16 @@
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import CPU, SMALL
 
 from mmqsa.errors import InputError
 from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Schedule, Settings
+from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.settings import Schedule, Settings, dump_yaml
 from mmqsa.training import checkpoint, loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
@@ -54,7 +60,7 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, settings, r
 
 
 def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, monkeypatch, run_folder):
-    """Killed right after a checkpoint and again in mid-air: as if nothing had happened."""
+    """Killed between two rows of the history, twice: as if nothing had happened."""
     often = altered(training={"checkpoint_seconds": 1e-9})
     whole = tmp_path / "whole"
     train(FeatureCache(caches["train"]), often, 0, whole, CPU)
@@ -71,13 +77,53 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, monkeypatch, 
         with pytest.raises(KeyboardInterrupt):
             train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
     train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
-    assert calls[11] == 10  # went on from the checkpoint, not from the start
+    assert calls[10:12] == [10, 10] and calls[15:17] == [14, 14]  # not from the start
     assert same(weights(whole), weights(tmp_path / "killed"))
     columns = [
         [line.split(",")[:3] for line in (folder / "history.csv").read_text().splitlines()]
         for folder in (whole, tmp_path / "killed")
     ]
     assert columns[0] == columns[1]
+
+
+KILLED = """
+import os, signal, sys
+from mmqsa.training import checkpoint
+last, when = int(sys.argv[1]), sys.argv[2]
+real, count = checkpoint.save, 0
+def save(path, *rest):
+    global count
+    count += 1
+    if count == last and when == "writing":
+        path.with_name(f".{path.stem}.0{path.suffix}").write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path, *rest)
+    if count == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.save = save
+sys.argv = ["mmqsa", *sys.argv[3:]]
+from mmqsa.cli import main
+main()
+"""
+
+
+def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
+    """SIGKILL while a checkpoint is written, after one, and at the end, before the run is."""
+    often = altered(training={"checkpoint_seconds": 1e-9})
+    (tmp_path / "settings.yaml").write_text(dump_yaml(often.sections()))
+    command = ["train", "--features", caches["train"], "--settings", tmp_path / "settings.yaml"]
+    command += ["--out", tmp_path / "run", "--device", "cpu"]
+    kills = [(4, "writing"), (25, "after"), (2, "after"), (1, "after"), (0, "never")]
+    for count, when in kills:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(count), when, *map(str, command)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+        )
+        expected = 0 if when == "never" else -signal.SIGKILL
+        assert done.returncode == expected, done.stderr
+    assert same(weights(run_folder), weights(tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("*resume*"))
 
 
 def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, monkeypatch):
@@ -100,9 +146,43 @@ def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches,
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
     wild = altered(training={"learning_rate": 1e30, "gradient_clip": None, "steps": 40})
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) by step \d+ .*learning_rate"):
+    with pytest.raises(
+        InputError, match=r"the loss \((nan|inf)\) is not finite at step [23]; "
+    ) as e:
         train(FeatureCache(caches["train"]), wild, 0, tmp_path, CPU)
-    assert not (tmp_path / "model.safetensors").exists()
+    assert "last finite loss: 1." in str(e.value) and "good checkpoint: none. Lower" in str(e.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_good_checkpoint_survives_a_loss_that_is_not_finite(tmp_path, caches, monkeypatch):
+    real, calls = MaskedSlotModel.loss, []
+
+    def breaks(*arguments):
+        calls.append(1)
+        return real(*arguments) * (float("nan") if len(calls) == 8 else 1.0)
+
+    monkeypatch.setattr(MaskedSlotModel, "loss", breaks)
+    often = altered(training={"checkpoint_seconds": 1e-9})
+    expected = r"the loss \(nan\) .* at step 8; .*resume.pt, step 7\. .*delete the checkpoint"
+    with pytest.raises(InputError, match=expected):
+        train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    assert checkpoint.step_of(tmp_path / checkpoint.CHECKPOINT) == 7
+
+
+def test_all_heads_learn_in_each_step_when_asked(tmp_path, caches):
+    every = altered(training={"heads_per_step": "all", "steps": 5})
+    done = train(FeatureCache(caches["train"]), every, 0, tmp_path, CPU)
+    assert done["updates_per_head"] == [5, 5, 5]
+
+
+def test_bf16_learns_as_fp32_does(tmp_path, caches):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        own = altered(training={"precision": precision, "steps": 100, "learning_rate": 3e-3})
+        done = train(FeatureCache(caches["train"]), own, 0, tmp_path / precision, CPU)
+        assert done["precision"] == precision
+        losses.append(done["final_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
 
 
 def test_a_run_with_swapped_settings_is_refused(tmp_path, run_folder):
@@ -131,8 +211,6 @@ def test_schedules():
 
 def test_the_patch_subset_estimates_the_whole_loss():
     torch.manual_seed(0)
-    from mmqsa.model.discovery import MaskedSlotModel
-
     whole, part = (
         MaskedSlotModel(
             altered(decoder={"patches_per_step": n}, masking={"strategy": "none"}), 36, 8
@@ -144,7 +222,8 @@ def test_the_patch_subset_estimates_the_whole_loss():
     with torch.inference_mode():
         whole.noise = part.noise = lambda batch, generator: torch.zeros(batch, 4, 16)
         generator = torch.Generator().manual_seed(0)
-        estimates = torch.stack([part.loss(keys, 0, generator) for _ in range(400)])
-        exact = whole.loss(keys, 0, generator)
+        draws = [part.draw(16, generator) for _ in range(400)]
+        estimates = torch.stack([part.loss(keys, [0], drawn) for drawn in draws])
+        exact = whole.loss(keys, [0], whole.draw(16, generator))
     error = estimates.std() / 400**0.5
     assert abs(estimates.mean() - exact) < 4 * error

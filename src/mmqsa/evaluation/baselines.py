@@ -26,7 +26,7 @@ def score_kmeans(cache: FeatureCache, train: FeatureCache, settings: Settings, o
     the same road to label maps.
     """
     check_attributes(cache.network, train.network, cache.path, wanted_by=str(train.path))
-    mean, deviation = key_statistics(torch.from_numpy(train.keys[:]), settings.keys.standardise)
+    mean, deviation = key_statistics(train.keys, settings.keys.standardise)
     scorer = Scorer(cache)
     config = settings.evaluation
     names = [(clusters, seed) for clusters in config.kmeans_clusters for seed in config.seeds]

@@ -62,7 +62,8 @@ def gallery(
     }
     masking = run.settings.masking
     scored = keys if masking.score == "raw" else run.model.standardised(keys)
-    visible = visible_patches(scored, masking.strategy, masking.ratio, generator).numpy()
+    uniform = torch.rand(keys.shape[:2], generator=generator)
+    visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()
     geometry = Geometry(cache.attributes["geometry"], cache.side)
     drawn = {  # best of what is shown first: noise moves a score a little from the evaluation's
         image_id: image_metrics(

@@ -35,8 +35,9 @@ def score_premise(cache: FeatureCache, ratio: float, out: Path) -> Path:
     varied = [(mean, own) for mean, own in zip(means, share, strict=True) if own.std() > 0]
     correlation = np.mean([np.corrcoef(mean, own)[0, 1] for mean, own in varied])
     rows = []
+    uniform = torch.rand(keys.shape[:2], generator=torch.Generator().manual_seed(0))
     for strategy in ("background", "foreground", "random", "none"):
-        visible = visible_patches(keys, strategy, ratio, torch.Generator().manual_seed(0))
+        visible = visible_patches(keys, strategy, ratio, uniform)
         seen = np.take_along_axis(share, visible.numpy(), axis=1).mean()
         rows.append([strategy, ratio, 100 * seen, 100 * share.mean(), correlation, len(share)])
     columns = ["strategy", "ratio", "visible_object", "all_object", "correlation", "n_images"]

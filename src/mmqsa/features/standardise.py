@@ -2,12 +2,16 @@
 
 from typing import Literal
 
+import h5py
+import numpy as np
 import torch
 from torch import Tensor
 
+BLOCK = 128  # images at a time
+
 
 def key_statistics(
-    keys: Tensor, per: Literal["none", "feature", "position"]
+    keys: Tensor | np.ndarray | h5py.Dataset, per: Literal["none", "feature", "position"]
 ) -> tuple[Tensor, Tensor]:
     """Keys (N, P, D) -> mean (P, D) and deviation (1, D), float32, in bounded memory.
 
@@ -18,10 +22,12 @@ def key_statistics(
     images, patches, width = keys.shape
     if per == "none":
         return torch.zeros(patches, width), torch.ones(1, width)
-    total = torch.zeros(patches, width, dtype=torch.float64, device=keys.device)
+    device = keys.device if isinstance(keys, Tensor) else None
+    total = torch.zeros(patches, width, dtype=torch.float64, device=device)
     square = torch.zeros_like(total)
-    for block in keys.split(256):
-        block = block.double()
+    for start in range(0, images, BLOCK):
+        block = keys[start : start + BLOCK]
+        block = (block if isinstance(block, Tensor) else torch.tensor(block)).double()
         total += block.sum(dim=0)
         square += block.square().sum(dim=0)
     mean, square = total / images, square / images

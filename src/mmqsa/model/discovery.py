@@ -1,5 +1,8 @@
 """The whole model in training: keys in, reconstruction loss out."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +12,18 @@ from mmqsa.model.decoder import SpatialBroadcastDecoder
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.slot_attention import MultiQuerySlotAttention
 from mmqsa.settings import Settings
+
+
+@dataclass
+class Draws:
+    """The chance in one step: slot noise (heads, B, K, W); what only some settings draw is None.
+
+    ``uniform`` (B, P) chooses what random masking hides, ``patches`` (P') are those to decode.
+    """
+
+    noise: Tensor
+    uniform: Tensor | None = None
+    patches: Tensor | None = None
 
 
 class MaskedSlotModel(nn.Module):
@@ -73,35 +88,45 @@ class MaskedSlotModel(nn.Module):
 
     def standardised(self, keys: Tensor) -> Tensor:
         """Keys (B, P, D) of any float type -> (B, P, D) float32."""
-        return (keys.float() - self.feature_mean) * self.feature_scale
+        offset = -self.feature_mean * self.feature_scale
+        return torch.addcmul(offset, keys.float(), self.feature_scale)  # in one pass
 
     def noise(self, batch: int, generator: torch.Generator) -> Tensor:
         """Standard normal slot noise (B, K, W)."""
-        return torch.randn(
-            batch,
-            self.number,
-            self.slot_attention.width,
-            generator=generator,
-            device=generator.device,
-        )
+        shape = (batch, self.number, self.slot_attention.width)
+        return torch.randn(shape, generator=generator, device=generator.device)
 
-    def loss(self, keys: Tensor, head: int, generator: torch.Generator) -> Tensor:
-        """Keys (B, P, D) -> mean squared error of the unmasked features, through one head.
+    def draw(self, batch: int, generator: torch.Generator, heads: int = 1) -> Draws:
+        """What a step on B images through ``heads`` heads needs of chance."""
+        patches, device = len(self.feature_mean), generator.device
+        uniform = chosen = None
+        if self.masking.strategy == "random":
+            uniform = torch.rand(batch, patches, generator=generator, device=device)
+        noise = torch.stack([self.noise(batch, generator) for _ in range(heads)])
+        if self.patches_per_step is not None and self.patches_per_step < patches:
+            order = torch.randperm(patches, generator=generator, device=device)
+            chosen = order[: self.patches_per_step]
+        return Draws(noise, uniform, chosen)
+
+    def loss(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
+        """Keys (B, P, D) -> mean squared error of the unmasked features, mean over ``heads``.
 
         The target is a constant: neither it nor the backbone behind it can move towards the
-        reconstruction. Only the drawn head is computed; the others would get no gradient.
+        reconstruction. Only the given heads are computed; the others would get no gradient.
         """
         target = self.standardised(keys)
         scored = keys if self.masking.score == "raw" else target
-        visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, generator)
+        visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, draws.uniform)
         features, multiplicity = self._encode_visible(target, visible)
-        noise = self.noise(len(keys), generator)
-        slots, _ = self.slot_attention(features, noise, head, multiplicity)
-        chosen = self._patches_to_decode(keys.shape[1], generator)
-        reconstruction, _ = self.decoder(slots, chosen)
-        if chosen is not None:
-            target = target[:, chosen]
-        return F.mse_loss(reconstruction.float(), target)
+        slots = [
+            self.slot_attention(features, noise, head, multiplicity)[0]
+            for head, noise in zip(heads, draws.noise, strict=True)
+        ]
+        reconstruction, _ = self.decoder(torch.cat(slots), draws.patches)
+        if draws.patches is not None:
+            target = target[:, draws.patches]
+        by_head = reconstruction.float().unflatten(0, (len(slots), len(keys)))
+        return F.mse_loss(by_head, target.expand_as(by_head))
 
     def _encode_visible(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, P, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
@@ -115,10 +140,3 @@ class MaskedSlotModel(nn.Module):
         multiplicity = torch.ones(seen.shape[1], device=features.device)
         multiplicity[-1] = patches - visible.shape[1]
         return self.encoder(seen), multiplicity
-
-    def _patches_to_decode(self, patches: int, generator: torch.Generator) -> Tensor | None:
-        """A random subset: an unbiased estimate of the loss for less work. None decodes all."""
-        if self.patches_per_step is None or self.patches_per_step >= patches:
-            return None
-        order = torch.randperm(patches, generator=generator, device=generator.device)
-        return order[: self.patches_per_step]

@@ -9,19 +9,20 @@ Strategy = Literal["none", "random", "background", "foreground"]
 
 
 def visible_patches(
-    keys: Tensor, strategy: Strategy, ratio: float, generator: torch.Generator
+    keys: Tensor, strategy: Strategy, ratio: float, uniform: Tensor | None = None
 ) -> Tensor:
     """Keys (B, P, D) -> indices (B, V) of the patches that stay visible.
 
     Of every image V = P - round(ratio * P) patches stay. ``background`` hides those whose mean
     over the feature axis is highest (paper, section III); ``foreground`` those where it is lowest;
-    ``random`` any; ``none`` hides no patch, whatever the ratio.
+    ``random`` keeps the lowest of ``uniform`` draws (B, P); ``none`` hides none at any ratio.
     """
     images, patches, _ = keys.shape
     if strategy == "none":
         return torch.arange(patches, device=keys.device).expand(images, patches)
     if strategy == "random":
-        score = torch.rand(images, patches, generator=generator, device=keys.device)
+        assert uniform is not None
+        score = uniform
     else:
         score = keys.float().mean(dim=-1)
         if strategy == "foreground":

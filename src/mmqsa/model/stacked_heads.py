@@ -77,7 +77,8 @@ class StackedHeads:
         reset, update, new = _linear(updates, *self.gru_input).chunk(3, dim=-1)
         reset_slots, update_slots, new_slots = _linear(slots, *self.gru_slots).chunk(3, dim=-1)
         candidate = torch.tanh(new + torch.sigmoid(reset + reset_slots) * new_slots)
-        return torch.lerp(candidate, slots.to(candidate.dtype), (update + update_slots).sigmoid())
+        gate = torch.sigmoid(update + update_slots)
+        return torch.lerp(candidate.to(slots.dtype), slots, gate.to(slots.dtype))
 
 
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class Progress:
     history: list[list[float]] = field(default_factory=list)  # rows of history.csv
     updates: list[int] = field(default_factory=list)  # of each head
     order: list[int] = field(default_factory=list)  # images left of the epoch
+    losses: list[float] = field(default_factory=list)  # of the steps since the last history row
 
 
 def save(
@@ -32,6 +33,8 @@ def save(
     progress: Progress,
 ) -> None:
     """Write a checkpoint, whole or not at all. ``identity`` says which training it belongs to."""
+    for left in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+        left.unlink()  # by a process that was killed while it wrote
     with whole_file(path) as temporary:
         torch.save(
             {
@@ -75,3 +78,10 @@ def restore(
     for generator, saved in zip(generators, state["generators"], strict=True):
         generator.set_state(saved)
     return Progress(**state["progress"])
+
+
+def step_of(path: Path) -> int | None:
+    """How many steps a checkpoint of this process holds; None when there is none."""
+    if not path.exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)["progress"]["step"]

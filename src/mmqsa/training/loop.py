@@ -1,4 +1,4 @@
-"""The training loop: one drawn head per step, features resident in memory."""
+"""The training loop: from a feature cache to a run's folder."""
 
 import csv
 import hashlib
@@ -10,19 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import mmqsa
+from mmqsa.device import choose_precision, describe
 from mmqsa.errors import InputError
+from mmqsa.features.resident import ResidentKeys
 from mmqsa.features.standardise import key_statistics
 from mmqsa.features.store import FeatureCache
+from mmqsa.memory import keep_freed_memory
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.progress import progress_bar
-from mmqsa.settings import RUN_SECTIONS, Settings, Training
+from mmqsa.settings import RUN_SECTIONS, Settings
 from mmqsa.training import checkpoint
+from mmqsa.training.batches import Batches
 from mmqsa.training.checkpoint import Progress
 from mmqsa.training.run import save_run
 from mmqsa.training.schedule import learning_rate_factor
+from mmqsa.training.step import GraphedStep, Step
 
 HISTORY_FIELDS = ["step", "loss", "learning_rate", "images_per_second"]
 
@@ -35,137 +39,171 @@ def train(
     A training that was killed goes on from its checkpoint. Raises InputError on a loss that is
     not finite, naming the step.
     """
-    config = settings.training
-    keys = torch.from_numpy(cache.keys[:]).to(device)  # (N, P, D) float16
-    model = _build(settings, keys, seed).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    # Heads and batches are drawn on the CPU: their indices are needed there, without a sync.
-    draws = torch.Generator().manual_seed(seed)
-    noise = torch.Generator(device).manual_seed(seed)
-    identity = _identity(settings, cache, seed, device)
-    resume = out / checkpoint.CHECKPOINT
-    progress = checkpoint.restore(resume, identity, model, optimiser, [draws, noise])
-    progress = progress or Progress(updates=[0] * model.heads)
-    batches = _Batches(len(keys), config.batch_size, draws, progress.order)
-    precision = _precision(config, device)
-    started = saved = logged = time.monotonic()
-    already = progress.seconds
-    running = torch.zeros((), device=device)
-    first, since = progress.step, 0
-    bar = progress_bar(
-        range(first, config.steps),
-        initial=first,
-        total=config.steps,
-        desc=f"train seed {seed}",
-        unit=" steps",
-    )
-    for step in bar:
-        rate = config.learning_rate * learning_rate_factor(config.schedule, step, config.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        head = int(torch.randint(model.heads, (), generator=draws))
-        batch = keys[batches.next().to(device)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = model.loss(batch, head, noise)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        optimiser.step()
-        progress.updates[head] += 1
-        running += loss.detach()
-        since += 1
-        if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-            now = time.monotonic()
-            mean = running.item() / since
-            if not math.isfinite(mean):
-                raise InputError(
-                    f"{out}: the loss is {mean} by step {step + 1} (last finite: "
-                    f"{_last_loss(progress)}); lower training.learning_rate or set gradient_clip"
-                )
-            speed = since * config.batch_size / (now - logged)
-            progress.history.append([step + 1, mean, rate, speed])
-            bar.set_postfix(loss=f"{mean:.4f}", images_per_s=f"{speed:.0f}")
-            running.zero_()
-            since, logged = 0, now
-            # Only where the running mean is empty, so that a resumed history is the same.
-            if now - saved > config.checkpoint_seconds:
-                progress.step, progress.order = step + 1, batches.order
-                progress.seconds = already + now - started
-                checkpoint.save(resume, identity, model, optimiser, [draws, noise], progress)
-                saved = now
-    progress.seconds = already + time.monotonic() - started
-    provenance = _provenance(cache, settings, model, progress, seed, device)
-    save_run(out, model, settings, _history_csv(progress.history), provenance)
-    resume.unlink(missing_ok=True)
-    return provenance
+    keep_freed_memory()
+    training = _Run(cache, settings, seed, out, device)
+    training.run()
+    return training.finish()
 
 
-class _Batches:
-    """Batches of image indices: every image once per epoch, in an order drawn anew."""
+class _Run:
+    """One training between its files: what it holds is what a checkpoint saves."""
 
-    def __init__(self, images: int, size: int, draws: torch.Generator, order: list[int]):
-        self.images, self.size, self.draws, self.order = images, size, draws, list(order)
+    def __init__(
+        self, cache: FeatureCache, settings: Settings, seed: int, out: Path, device: torch.device
+    ):
+        self.cache, self.settings, self.config = cache, settings, settings.training
+        self.seed, self.out, self.device = seed, out, device
+        self.precision = choose_precision(self.config.precision, device)
+        self.keys = ResidentKeys(cache, device)
+        self.model = _build(settings, self.keys, seed).to(device)
+        kind = GraphedStep if self.config.cuda_graphs and device.type == "cuda" else Step
+        self.step = kind(self.model, self.config, self.precision, device)
+        # Heads and batches are drawn on the CPU: their indices are needed there, without a sync.
+        self.draws = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self.progress = (
+            checkpoint.restore(self._resume, self._identity, *self._state)
+            or Progress(updates=[0] * self.model.heads)
+        )  # fmt: skip
+        self.batches = Batches(
+            len(self.keys),
+            self.config.batch_size,
+            self.draws,
+            self.keys.index_device,
+            self.progress.order,
+        )
+        # Losses since the last row of the history, on the device until that row is written.
+        self.losses = torch.zeros(self.config.log_every, device=device)
+        self.losses[: len(self.progress.losses)] = torch.tensor(self.progress.losses)
+        self.since = len(self.progress.losses)
+        self.before, self.started = self.progress.seconds, time.monotonic()
+        self.logged = self.saved = self.started
 
-    def next(self) -> Tensor:
-        """The next (B,) indices; an epoch's end runs into the next one."""
-        while len(self.order) < self.size:
-            self.order += torch.randperm(self.images, generator=self.draws).tolist()
-        batch, self.order = self.order[: self.size], self.order[self.size :]
-        return torch.tensor(batch)
+    @property
+    def _state(self) -> tuple:
+        return self.model, self.step.optimiser, [self.draws, self.noise]
+
+    @property
+    def _resume(self) -> Path:
+        return self.out / checkpoint.CHECKPOINT
+
+    @property
+    def _identity(self) -> str:
+        """sha256 of all that a training's numbers depend on."""
+        parts = (
+            self.settings.fingerprint(*RUN_SECTIONS),
+            self.cache.fingerprint,
+            str(self.seed),
+            self.device.type,
+            self.precision,
+        )
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def run(self) -> None:
+        """Every step that is left."""
+        config, every = self.config, self.config.heads_per_step == "all"
+        bar = progress_bar(
+            range(self.progress.step, config.steps),
+            initial=self.progress.step,
+            total=config.steps,
+            desc=f"train seed {self.seed}",
+            unit=" steps",
+        )
+        for step in bar:
+            rate = config.learning_rate * learning_rate_factor(config.schedule, step, config.steps)
+            drawn = int(torch.randint(self.model.heads, (), generator=self.draws))
+            heads = range(self.model.heads) if every else [drawn]
+            keys = self.keys.take(self.batches.next())
+            draws = self.model.draw(len(keys), self.noise, len(heads))
+            self.losses[self.since] = self.step(keys, heads, draws, rate)
+            self.since += 1
+            for head in heads:
+                self.progress.updates[head] += 1
+            self.progress.step = step + 1
+            if self.progress.step % config.log_every == 0 or self.progress.step == config.steps:
+                self._log(rate)
+                loss, speed = self.progress.history[-1][1::2]
+                bar.set_postfix(loss=f"{loss:.4f}", images_per_s=f"{speed:.0f}")
+            if time.monotonic() - self.saved > config.checkpoint_seconds:
+                self._save()
+
+    def finish(self) -> dict:
+        """Write the run's files; its checkpoint goes when they are there."""
+        self._save()
+        provenance = self._provenance()
+        save_run(
+            self.out, self.model, self.settings, _history_csv(self.progress.history), provenance
+        )
+        self._resume.unlink()
+        return provenance
+
+    def _log(self, rate: float) -> None:
+        self._check()
+        now = time.monotonic()
+        mean = self.losses[: self.since].double().mean().item()
+        speed = self.since * self.config.batch_size / (now - self.logged)
+        self.progress.history.append([self.progress.step, mean, rate, speed])
+        self.since, self.logged = 0, now
+
+    def _save(self) -> None:
+        self._check()
+        self.progress.losses = self.losses[: self.since].tolist()
+        self.progress.order = self.batches.left
+        self.progress.seconds = self.before + time.monotonic() - self.started
+        checkpoint.save(self._resume, self._identity, *self._state, self.progress)
+        self.saved = time.monotonic()
+
+    def _check(self) -> None:
+        """Raises InputError when a loss since the last row, or a weight, is not finite.
+
+        So a checkpoint is always a good one.
+        """
+        losses = self.losses[: self.since].tolist()
+        bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        weights = torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all()
+        if bad is None and bool(weights):
+            return
+        good = losses[:bad] or [loss for _, loss, *_ in self.progress.history[-1:]]
+        what = "a weight" if bad is None else f"the loss ({losses[bad]})"
+        at = self.progress.step - (0 if bad is None else self.since - bad - 1)
+        kept = checkpoint.step_of(self._resume)
+        raise InputError(
+            f"{self.out}: {what} is not finite at step {at}; last finite loss: "
+            f"{f'{good[-1]:.6g}' if good else 'none'}; last good checkpoint: "
+            f"{'none' if kept is None else f'{self._resume}, step {kept}'}. Lower "
+            "training.learning_rate or set training.gradient_clip"
+            + ("" if kept is None else ", and delete the checkpoint")
+        )
+
+    def _provenance(self) -> dict:
+        """What made a run, as plain data."""
+        images = self.config.steps * self.config.batch_size
+        return {
+            "mmqsa": mmqsa.__version__,
+            "packages": {name: version(name) for name in ("torch", "timm", "numpy", "h5py")},
+            "python": platform.python_version(),
+            "device": describe(self.device),
+            "precision": self.precision,
+            "keys_in": self.keys.where,
+            "seed": self.seed,
+            "seconds": round(self.progress.seconds, 1),
+            "images_per_second": round(images / self.progress.seconds, 1),
+            "images": len(self.keys),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "updates_per_head": self.progress.updates,
+            "final_loss": round(self.progress.history[-1][1], 6),
+            "cache": self.cache.attributes,
+            "cache_fingerprint": self.cache.fingerprint,
+        }
 
 
-def _build(settings: Settings, keys: Tensor, seed: int) -> MaskedSlotModel:
+def _build(settings: Settings, keys: ResidentKeys, seed: int) -> MaskedSlotModel:
     """A model with weights drawn from ``seed`` and the training set's standardisation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskedSlotModel(settings, *keys.shape[1:])
-    model.standardise_by(*key_statistics(keys, settings.keys.standardise))
+    model.standardise_by(*key_statistics(keys.array, settings.keys.standardise))
     return model
-
-
-def _precision(config: Training, device: torch.device) -> str:
-    if config.precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16" if fast else "fp32"
-    return config.precision
-
-
-def _identity(settings: Settings, cache: FeatureCache, seed: int, device: torch.device) -> str:
-    parts = settings.fingerprint(*RUN_SECTIONS), cache.fingerprint, str(seed), device.type
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def _provenance(
-    cache: FeatureCache,
-    settings: Settings,
-    model: MaskedSlotModel,
-    progress: Progress,
-    seed: int,
-    device: torch.device,
-) -> dict:
-    """What made a run, as plain data."""
-    images = settings.training.steps * settings.training.batch_size
-    return {
-        "mmqsa": mmqsa.__version__,
-        "packages": {name: version(name) for name in ("torch", "timm", "numpy", "h5py")},
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "precision": _precision(settings.training, device),
-        "seed": seed,
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": round(images / progress.seconds, 1),
-        "images": len(cache.keys),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "updates_per_head": progress.updates,
-        "final_loss": _last_loss(progress),
-        "cache": cache.attributes,
-        "cache_fingerprint": cache.fingerprint,
-    }
-
-
-def _last_loss(progress: Progress) -> float | None:
-    return round(progress.history[-1][1], 6) if progress.history else None
 
 
 def _history_csv(rows: list[list]) -> str:
@@ -175,11 +213,3 @@ def _history_csv(rows: list[list]) -> str:
     for step, loss, rate, speed in rows:
         writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}", f"{speed:.1f}"])
     return text.getvalue()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "CPU"

@@ -1,0 +1,118 @@
+"""One optimiser step, and the same as a CUDA graph.
+
+Nothing in a step waits for the device: losses stay there until someone asks for them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmqsa.device import computing_in
+from mmqsa.model.discovery import Draws, MaskedSlotModel
+from mmqsa.settings import Training
+
+WARM_UP = 3  # eager steps of a head before its graph: optimiser state and libraries settle
+
+
+class Step:
+    """Adam on the model's loss, with clipped gradients."""
+
+    graphed = False
+
+    def __init__(
+        self, model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+    ):
+        self.model, self.config, self.precision, self.device = model, config, precision, device
+        rate = config.learning_rate
+        self.optimiser = torch.optim.Adam(
+            model.parameters(),
+            # A graph reads the rate from memory, where the next step's can be put.
+            lr=torch.tensor(rate, device=device) if self.graphed else rate,
+            fused=True,
+            capturable=self.graphed,
+        )
+        if config.compile:
+            model.decoder.compile()
+
+    def __call__(self, keys: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
+        """Keys (B, P, D) -> the loss before the step, on the device."""
+        self._set_rate(rate)
+        return self._run(keys, heads, draws)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            if self.graphed:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _run(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
+        with computing_in(self.precision, self.device):
+            loss = self.model.loss(keys, heads, draws)
+        self.optimiser.zero_grad(set_to_none=True)  # None, so that Adam skips heads not drawn
+        loss.backward()
+        if self.config.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimiser.step()
+        return loss.detach()
+
+
+class GraphedStep(Step):
+    """The step recorded once per head and then replayed: one launch for its hundreds of kernels.
+
+    Inputs are copied to fixed places in memory, where the graphs read them. All graphs share one
+    pool: they run one after the other, and nothing but the loss is read between them.
+    """
+
+    graphed = True
+
+    def __init__(
+        self, model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+    ):
+        super().__init__(model, config, precision, device)
+        self._seen: Counter[int] = Counter()
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._inputs: tuple[Tensor, Draws] | None = None
+
+    def __call__(self, keys: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
+        (head,) = heads
+        self._set_rate(rate)
+        if self._inputs is None:
+            self._inputs = keys, draws
+        else:
+            for fixed, new in zip(_tensors(*self._inputs), _tensors(keys, draws), strict=True):
+                fixed.copy_(new)
+        if head not in self._graphs:
+            self._seen[head] += 1
+            if self._seen[head] <= WARM_UP:
+                # On the stream of the later recording, as PyTorch asks for.
+                self._stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._stream):
+                    loss = self._run(*self._fixed(head))
+                torch.cuda.current_stream().wait_stream(self._stream)
+                return loss
+            self._graphs[head] = self._record(head)
+        graph, loss = self._graphs[head]
+        graph.replay()
+        return loss.clone()  # the graph's own place is written again by its next replay
+
+    def _record(self, head: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        self.optimiser.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            loss = self._run(*self._fixed(head))
+        return graph, loss
+
+    def _fixed(self, head: int) -> tuple[Tensor, list[int], Draws]:
+        keys, draws = self._inputs
+        return keys, [head], draws
+
+
+def _tensors(keys: Tensor, draws: Draws) -> list[Tensor]:
+    """The inputs of a step that there are."""
+    found = [keys, draws.noise, draws.uniform, draws.patches]
+    return [tensor for tensor in found if tensor is not None]
