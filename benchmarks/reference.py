@@ -38,13 +38,17 @@ class PlainModel(nn.Module):
 
     def loss(self, keys: Tensor, head: int, noise: Tensor, ratio: float = 0.7) -> Tensor:
         """Keys (B, P, D), noise (H, B, K, W) -> mean squared error through one head of all."""
-        hidden_patches = round(ratio * keys.shape[1])
-        target = self.model.standardised(keys)
-        hide = keys.float().mean(dim=-1).topk(hidden_patches, dim=1).indices
-        keep = torch.ones(keys.shape[:2], device=keys.device).scatter(1, hide, 0.0)
-        slots, _ = self.heads(self.model.encoder(target * keep[..., None]), noise)
+        features, target = self.masked(keys, ratio)
+        slots, _ = self.heads(features, noise)
         reconstruction, _ = self.decode(slots[head])
         return F.mse_loss(reconstruction, target)
+
+    def masked(self, keys: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+        """Keys (B, P, D) -> encoded features with background masking, and the unmasked target."""
+        target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
+        hide = keys.float().mean(dim=-1).topk(round(ratio * keys.shape[1]), dim=1).indices
+        keep = torch.ones(keys.shape[:2], device=keys.device).scatter(1, hide, 0.0)
+        return self.model.encoder(target * keep[..., None]), target
 
     def heads(self, features: Tensor, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Features (B, P, D) -> per head slots (B, K, W) and attention (B, K, P)."""
@@ -82,8 +86,8 @@ class PlainModel(nn.Module):
     @torch.no_grad()
     def merged(self, keys: Tensor, noise: Tensor, reference: Tensor) -> Tensor:
         """Keys (B, P, D), reference head (B,) -> slots (B, K, W), Hungarian-merged over heads."""
-        slots, _ = self.heads(self.model.encoder(self.model.standardised(keys)), noise)
-        slots = torch.stack(slots, dim=1)
+        target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
+        slots, _ = self.heads(self.model.encoder(target), noise)
         return plain_merge(torch.stack(slots, dim=1), reference)
 
 
@@ -94,10 +98,15 @@ def plain_merge(slots: Tensor, reference: Tensor) -> Tensor:
         matched = []
         for head in own:
             similarity = F.cosine_similarity(own[chosen][:, None], head[None], dim=-1)
-            order = linear_sum_assignment(similarity.cpu().numpy(), maximize=True)[1]
-            matched.append(head[torch.as_tensor(order, device=head.device)])
+            matched.append(head[plain_assignment(similarity)])
         merged.append(torch.stack(matched).mean(dim=0))
     return torch.stack(merged)
+
+
+def plain_assignment(similarity: Tensor) -> Tensor:
+    """Similarity (K, K), reference slots in rows -> the best column of each (K,)."""
+    order = linear_sum_assignment(similarity.cpu().numpy(), maximize=True)[1]
+    return torch.as_tensor(order, device=similarity.device)
 
 
 def plain_label_maps(masks: Tensor, side: int) -> np.ndarray:

@@ -40,15 +40,14 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
     slow = settings.model_copy(
         update={"backbone": settings.backbone.model_copy(update={"batch_size": 2})}
     )
-    real, calls = module._prepare, []
+    voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
+    real = module._prepare
 
     def interrupted(voc, image_id, geometry):
-        calls.append(image_id)
-        if len(calls) == 4:
+        if image_id == voc.ids("val")[3]:
             raise KeyboardInterrupt
         return real(voc, image_id, geometry)
 
-    voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
     monkeypatch.setattr(module, "_prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(voc, "val", slow, out, CPU)
@@ -61,6 +60,43 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
             np.testing.assert_array_equal(again[name], once[name])
         np.testing.assert_allclose(again["keys"][:], once["keys"][:], atol=2e-3)
     assert extract(voc, "val", slow, out, CPU) == 0
+
+
+def test_images_wait_in_bounded_number_and_in_order():
+    started = []
+
+    def prepare(index):
+        started.append(index)
+        return (index,)
+
+    batches = np.split(np.arange(40), 10)
+    ahead = module._ahead(prepare, batches)
+    for position, (indices, batch) in enumerate(zip(batches, ahead, strict=True)):
+        assert batch == [(index,) for index in indices]
+        assert len(started) <= 4 * (position + 1 + module.AHEAD)
+    assert sorted(started) == list(range(40))
+
+
+def test_an_error_in_a_thread_stops_the_extraction():
+    def fails(index):
+        raise InputError(f"{index}.jpg: damaged")
+
+    with pytest.raises(InputError, match=r"0.jpg: damaged"):
+        next(module._ahead(fails, np.split(np.arange(40), 10)))
+
+
+@pytest.mark.parametrize("precision, error", [("bf16", 0.02), ("tf32", 1e-6)])
+def test_other_precisions_come_close_and_are_told_apart(
+    tmp_path, voc_root, settings, caches, precision, error
+):
+    own = settings.model_copy(
+        update={"backbone": settings.backbone.model_copy(update={"precision": precision})}
+    )
+    extract(VocFolder.find(voc_root), "val", own, tmp_path / "val.h5", CPU)
+    found, exact = FeatureCache(tmp_path / "val.h5"), FeatureCache(caches["val"])
+    keys, expected = (cache.keys[:].astype(np.float32) for cache in (found, exact))
+    assert np.linalg.norm(keys - expected) <= error * np.linalg.norm(expected)
+    assert found.attributes["precision"] == precision and found.network != exact.network
 
 
 def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, settings):

@@ -45,7 +45,8 @@ FIGURES += expand(
 # The package is found by its path, so that it need not be installed in a rule's environment. The
 # device goes by the environment too: as a param, another device would train everything anew.
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={SOURCE} MMQSA_DEVICE={CONFIG.device}; "
+    f"set -euo pipefail; export PYTHONPATH={SOURCE} MMQSA_DEVICE={CONFIG.device}"
+    f" MMQSA_REQUIRE_GPU={CONFIG.require_gpu:d}; "
 )
 
 

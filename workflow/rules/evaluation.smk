@@ -11,6 +11,7 @@ rule evaluate:
             "evaluation/scoring.py",
             "evaluation/metrics.py",
             "model/*.py",
+            "device.py",
         ),
     output:
         metrics=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{EVALUATED}.csv",
@@ -21,6 +22,7 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=8000,
         runtime=60,
     params:

@@ -5,7 +5,13 @@ rule extract:
     input:
         receipt=ancient(f"{DATASET.root}/receipt.json"),
         settings=f"{RESULTS}/settings/features.yaml",
-        code=code("features/[!s]*.py", "data/geometry.py", "data/voc.py"),
+        code=code(
+            "features/backbone.py",
+            "features/extract.py",
+            "data/geometry.py",
+            "data/voc.py",
+            "device.py",
+        ),
     output:
         f"{RESULTS}/features/{DATASET.name}/{{split}}.h5",
     log:

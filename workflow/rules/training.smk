@@ -6,7 +6,13 @@ rule train:
     input:
         features=ancient(TRAIN_CACHE),
         settings=f"{RESULTS}/settings/runs/{{setting}}.yaml",
-        code=code("model/*.py", "training/*.py", "features/standardise.py"),
+        code=code(
+            "model/*.py",
+            "training/*.py",
+            "features/resident.py",
+            "features/standardise.py",
+            "device.py",
+        ),
     output:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         settings=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/settings.yaml",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmqsa.atomic import whole_file
+from mmqsa.device import choose_precision, computing_in
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.store import FeatureCache, check_attributes
 from mmqsa.model.inference import Discoverer
@@ -36,6 +37,7 @@ def evaluate(
     expected = {name: trained_on[name] for name in cache.network}
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
     discoverer = Discoverer(run.model.to(device))
+    precision = choose_precision(settings.evaluation.precision, device)
     scorer = Scorer(cache)
     config, strategies = settings.evaluation, settings.matching.strategies
     kept = (
@@ -53,10 +55,12 @@ def evaluate(
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
             keys = torch.from_numpy(cache.keys[start : start + config.batch_size]).to(device)
             indices = range(start, start + len(keys))
-            found = discoverer.run_heads(keys, noise)
+            with computing_in(precision, device):
+                found = discoverer.run_heads(keys, noise)
             reference = torch.randint(run.model.heads, (len(keys),), generator=draws).to(device)
             for matching in strategies:
-                masks = discoverer.discover(found, reference, matching, config.mask_sources)
+                with computing_in(precision, device):
+                    masks = discoverer.discover(found, reference, matching, config.mask_sources)
                 for source, own in masks.items():
                     maps = label_maps(own, cache.side)
                     scorer.add(indices, maps, matching=matching, mask_source=source, eval_seed=seed)

@@ -1,6 +1,10 @@
 """Photographs to a feature cache."""
 
 import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,11 +14,14 @@ import torch
 import mmqsa
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.voc import VocFolder
+from mmqsa.device import computing_in
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.store import CacheWriter, FeatureCache, check_attributes
 from mmqsa.progress import progress_bar
 from mmqsa.settings import Settings
+
+AHEAD = 2  # batches
 
 
 def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: torch.device) -> int:
@@ -37,12 +44,15 @@ def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: t
     try:
         pending = writer.pending
         backbone.network.to(device)
-        starts = range(0, len(pending), settings.backbone.batch_size)
-        for start in progress_bar(starts, desc=f"extract {split}", unit=" batches"):
-            indices = pending[start : start + settings.backbone.batch_size]
-            batch = [_prepare(voc, ids[index], geometry) for index in indices]
-            images = normalise([image for image, *_ in batch], backbone).to(device)
-            keys = backbone.features(images).to(torch.float16).cpu().numpy()
+        batches = np.array_split(
+            pending, range(settings.backbone.batch_size, len(pending), settings.backbone.batch_size)
+        )
+        prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry), batches)
+        bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
+        for indices, batch in zip(bar, prepared, strict=True):
+            images = normalise([image for image, *_ in batch], backbone, device)
+            with computing_in(settings.backbone.precision, device):
+                keys = backbone.features(images).to(torch.float16).cpu().numpy()
             if not np.isfinite(keys).all():
                 raise InputError(
                     f"backbone.name: {settings.backbone.name} gave features that are not finite "
@@ -76,14 +86,38 @@ def cache_attributes(backbone: FrozenViT, settings: Settings, split: str, ids: l
         "grid": backbone.grid,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
+        "precision": settings.backbone.precision,
     }
 
 
-def normalise(images: list[np.ndarray], backbone: FrozenViT) -> torch.Tensor:
+def normalise(
+    images: list[np.ndarray], backbone: FrozenViT, device: torch.device | None = None
+) -> torch.Tensor:
     """Images, each (S, S, 3) uint8 -> (B, 3, S, S) float32 as the backbone was trained on."""
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, std = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
+        for values in (backbone.mean, backbone.std)
+    )
     return (batch - mean) / std
+
+
+def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterator[list[tuple]]:
+    """Batches of prepared images, decoded by threads while the network works on an earlier one.
+
+    At most AHEAD batches wait, so memory does not grow with the data set.
+    """
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        waiting: deque[list[Future]] = deque()
+        try:
+            for indices in batches:
+                waiting.append([pool.submit(prepare, index) for index in indices])
+                if len(waiting) > AHEAD:
+                    yield [image.result() for image in waiting.popleft()]
+            while waiting:
+                yield [image.result() for image in waiting.popleft()]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _prepare(voc: VocFolder, image_id: str, geometry: Geometry) -> tuple:

@@ -91,6 +91,7 @@ NETWORK_ATTRIBUTES = (
     "mean",
     "std",
     "position_embedding",
+    "precision",
 )
 
 
@@ -137,7 +138,9 @@ class CacheWriter:
             ) from None
         if "done" in self._file:
             check_attributes(read_attributes(self._file), attributes, self.partial)
+            self._boxed = set(self._file["box_image"][:])
             return
+        self._boxed: set[int] = set()
         number = len(ids)
         self._file.attrs["attributes"] = json.dumps(attributes)
         self._file.attrs["versions"] = json.dumps(versions)
@@ -176,8 +179,9 @@ class CacheWriter:
 
     def _append(self, index: int, boxes: np.ndarray) -> None:
         # A batch that was cut off between its boxes and its `done` is written again.
-        if index in self._file["box_image"][:]:
+        if index in self._boxed:
             return
+        self._boxed.add(index)
         count = len(self._file["boxes"])
         for name in ("boxes", "box_image"):
             self._file[name].resize(count + len(boxes), axis=0)

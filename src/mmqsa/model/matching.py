@@ -25,7 +25,8 @@ def match(slots: Tensor, reference: Tensor, strategy: Matching) -> Tensor:
     pairs, number = slots.shape[:2]
     if strategy == "unaligned":
         return torch.arange(number, device=slots.device).expand(pairs, number)
-    similarity = F.normalize(reference.float(), dim=-1) @ F.normalize(slots.float(), dim=-1).mT
+    with torch.autocast(slots.device.type, enabled=False):  # ranks are decided in fp32
+        similarity = F.normalize(reference.float(), dim=-1) @ F.normalize(slots.float(), dim=-1).mT
     return _greedy(similarity) if strategy == "greedy" else best_assignment(similarity)
 
 

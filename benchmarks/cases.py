@@ -1,0 +1,363 @@
+"""What is timed: the project's way beside the plain one, on the same random inputs.
+
+A case is a name, what it counts, the plain function and the project's; both are called with nothing
+and leave nothing behind. Sizes are the paper's: 400 patches of 384 numbers, 7 slots, 8 heads.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import reference
+import torch
+from torch import Tensor
+
+from mmqsa.data.geometry import Geometry
+from mmqsa.data.scenes import write_scenes
+from mmqsa.data.voc import VocFolder
+from mmqsa.device import computing_in
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
+from mmqsa.evaluation.scoring import label_maps
+from mmqsa.features import resident
+from mmqsa.features.backbone import FrozenViT, load_backbone
+from mmqsa.features.extract import extract, normalise
+from mmqsa.features.resident import ResidentKeys
+from mmqsa.features.store import CacheWriter, FeatureCache
+from mmqsa.memory import keep_freed_memory
+from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.inference import Discoverer
+from mmqsa.model.masking import visible_patches
+from mmqsa.model.matching import align, best_assignment, merge
+from mmqsa.settings import Settings
+from mmqsa.training.step import GraphedStep, Step
+
+PATCHES, WIDTH, SIDE = 400, 384, 320
+HEAD = 3  # the drawn one
+
+
+@dataclass
+class Case:
+    """One row of the table. ``plain`` is None where only the project's own time is of interest."""
+
+    name: str
+    images: int
+    plain: Callable[[], object] | None
+    ours: Callable[[], object]
+    floor: float | None = None
+    """Ratio to reach."""
+    plain_images: int | None = None
+    """Of one plain call, where it does less at a time."""
+
+
+class Inputs:
+    """A model of the paper's sizes, a copy of it for the plain reading, and random keys."""
+
+    def __init__(self, device: torch.device, batch: int, **training: object):
+        self.device, self.batch = device, batch
+        self.settings = Settings.model_validate({"training": training})
+        torch.manual_seed(0)
+        self.model = MaskedSlotModel(self.settings, PATCHES, WIDTH).to(device)
+        self.plain = reference.PlainModel(copy.deepcopy(self.model)).to(device)
+        self.keys = torch.randn(batch, PATCHES, WIDTH, device=device).half()
+        self.generator = torch.Generator(device).manual_seed(0)
+        slots = self.settings.slots
+        self.noise = torch.randn(slots.heads, batch, slots.number, slots.width, device=device)
+        self.reference = torch.randint(slots.heads, (batch,), device=device)
+
+    def step(self, precision: str) -> Callable[[], Tensor]:
+        """The project's optimiser step on these keys."""
+        config = self.settings.training
+        kind = GraphedStep if config.cuda_graphs and self.device.type == "cuda" else Step
+        step = kind(self.model, config, precision, self.device)
+
+        def run() -> Tensor:
+            draws = self.model.draw(self.batch, self.generator)
+            return step(self.keys, [HEAD], draws, config.learning_rate)
+
+        return run
+
+    def plain_step(self, vit: FrozenViT | None = None) -> Callable[[], Tensor]:
+        """The plain step; with a ViT in it and its images, as released, nothing detached."""
+        parameters = list(self.plain.parameters())
+        if vit is not None:
+            images = torch.randn(self.batch, 3, SIDE, SIDE, device=self.device)
+            network = vit.network.to(self.device).requires_grad_(True)
+            parameters += network.parameters()
+        optimiser = torch.optim.Adam(parameters, lr=4e-4)
+
+        def run() -> Tensor:
+            keys = self.keys
+            if vit is not None:
+                keys = reference.plain_keys(network, images, WIDTH)
+            loss = self.plain.loss(keys, HEAD, self.noise)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        return run
+
+
+def with_kept_memory(run: Callable[[], object]) -> Callable[[], object]:
+    """The project's way includes keeping freed memory; the plain one is timed without."""
+
+    def both() -> object:
+        keep_freed_memory(True)
+        try:
+            return run()
+        finally:
+            keep_freed_memory(False)
+
+    return both
+
+
+def steps(device: torch.device, precisions: list[str], batches: list[int]) -> Iterator[Case]:
+    """The optimiser step against the plain one on cached keys."""
+    for batch in batches:
+        for precision in precisions:
+            inputs = Inputs(device, batch)
+            yield Case(
+                f"optimiser step, batch {batch}, {precision}",
+                batch,
+                inputs.plain_step(),
+                with_kept_memory(inputs.step(precision)),
+                3.0 if batch <= 16 else None,
+            )
+
+
+def steps_as_released(
+    device: torch.device, precisions: list[str], batches: list[int]
+) -> Iterator[Case]:
+    """The optimiser step against the plain one with the ViT trained in it."""
+    for batch in batches:
+        for precision in precisions:
+            inputs = Inputs(device, batch)
+            yield Case(
+                f"optimiser step against one with the ViT in it, batch {batch}, {precision}",
+                batch,
+                inputs.plain_step(random_vit()),
+                with_kept_memory(inputs.step(precision)),
+                7.0,
+            )
+
+
+def random_vit() -> FrozenViT:
+    """DINO's ViT-S/16 with random weights."""
+    return load_backbone(Settings.model_validate(RANDOM_VIT).backbone)
+
+
+RANDOM_VIT = {
+    "backbone": {"name": "vit_small_patch16_224.dino", "pretrained": False},
+    "dataset": {"kind": "scenes", "name": "scenes", "train_split": "train"},
+}
+
+
+def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
+    """Masking, encoder and slot attention, forward and backward."""
+    inputs = Inputs(device, batch)
+    model, plain, masking = inputs.model, inputs.plain, inputs.settings.masking
+
+    def ours() -> None:
+        model.zero_grad(set_to_none=True)
+        target = model.standardised(inputs.keys)
+        visible = visible_patches(inputs.keys, masking.strategy, masking.ratio)
+        features, multiplicity = model._encode_visible(target, visible)
+        slots, _ = model.slot_attention(features, inputs.noise[HEAD], HEAD, multiplicity)
+        slots.sum().backward()
+
+    def plainly() -> None:
+        plain.zero_grad(set_to_none=True)
+        features, _ = plain.masked(inputs.keys, masking.ratio)
+        plain.heads(features, inputs.noise)[0][HEAD].sum().backward()
+
+    name = f"masking + encoder + slot attention, forward and backward, batch {batch}"
+    yield Case(name, batch, plainly, with_kept_memory(ours), 6.5)
+
+
+def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
+    """All heads, their Hungarian merge, and the decoder's masks; the merge alone."""
+    inputs = Inputs(device, batch)
+    discoverer, plain = Discoverer(inputs.model), inputs.plain
+
+    @torch.inference_mode()
+    def merged() -> Tensor:
+        found = discoverer.run_heads(inputs.keys, inputs.generator)
+        return merge(found.slots, align(found.slots, inputs.reference, "hungarian"))
+
+    @torch.inference_mode()
+    def masks() -> Tensor:
+        found = discoverer.run_heads(inputs.keys, inputs.generator)
+        return discoverer.discover(found, inputs.reference, "hungarian", ["decoder"])["decoder"]
+
+    def plain_merged() -> Tensor:
+        return plain.merged(inputs.keys, inputs.noise, inputs.reference)
+
+    @torch.inference_mode()
+    def plain_masks() -> Tensor:
+        return plain.decode(plain_merged())[1]
+
+    heads = len(inputs.noise)
+    for name, plainly, ours, floor in (
+        ("inference + merge", plain_merged, merged, 1.9),
+        ("inference + merge + masks", plain_masks, masks, None),
+    ):
+        name = f"{name}, {heads} heads, batch {batch}"
+        yield Case(name, batch, plainly, with_kept_memory(ours), floor)
+
+    slots = inputs.noise.transpose(0, 1)
+    similarity = torch.rand(batch * heads, 7, 7, device=device)
+    yield Case(
+        f"merge alone, {heads} heads, batch {batch}",
+        batch,
+        lambda: reference.plain_merge(slots, inputs.reference),
+        lambda: merge(slots, align(slots, inputs.reference, "hungarian")),
+    )
+    yield Case(
+        f"assignment alone, {len(similarity)} of 7 x 7",
+        batch,
+        lambda: [reference.plain_assignment(matrix) for matrix in similarity],
+        lambda: best_assignment(similarity),
+    )
+
+
+def scoring(device: torch.device, images: int = 32, predictions: int = 8) -> Iterator[Case]:
+    """Masks to label maps to all metrics, as many predictions per image as an evaluation has."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(images * predictions, 7, 6, 6, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(20, 20), mode="bicubic")
+    masks = (3 * smooth).flatten(2).softmax(dim=1).unflatten(0, (predictions, images)).to(device)
+    truths = [_objects(np.random.default_rng(seed)) for seed in range(images)]
+
+    def ours() -> None:
+        prepared = [GroundTruth(*truth) for truth in truths]
+        for own in masks:
+            for found, truth in zip(label_maps(own, SIDE), prepared, strict=True):
+                image_metrics(found, truth)
+
+    def plainly() -> None:
+        for own in masks:
+            maps = reference.plain_label_maps(own, SIDE)
+            for found, truth in zip(maps, truths, strict=True):
+                reference.plain_metrics(found, *truth)
+
+    name = f"masks -> label maps -> all metrics, {images} images, {predictions} predictions each"
+    yield Case(name, images * predictions, plainly, with_kept_memory(ours), 28.0)
+
+
+def _objects(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Class and instance label maps (S, S) of one to four ellipses with a void rim."""
+    classes = np.zeros((SIDE, SIDE), np.uint8)
+    instances = classes.copy()
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for instance in range(1, random.integers(2, 6)):
+        centre, radius = random.uniform(60, 260, 2), random.uniform(25, 90, 2)
+        distance = ((y - centre[0]) / radius[0]) ** 2 + ((x - centre[1]) / radius[1]) ** 2
+        rim, inside = (distance > 1) & (distance < 1.1), distance <= 1
+        classes[rim] = instances[rim] = 255
+        classes[inside], instances[inside] = random.integers(1, 21), instance
+    return classes, instances
+
+
+def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator[Case]:
+    """Photographs to a cache: the whole stage, with random weights."""
+    settings = Settings.model_validate(RANDOM_VIT)
+    scenes = settings.dataset.scenes.model_copy(update={"train": images, "val": 1, "side": 375})
+    write_scenes(scenes, folder / "scenes")
+    voc = VocFolder.find(folder / "scenes")
+    backbone = load_backbone(settings.backbone)
+    backbone.network.to(device)
+    geometry = Geometry("crop", SIDE)
+
+    def plainly() -> None:
+        keys = []
+        for start in range(0, images, 8):
+            ids = voc.ids("train")[start : start + 8]
+            batch = [geometry.image(voc.image(image_id)) for image_id in ids]
+            normalised = normalise(batch, backbone, device)
+            keys.append(reference.plain_keys(backbone.network, normalised, WIDTH).detach().cpu())
+        reference.write_chunked(folder / "plain.h5", torch.cat(keys).half().numpy())
+
+    for precision in ("fp32", "bf16"):
+        changed = settings.backbone.model_copy(update={"precision": precision})
+        own = settings.model_copy(update={"backbone": changed})
+
+        def ours(own: Settings = own) -> None:
+            (folder / "ours.h5").unlink(missing_ok=True)
+            extract(voc, "train", own, folder / "ours.h5", device)
+
+        yield Case(f"extraction of {images} images, {precision}", images, plainly, ours)
+
+
+def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[Case]:
+    """Random batches of 64 from a warm cache."""
+    path = write_cache(folder / "cache.h5", images)
+    reference.write_chunked(folder / "chunked.h5", FeatureCache(path).keys[:])
+    chunked = h5py.File(folder / "chunked.h5")["keys"]
+    draws = torch.Generator().manual_seed(0)
+
+    def indices() -> Tensor:
+        return torch.randperm(images, generator=draws)[:64]
+
+    def plainly() -> None:
+        torch.from_numpy(chunked[np.sort(indices().numpy())]).to(device)
+
+    for where, share in (("memory", resident.SHARE), ("file", 0.0)):
+        resident.SHARE, before = share, resident.SHARE
+        keys = ResidentKeys(FeatureCache(path), device)
+        resident.SHARE = before
+
+        def ours(keys: ResidentKeys = keys) -> None:
+            for _ in range(16):
+                keys.take(indices().to(keys.index_device))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        name = {"memory": "resident in memory", "file": "memory-mapped"}[where]
+        yield Case(f"random batches of 64, {name}", 16 * 64, plainly, ours, plain_images=64)
+
+
+def write_cache(path: Path, images: int) -> Path:
+    """A cache of random keys of the paper's sizes."""
+    attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
+    attributes |= dict.fromkeys(
+        ("backbone", "weights_sha256", "feature", "block", "mean", "std"), "random"
+    )
+    attributes |= {"position_embedding": "auto", "precision": "fp32", "geometry": "crop"}
+    ids = [f"{index:06}" for index in range(images)]
+    writer = CacheWriter(path, ids, attributes, {}, (PATCHES, WIDTH))
+    random = np.random.default_rng(0)
+    for start in range(0, images, 128):
+        indices = np.arange(start, min(start + 128, images))
+        keys = random.standard_normal((len(indices), PATCHES, WIDTH), dtype=np.float32)
+        writer.write(indices, keys.astype(np.float16), {}, [None] * len(indices))
+    writer.finish()
+    return path
+
+
+def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Iterator[Case]:
+    """Every case in the table's order."""
+    yield from steps(device, precisions, [4] if quick else [4, 16, 64])
+    yield from steps_as_released(device, precisions, [4] if quick else [4, 8])
+    yield from slots_alone(device, 8 if quick else 64)
+    yield from inference(device, 8 if quick else 64)
+    yield from scoring(device, 4 if quick else 32)
+    with tempfile.TemporaryDirectory() as folder:
+        yield from extraction(device, Path(folder), 8 if quick else 32)
+        yield from reading(device, Path(folder), 128 if quick else 1024)
+
+
+def ceiling(device: torch.device, precision: str) -> Case:
+    """A large matrix product: what the machine reaches. Its "images" are FLOP, 2 n^3."""
+    size = 8192 if device.type == "cuda" else 2048
+    dtype = {"bf16": torch.bfloat16}.get(precision, torch.float32)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+
+    def product() -> Tensor:
+        with computing_in("tf32" if precision == "tf32" else "fp32", device):
+            return left @ right
+
+    return Case(f"matrix product, {precision}", 2 * size**3, None, product)

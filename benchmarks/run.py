@@ -1,0 +1,169 @@
+"""Time the project against a plain reading of the paper, in one process, and print one table.
+
+    python benchmarks/run.py                    # on the CPU, about 25 minutes on 2 cores
+    python benchmarks/run.py --device cuda      # and what only a GPU can show
+    python benchmarks/run.py --quick            # small sizes: does it run?
+
+Rounds are interleaved (plain, ours, plain, ours, …) after a warm-up of each; a row gives medians,
+and the quartiles of the rounds' ratios.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import cases
+import pandas as pd
+import torch
+import typer
+from cases import Case
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmqsa.atomic import write_text
+from mmqsa.device import choose_device, computing_in, describe
+from mmqsa.progress import progress_bar
+
+OFFICIAL_BUDGET = 7_840_000  # images: the released code's 500 epochs of 15,676
+
+
+def measure(case: Case, rounds: int, device: torch.device) -> dict:
+    """Seconds per image of both, interleaved."""
+    ways = {"ours": case.ours} | ({"plain": case.plain} if case.plain else {})
+    counts = {"ours": case.images, "plain": case.plain_images or case.images}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(-1, rounds):  # turn -1 warms up
+        for name, way in ways.items():
+            _wait(device)
+            started = time.perf_counter()
+            way()
+            _wait(device)
+            if turn >= 0:
+                seconds[name].append((time.perf_counter() - started) / counts[name])
+    ours = statistics.median(seconds["ours"])
+    row = {"case": case.name, "ours_ms": 1e3 * ours, "images_per_s": 1 / ours}
+    if case.plain:
+        ratios = sorted(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True))
+        row["plain_ms"] = 1e3 * statistics.median(seconds["plain"])
+        row["ratio"] = row["plain_ms"] / row["ours_ms"]
+        row["ratio_low"], row["ratio_high"] = _quartiles(ratios)
+    return row | {"floor": case.floor, "rounds": rounds}
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return low, high
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def arithmetic(device: torch.device, precisions: list[str], rounds: int) -> pd.DataFrame:
+    """The batch-64 step's achieved rate against a measured matrix product, and what it means.
+
+    FLOP are those of the matrix products that PyTorch counts in one step.
+    """
+    rows = []
+    for precision in precisions:
+        product = measure(cases.ceiling(device, precision), rounds, device)
+        most = product["images_per_s"] / 1e12
+        for batch in (4, 16, 64):
+            for options in _step_options(device):
+                inputs = cases.Inputs(device, batch, **options)
+                with FlopCounterMode(display=False) as counter, computing_in(precision, device):
+                    draws = inputs.model.draw(batch, inputs.generator)
+                    inputs.model.loss(inputs.keys, [cases.HEAD], draws).backward()
+                step = cases.with_kept_memory(inputs.step(precision))
+                for _ in range(5):  # compiles, warms a graph up and records it
+                    step()
+                row = measure(Case("", batch, None, step), rounds, device)
+                rate = counter.get_total_flops() * row["images_per_s"] / batch / 1e12
+                rows.append(
+                    {
+                        "step": f"batch {batch}, {precision}{''.join(f', {o}' for o in options)}",
+                        "ms": row["ours_ms"] * batch,
+                        "TFLOP/s": rate,
+                        "ceiling": most,
+                        "share": rate / most,
+                        "official budget, min": OFFICIAL_BUDGET / row["images_per_s"] / 60,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _step_options(device: torch.device) -> list[dict]:
+    if device.type == "cpu":
+        return [{}]
+    both = {"compile": True, "cuda_graphs": True}
+    return [{}, {"compile": True}, {"cuda_graphs": True}, both]
+
+
+def waits_for_nothing(device: torch.device) -> None:
+    """Raises an error when a step or a merge on a GPU waits for it."""
+    inputs = cases.Inputs(device, 16)
+    step, discoverer = inputs.step("bf16"), cases.Discoverer(inputs.model)
+    for mode in ("default", "error"):  # first without: libraries load
+        torch.cuda.set_sync_debug_mode(mode)
+        step()
+        with torch.inference_mode():
+            found = discoverer.run_heads(inputs.keys, inputs.generator)
+            discoverer.discover(found, inputs.reference, "hungarian")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Rows as Markdown, three significant digits."""
+    numbers = rows.select_dtypes("number").columns
+    shown = rows.copy()
+    for name in numbers:
+        shown[name] = [
+            "" if pd.isna(v) else f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in rows[name]
+        ]
+    align = ["right" if name in numbers else "left" for name in shown]
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def main(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed calls of each.")] = 7,
+    only: Annotated[str, typer.Option(help="Only cases whose name holds this.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for csv and markdown.")] = None,
+) -> None:
+    """Print the table of ratios and the table of rates; write them to --out."""
+    chosen = choose_device(device)
+    precisions = ["fp32", "bf16"] if chosen.type == "cpu" else ["fp32", "tf32", "bf16"]
+    machine = (
+        f"{describe(chosen)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+    )
+    print(machine, file=sys.stderr)
+    found = cases.all_cases(chosen, precisions[:1] + precisions[-1:], quick)
+    rows = [
+        measure(case, rounds, chosen)
+        for case in progress_bar(found, desc="cases", unit=" cases")
+        if only in case.name
+    ]
+    tables = {"ratios": pd.DataFrame(rows)}
+    if not only and not quick:
+        tables["rates"] = arithmetic(chosen, precisions, rounds)
+    if chosen.type == "cuda":
+        waits_for_nothing(chosen)
+        print("a step and a merge wait for nothing", file=sys.stderr)
+    for name, own in tables.items():
+        text = f"{machine}\n\n{table(own)}\n"
+        print(f"\n{text}")
+        if out is not None:
+            write_text(
+                out / f"{name}.csv",
+                own.assign(machine=machine).to_csv(index=False, float_format="%.6g"),
+            )
+            write_text(out / f"{name}.md", text)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(main)
+    app()
