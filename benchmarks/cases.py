@@ -12,14 +12,15 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import reference
 import torch
 from torch import Tensor
 
+import reference
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
 from mmqsa.device import computing_in
+from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import resident
@@ -27,12 +28,12 @@ from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.extract import extract, normalise
 from mmqsa.features.resident import ResidentKeys
 from mmqsa.features.store import CacheWriter, FeatureCache
-from mmqsa.memory import keep_freed_memory
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, best_assignment, merge
 from mmqsa.settings import Settings
+from mmqsa.training.run import Run
 from mmqsa.training.step import GraphedStep, Step
 
 PATCHES, WIDTH, SIDE = 400, 384, 320
@@ -102,46 +103,20 @@ class Inputs:
         return run
 
 
-def with_kept_memory(run: Callable[[], object]) -> Callable[[], object]:
-    """The project's way includes keeping freed memory; the plain one is timed without."""
-
-    def both() -> object:
-        keep_freed_memory(True)
-        try:
-            return run()
-        finally:
-            keep_freed_memory(False)
-
-    return both
-
-
-def steps(device: torch.device, precisions: list[str], batches: list[int]) -> Iterator[Case]:
-    """The optimiser step against the plain one on cached keys."""
-    for batch in batches:
-        for precision in precisions:
-            inputs = Inputs(device, batch)
-            yield Case(
-                f"optimiser step, batch {batch}, {precision}",
-                batch,
-                inputs.plain_step(),
-                with_kept_memory(inputs.step(precision)),
-                3.0 if batch <= 16 else None,
-            )
-
-
-def steps_as_released(
-    device: torch.device, precisions: list[str], batches: list[int]
+def steps(
+    device: torch.device, precisions: list[str], batches: list[int], with_vit: bool = False
 ) -> Iterator[Case]:
-    """The optimiser step against the plain one with the ViT trained in it."""
+    """The optimiser step against the plain one: on cached keys, or with the ViT trained in it."""
+    against = " against one with the ViT in it" if with_vit else ""
     for batch in batches:
         for precision in precisions:
             inputs = Inputs(device, batch)
             yield Case(
-                f"optimiser step against one with the ViT in it, batch {batch}, {precision}",
+                f"optimiser step{against}, batch {batch}, {precision}",
                 batch,
-                inputs.plain_step(random_vit()),
-                with_kept_memory(inputs.step(precision)),
-                7.0,
+                inputs.plain_step(random_vit() if with_vit else None),
+                inputs.step(precision),
+                7.0 if with_vit else 3.0 if batch <= 16 else None,
             )
 
 
@@ -163,8 +138,9 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
 
     def ours() -> None:
         model.zero_grad(set_to_none=True)
-        target = model.standardised(inputs.keys)
-        visible = visible_patches(inputs.keys, masking.strategy, masking.ratio)
+        keys = inputs.keys.float()
+        target = model.standardised(keys)
+        visible = visible_patches(keys, masking.strategy, masking.ratio)
         features, multiplicity = model._encode_visible(target, visible)
         slots, _ = model.slot_attention(features, inputs.noise[HEAD], HEAD, multiplicity)
         slots.sum().backward()
@@ -175,7 +151,7 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
         plain.heads(features, inputs.noise)[0][HEAD].sum().backward()
 
     name = f"masking + encoder + slot attention, forward and backward, batch {batch}"
-    yield Case(name, batch, plainly, with_kept_memory(ours), 6.5)
+    yield Case(name, batch, plainly, ours, 6.5)
 
 
 def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
@@ -206,7 +182,7 @@ def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
         ("inference + merge + masks", plain_masks, masks, None),
     ):
         name = f"{name}, {heads} heads, batch {batch}"
-        yield Case(name, batch, plainly, with_kept_memory(ours), floor)
+        yield Case(name, batch, plainly, ours, floor)
 
     slots = inputs.noise.transpose(0, 1)
     similarity = torch.rand(batch * heads, 7, 7, device=device)
@@ -245,7 +221,7 @@ def scoring(device: torch.device, images: int = 32, predictions: int = 8) -> Ite
                 reference.plain_metrics(found, *truth)
 
     name = f"masks -> label maps -> all metrics, {images} images, {predictions} predictions each"
-    yield Case(name, images * predictions, plainly, with_kept_memory(ours), 28.0)
+    yield Case(name, images * predictions, plainly, ours, 28.0)
 
 
 def _objects(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -272,13 +248,15 @@ def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator
     backbone.network.to(device)
     geometry = Geometry("crop", SIDE)
 
+    @torch.no_grad()
     def plainly() -> None:
+        random_vit()  # as the stage does: it is loaded before it is used
         keys = []
         for start in range(0, images, 8):
             ids = voc.ids("train")[start : start + 8]
             batch = [geometry.image(voc.image(image_id)) for image_id in ids]
             normalised = normalise(batch, backbone, device)
-            keys.append(reference.plain_keys(backbone.network, normalised, WIDTH).detach().cpu())
+            keys.append(reference.plain_keys(backbone.network, normalised, WIDTH).cpu())
         reference.write_chunked(folder / "plain.h5", torch.cat(keys).half().numpy())
 
     for precision in ("fp32", "bf16"):
@@ -320,7 +298,26 @@ def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[
         yield Case(f"random batches of 64, {name}", 16 * 64, plainly, ours, plain_images=64)
 
 
-def write_cache(path: Path, images: int) -> Path:
+def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case]:
+    """A run of 8 heads on a cache: the whole stage."""
+    cache = FeatureCache(write_cache(folder / "labelled.h5", images, labelled=True))
+    for name, strategies, sources in (
+        ("Hungarian, decoder masks", ["hungarian"], ["decoder"]),
+        ("4 matchings x 2 mask sources", None, None),
+    ):
+        chosen = {"matching": {"strategies": strategies}} if strategies else {}
+        chosen |= {"evaluation": {"mask_sources": sources, "seeds": [0]}} if sources else {}
+        settings = Settings.model_validate(chosen)
+        model = MaskedSlotModel(settings, PATCHES, WIDTH)
+        run = Run(model.eval(), settings, {"cache": cache.attributes})
+
+        def ours(run: Run = run, settings: Settings = settings) -> None:
+            evaluate(run, cache, settings, folder / "metrics", device)
+
+        yield Case(f"evaluation of {images} images, 8 heads, {name}", images, None, ours)
+
+
+def write_cache(path: Path, images: int, labelled: bool = False) -> Path:
     """A cache of random keys of the paper's sizes."""
     attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
     attributes |= dict.fromkeys(
@@ -333,21 +330,29 @@ def write_cache(path: Path, images: int) -> Path:
     for start in range(0, images, 128):
         indices = np.arange(start, min(start + 128, images))
         keys = random.standard_normal((len(indices), PATCHES, WIDTH), dtype=np.float32)
-        writer.write(indices, keys.astype(np.float16), {}, [None] * len(indices))
+        labels = {}
+        if labelled:
+            maps = zip(*(_objects(random) for _ in indices), strict=True)
+            labels = dict(zip(("classes", "instances"), maps, strict=True))
+        writer.write(indices, keys.astype(np.float16), labels, [None] * len(indices))
     writer.finish()
     return path
 
 
 def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Iterator[Case]:
     """Every case in the table's order."""
-    yield from steps(device, precisions, [4] if quick else [4, 16, 64])
-    yield from steps_as_released(device, precisions, [4] if quick else [4, 8])
+    yield from steps(device, precisions, [4] if quick else [4, 16])
+    if not quick:
+        yield from steps(device, precisions[-1:] if device.type == "cuda" else precisions[:1], [64])
+    yield from steps(device, precisions, [4] if quick else [4, 8], with_vit=True)
     yield from slots_alone(device, 8 if quick else 64)
     yield from inference(device, 8 if quick else 64)
     yield from scoring(device, 4 if quick else 32)
     with tempfile.TemporaryDirectory() as folder:
         yield from extraction(device, Path(folder), 8 if quick else 32)
         yield from reading(device, Path(folder), 128 if quick else 1024)
+        images = 4 if quick else 1449 if device.type == "cuda" else 32
+        yield from evaluation(device, Path(folder), images)
 
 
 def ceiling(device: torch.device, precision: str) -> Case:

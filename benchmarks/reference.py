@@ -176,7 +176,6 @@ def _box_iou(one: tuple, other: tuple) -> float:
     return overlap / (areas - overlap)
 
 
-@torch.no_grad()
 def plain_keys(network: nn.Module, images: Tensor, width: int) -> Tensor:
     """Images (B, 3, S, S) -> keys (B, P, D): the whole network, and a hook on its last block."""
     caught = []

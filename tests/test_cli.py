@@ -60,17 +60,11 @@ def test_bad_settings(tmp_path, caches, text, said):
 
 
 def test_a_gpu_that_is_not_there(tmp_path, caches):
-    found = mmqsa(
-        "train",
-        "--features",
-        caches["train"],
-        "--out",
-        tmp_path / "r",
-        "--device",
-        "cuda",
-        CUDA_VISIBLE_DEVICES="",
-    )
+    command = ["train", "--features", caches["train"], "--out", tmp_path / "r"]
+    found = mmqsa(*command, "--device", "cuda", CUDA_VISIBLE_DEVICES="")
     assert found.returncode == 1 and "torch sees no GPU" in found.stderr
+    found = mmqsa(*command, CUDA_VISIBLE_DEVICES="", MMQSA_REQUIRE_GPU="1")  # as the rules say it
+    assert found.returncode == 1 and "require_gpu: a GPU is required" in found.stderr
 
 
 def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):

@@ -2,12 +2,19 @@
 
 import pytest
 import torch
-from conftest import CPU
+from conftest import CPU, SMALL
 
+from mmqsa.device import choose_device
 from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.features import resident
 from mmqsa.features.store import FeatureCache
+from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.inference import Discoverer
+from mmqsa.settings import Settings
+from mmqsa.training import loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
+from mmqsa.training.step import GraphedStep, Step
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,9 +23,13 @@ pytestmark = [
 GPU = torch.device("cuda")
 
 
+def altered(**training) -> Settings:
+    return Settings.model_validate({**SMALL, "training": {**SMALL["training"], **training}})
+
+
 def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, settings):
     done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, GPU)
-    assert done["precision"] == "bf16" and done["device"] != "cpu"
+    assert done["precision"] == "bf16" and done["device"] != "cpu" and done["keys_in"] == "device"
     evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), settings, tmp_path / "m", GPU)
     assert (tmp_path / "m/scenes-val.csv").exists()
 
@@ -26,12 +37,85 @@ def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, settings):
 def test_one_run_gives_the_same_masks_on_both_devices(run_folder, caches):
     keys = torch.from_numpy(FeatureCache(caches["val"]).keys[:])
     model = Run.load(run_folder).model
-    noise = model.noise(len(keys), torch.Generator().manual_seed(0))
+    discoverer = Discoverer(model)
+    noise = discoverer.noise(len(keys), torch.Generator().manual_seed(0))
     found = []
     for device in (CPU, GPU):
-        model.to(device).noise = lambda batch, generator, device=device: noise.to(device)
+        discoverer = Discoverer(model.to(device))
+        discoverer.noise = lambda batch, generator, device=device: noise.to(device)
         with torch.inference_mode():
-            heads = model.run_heads(keys.to(device), torch.Generator(device))
+            heads = discoverer.run_heads(keys.to(device), torch.Generator(device))
             reference = torch.zeros(len(keys), dtype=torch.int64, device=device)
-            found.append(model.discover(heads, reference, "hungarian").attention.cpu())
+            masks = discoverer.discover(heads, reference, "hungarian")
+            found.append(masks["attention"].cpu())
     torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_step_and_a_merge_wait_for_nothing(precision):
+    model = MaskedSlotModel(altered(), 36, 8).to(GPU)
+    step = Step(model, altered().training, precision, GPU)
+    discoverer, generator = Discoverer(model), torch.Generator(GPU)
+    keys, reference = torch.randn(4, 36, 8, device=GPU), torch.zeros(4, dtype=int, device=GPU)
+    try:
+        for mode in ("default", "error"):  # first without: libraries load and tables are made
+            torch.cuda.set_sync_debug_mode(mode)
+            step(keys, [1], model.draw(4, generator), 1e-3)
+            with torch.inference_mode():
+                found = discoverer.run_heads(keys, generator)
+                for matching in ("hungarian", "greedy", "unaligned", "none"):
+                    discoverer.discover(found, reference, matching)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_graphs_train_as_plain_steps_do():
+    """The same draws, 60 steps over three heads: the same losses up to rounding."""
+    losses = []
+    for graphs in (False, True):
+        config = altered(cuda_graphs=graphs).training
+        torch.manual_seed(0)
+        model = MaskedSlotModel(altered(), 36, 8).to(GPU)
+        step = (GraphedStep if graphs else Step)(model, config, "fp32", GPU)
+        generator = torch.Generator(GPU).manual_seed(0)
+        keys = torch.randn(60, 4, 36, 8, generator=generator, device=GPU).half()
+        losses.append(
+            [
+                step(batch, [turn % 3], model.draw(4, generator), 1e-3 * (1 - turn / 60))
+                for turn, batch in enumerate(keys)
+            ]
+        )
+    plain, graphed = (torch.stack(own) for own in losses)
+    torch.testing.assert_close(plain, graphed, atol=1e-4, rtol=1e-3)
+    assert plain[-1] < plain[0]
+
+
+@pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"compile": True}])
+def test_a_killed_training_resumes_with_every_option(tmp_path, caches, monkeypatch, options):
+    own = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
+    cache, real = FeatureCache(caches["train"]), loop.learning_rate_factor
+    whole = train(cache, own, 0, tmp_path / "whole", GPU)
+
+    def dies(schedule, step, steps):
+        if step == 17:
+            raise KeyboardInterrupt
+        return real(schedule, step, steps)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "learning_rate_factor", dies)
+        train(cache, own, 0, tmp_path / "killed", GPU)
+    again = train(cache, own, 0, tmp_path / "killed", GPU)
+    assert again["final_loss"] == pytest.approx(whole["final_loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("free", [1e18, 0])
+def test_keys_come_from_memory_or_file_when_the_gpu_is_full(tmp_path, caches, monkeypatch, free):
+    monkeypatch.setattr(
+        resident, "free_memory", lambda device: 0 if device.type == "cuda" else free
+    )
+    done = train(FeatureCache(caches["train"]), altered(), 0, tmp_path, GPU)
+    assert done["keys_in"] == ("memory" if free else "file")
+
+
+def test_a_gpu_is_held_while_this_process_lives():
+    assert choose_device("auto").type == "cuda"

@@ -61,13 +61,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 def keep_freed_memory(keep: bool = True) -> None:
     """Let glibc reuse large freed blocks instead of giving them back to the system.
 
-    A step on a CPU allocates the same activations again and again; fetching their pages anew each
-    time takes a third of it. ``keep=False`` restores what glibc arrives at by itself. Elsewhere
-    than on glibc nothing happens.
+    A step on a CPU allocates the same activations again and again, and fetching their pages anew is
+    slow. ``keep=False`` restores what glibc arrives at by itself. Elsewhere nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30 if keep else 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 64 << 20)
+    mallopt(_M_MMAP_THRESHOLD, (1 << 31) - 1 if keep else 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, -1 if keep else 64 << 20)  # -1: never

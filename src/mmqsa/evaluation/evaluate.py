@@ -10,6 +10,7 @@ from mmqsa.atomic import whole_file
 from mmqsa.device import choose_precision, computing_in
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.memory import keep_freed_memory
 from mmqsa.model.inference import Discoverer
 from mmqsa.progress import progress_bar
 from mmqsa.settings import Settings
@@ -34,8 +35,9 @@ def evaluate(
     Raises InputError when the cache was made with another backbone than the run's.
     """
     trained_on = run.provenance["cache"]
-    expected = {name: trained_on[name] for name in cache.network}
+    expected = {name: trained_on.get(name) for name in cache.network}
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    keep_freed_memory()
     discoverer = Discoverer(run.model.to(device))
     precision = choose_precision(settings.evaluation.precision, device)
     scorer = Scorer(cache)

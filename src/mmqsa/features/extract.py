@@ -107,7 +107,7 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 
     At most AHEAD batches wait, so memory does not grow with the data set.
     """
-    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         waiting: deque[list[Future]] = deque()
         try:
             for indices in batches:

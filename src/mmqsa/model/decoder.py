@@ -8,6 +8,8 @@ from torch import Tensor, nn
 # the first layer hears slots alone, and all patches stay in one slot for long.
 POSITION_SCALE = 0.7
 
+IMAGES_AT_ONCE = 4  # decoded for their alphas alone
+
 
 class SpatialBroadcastDecoder(nn.Module):
     """Every slot, with a learned position per patch, decodes features and an alpha logit.
@@ -41,15 +43,20 @@ class SpatialBroadcastDecoder(nn.Module):
         return self.to_features(mixed), alphas
 
     def alphas(self, slots: Tensor) -> Tensor:
-        """Slots (B, K, W) -> alphas (B, K, P) alone, without the features."""
-        return self._alphas(self._hidden(slots, None))
+        """Slots (B, K, W) -> alphas (B, K, P) alone, without the features.
+
+        A few images at a time: their hidden vectors are the most memory of an evaluation, and a CPU
+        keeps few enough of them in its cache.
+        """
+        few = slots.split(IMAGES_AT_ONCE)
+        return torch.cat([self._alphas(self._hidden(own, None)) for own in few])
 
     def _hidden(self, slots: Tensor, patches: Tensor | None) -> Tensor:
         position = self.position if patches is None else self.position[patches]
         of_position = F.linear(position, self.first.weight)
-        hidden = F.relu(self.first(slots)[:, :, None] + of_position)
+        hidden = F.relu(self.first(slots)[:, :, None] + of_position, inplace=True)
         for layer in self.hidden:
-            hidden = F.relu(layer(hidden))
+            hidden = F.relu(layer(hidden), inplace=True)
         return hidden
 
     def _alphas(self, hidden: Tensor) -> Tensor:

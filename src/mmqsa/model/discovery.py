@@ -39,7 +39,7 @@ class MaskedSlotModel(nn.Module):
         self.register_buffer("feature_scale", torch.ones(patches, feature_width))
         self.encoder = nn.Sequential(
             nn.Linear(feature_width, slots.encoder_width),
-            nn.LeakyReLU(),
+            nn.LeakyReLU(inplace=True),
             nn.Linear(slots.encoder_width, feature_width),
         )
         self.slot_attention = MultiQuerySlotAttention(
@@ -114,6 +114,7 @@ class MaskedSlotModel(nn.Module):
         The target is a constant: neither it nor the backbone behind it can move towards the
         reconstruction. Only the given heads are computed; the others would get no gradient.
         """
+        keys = keys.float()
         target = self.standardised(keys)
         scored = keys if self.masking.score == "raw" else target
         visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, draws.uniform)
@@ -134,9 +135,10 @@ class MaskedSlotModel(nn.Module):
         Hidden patches are zeros, so all of them are one and the same token to the encoder and the
         slots: it is encoded once, last, and counts P - V times. Equal to running all P.
         """
-        patches, width = features.shape[1:]
-        index = visible[..., None].expand(-1, -1, width)
-        seen = F.pad(features.gather(1, index), (0, 0, 0, 1))
+        images, patches, width = features.shape
+        first = torch.arange(0, images * patches, patches, device=features.device)
+        rows = features.flatten(0, 1).index_select(0, (first[:, None] + visible).flatten())
+        seen = F.pad(rows.view(images, -1, width), (0, 0, 0, 1))
         multiplicity = torch.ones(seen.shape[1], device=features.device)
         multiplicity[-1] = patches - visible.shape[1]
         return self.encoder(seen), multiplicity

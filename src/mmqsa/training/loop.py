@@ -61,10 +61,8 @@ class _Run:
         # Heads and batches are drawn on the CPU: their indices are needed there, without a sync.
         self.draws = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
-        self.progress = (
-            checkpoint.restore(self._resume, self._identity, *self._state)
-            or Progress(updates=[0] * self.model.heads)
-        )  # fmt: skip
+        found = checkpoint.restore(self._resume, self._identity, *self._state)
+        self.progress = found or Progress(updates=[0] * self.model.heads)
         self.batches = Batches(
             len(self.keys),
             self.config.batch_size,
@@ -77,7 +75,8 @@ class _Run:
         self.losses[: len(self.progress.losses)] = torch.tensor(self.progress.losses)
         self.since = len(self.progress.losses)
         self.before, self.started = self.progress.seconds, time.monotonic()
-        self.logged = self.saved = self.started
+        self.saved = self.started
+        self.logged = self.started, self.progress.step
 
     @property
     def _state(self) -> tuple:
@@ -141,9 +140,10 @@ class _Run:
         self._check()
         now = time.monotonic()
         mean = self.losses[: self.since].double().mean().item()
-        speed = self.since * self.config.batch_size / (now - self.logged)
+        before, step = self.logged  # not since the last row: a resumed training was not there
+        speed = (self.progress.step - step) * self.config.batch_size / (now - before)
         self.progress.history.append([self.progress.step, mean, rate, speed])
-        self.since, self.logged = 0, now
+        self.since, self.logged = 0, (now, self.progress.step)
 
     def _save(self) -> None:
         self._check()

@@ -25,11 +25,11 @@ class Step:
         self, model: MaskedSlotModel, config: Training, precision: str, device: torch.device
     ):
         self.model, self.config, self.precision, self.device = model, config, precision, device
-        rate = config.learning_rate
+        # A graph reads the rate from memory, where the next step's can be put.
+        self._rate = torch.tensor(config.learning_rate, device=device) if self.graphed else None
         self.optimiser = torch.optim.Adam(
             model.parameters(),
-            # A graph reads the rate from memory, where the next step's can be put.
-            lr=torch.tensor(rate, device=device) if self.graphed else rate,
+            lr=config.learning_rate if self._rate is None else self._rate,
             fused=True,
             capturable=self.graphed,
         )
@@ -42,11 +42,10 @@ class Step:
         return self._run(keys, heads, draws)
 
     def _set_rate(self, rate: float) -> None:
+        if self._rate is not None:
+            self._rate.fill_(rate)
         for group in self.optimiser.param_groups:
-            if self.graphed:
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = rate if self._rate is None else self._rate
 
     def _run(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
         with computing_in(self.precision, self.device):

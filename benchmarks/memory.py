@@ -1,0 +1,87 @@
+"""Peak memory of extraction and training, each in a process of its own.
+
+    python benchmarks/memory.py
+
+Peaks are of the resident set, as the kernel counts it. What the libraries take before any work is
+the first row.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+import cases
+from mmqsa.atomic import write_text
+from mmqsa.data.scenes import write_scenes
+from mmqsa.device import describe
+from mmqsa.settings import Settings, dump_yaml
+
+
+def peak(*arguments: str | Path) -> float:
+    """MB that Python takes at most, called with these arguments."""
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(process.stderr.read().decode())
+    return usage.ru_maxrss / 1024
+
+
+def rows(folder: Path) -> list[dict]:
+    """A row per stage and size."""
+    settings = Settings.model_validate(cases.RANDOM_VIT)
+    (folder / "vit.yaml").write_text(dump_yaml(settings.sections()))
+    found = [{"what": "libraries alone", "MB": peak("-c", "import mmqsa.training.loop")}]
+    for images in (32, 128):
+        root = folder / f"scenes{images}"
+        scenes = settings.dataset.scenes
+        write_scenes(scenes.model_copy(update={"train": images, "val": 1, "side": 375}), root)
+        arguments = ["-m", "mmqsa", "extract", "--voc", root, "--split", "train", "--device", "cpu"]
+        arguments += ["--settings", folder / "vit.yaml", "--out", folder / f"{images}.h5"]
+        found.append({"what": f"extraction of {images} images", "MB": peak(*arguments)})
+    for images in (256, 1024):
+        cache = cases.write_cache(folder / f"cache{images}.h5", images)
+        for batch in (4, 16):
+            changes = {"steps": 3, "batch_size": batch, "log_every": 3}
+            changed = Settings.model_validate(
+                {"training": changes, "keys": {"standardise": "none"}}
+            )
+            (folder / "run.yaml").write_text(dump_yaml(changed.sections()))
+            arguments = [
+                "-m",
+                "mmqsa",
+                "train",
+                "--features",
+                cache,
+                "--settings",
+                folder / "run.yaml",
+            ]
+            arguments += ["--out", folder / f"run{images}-{batch}", "--device", "cpu"]
+            size = cache.stat().st_size / 2**20
+            name = f"training, batch {batch}, keys of {images} images ({size:.0f} MB) in memory"
+            found.append({"what": name, "MB": peak(*arguments)})
+    return found
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Folder for csv and markdown.")] = None,
+) -> None:
+    """Print the table; write it to --out."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = pd.DataFrame(rows(Path(folder))).round(0).astype({"MB": int})
+    machine = describe(cases.torch.device("cpu"))
+    text = f"{machine}\n\n{table.to_markdown(index=False)}\n"
+    print(text)
+    if out is not None:
+        write_text(out / "memory.csv", table.assign(machine=machine).to_csv(index=False))
+        write_text(out / "memory.md", text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

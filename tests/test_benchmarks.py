@@ -1,0 +1,114 @@
+"""The project against benchmarks/reference.py, a plain reading of the paper: same numbers."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+
+import reference
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
+from mmqsa.evaluation.scoring import label_maps
+from mmqsa.model.discovery import Draws, MaskedSlotModel
+from mmqsa.model.inference import Discoverer
+from mmqsa.model.matching import align, merge
+from mmqsa.settings import Settings
+
+BENCHMARKS = Path(reference.__file__).parent
+
+
+@pytest.fixture
+def model() -> MaskedSlotModel:
+    torch.manual_seed(0)
+    model = MaskedSlotModel(Settings.model_validate(SMALL), patches=36, feature_width=8)
+    model.standardise_by(torch.randn(36, 8), torch.rand(1, 8) + 0.5)
+    return model
+
+
+@pytest.fixture
+def keys() -> torch.Tensor:
+    return torch.randn(5, 36, 8, generator=torch.Generator().manual_seed(1)).half()
+
+
+def test_loss_and_gradients(model, keys):
+    plain = reference.PlainModel(copy.deepcopy(model))
+    noise = torch.randn(3, 5, 4, 16)
+    found = model.loss(keys, [1], Draws(noise[1:2]))
+    expected = plain.loss(keys, 1, noise)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    found.backward()
+    expected.backward()
+    twins = dict(plain.model.named_parameters())
+    compared = 0
+    for name, parameter in model.named_parameters():
+        if name.startswith(("decoder.to_alpha", "decoder.to_features")):
+            continue  # one layer in the plain model
+        wanted = twins[name].grad
+        assert (parameter.grad is None) == (wanted is None), name
+        if wanted is not None:
+            torch.testing.assert_close(parameter.grad, wanted, atol=1e-6, rtol=1e-3)
+            compared += 1
+    assert compared > 20
+    last = torch.cat([model.decoder.to_features.weight.grad, model.decoder.to_alpha.weight.grad])
+    torch.testing.assert_close(last, plain.last.weight.grad, atol=1e-6, rtol=1e-3)
+
+
+def test_inference_and_merge(model, keys):
+    plain, discoverer = reference.PlainModel(model), Discoverer(model)
+    noise, chosen = torch.randn(3, 5, 4, 16), torch.tensor([0, 1, 2, 2, 1])
+    discoverer.noise = lambda batch, generator: noise
+    with torch.inference_mode():
+        found = discoverer.run_heads(keys, torch.Generator())
+        merged = merge(found.slots, align(found.slots, chosen, "hungarian"))
+        torch.testing.assert_close(merged, plain.merged(keys, noise, chosen), atol=1e-5, rtol=1e-4)
+        masks = discoverer.discover(found, chosen, "hungarian")["decoder"]
+        torch.testing.assert_close(masks, plain.decode(merged)[1], atol=1e-5, rtol=1e-4)
+
+
+def test_label_maps_and_metrics():
+    generator = np.random.default_rng(0)
+    masks = torch.rand(4, 5, 16, generator=torch.Generator().manual_seed(0))
+    maps = label_maps(masks, 32)
+    np.testing.assert_array_equal(maps, reference.plain_label_maps(masks, 32))
+    for found in maps:
+        classes, instances = (
+            np.repeat(np.repeat(generator.choice([0, 1, 7, 255], (8, 8)), 4, 0), 4, 1)
+            for _ in range(2)
+        )
+        truth = GroundTruth(classes.astype(np.uint8), instances.astype(np.uint8))
+        expected = reference.plain_metrics(found, classes, instances)
+        assert image_metrics(found, truth) == pytest.approx(expected, nan_ok=True)
+
+
+def test_keys_by_a_hook(caches, voc_root, settings):
+    """The last block's attention and MLP are never run, and not missed."""
+    from mmqsa.features.backbone import load_backbone
+
+    changed = settings.backbone.model_copy(update={"block": -1})
+    backbone, images = load_backbone(changed), torch.randn(2, 3, 96, 96)
+    expected = reference.plain_keys(backbone.network, images, backbone.width)
+    torch.testing.assert_close(backbone.features(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_benchmark_prints_its_table(tmp_path):
+    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--seconds", "0"]
+    command += ["--only", "metrics", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| masks -> label maps -> all metrics" in done.stdout
+    header = (tmp_path / "ratios.csv").read_text().splitlines()[0]
+    assert {"case", "plain_ms", "ours_ms", "ratio", "machine"} <= set(header.split(","))
+
+
+def test_the_released_way_trains_the_backbone_through_keys_and_target():
+    import cases
+
+    inputs = cases.Inputs(torch.device("cpu"), batch=1)
+    backbone = cases.random_vit()
+    before = backbone.network.blocks[0].attn.qkv.weight.clone()
+    inputs.plain_step(backbone)()
+    assert not torch.equal(before, backbone.network.blocks[0].attn.qkv.weight)
