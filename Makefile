@@ -6,7 +6,7 @@ CORES ?= all
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
-.PHONY: help environment demo test lint tables schema
+.PHONY: help environment demo test benchmark lint tables schema
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -30,10 +30,15 @@ demo: environment
 test: environment
 	python -m pytest
 
+## make benchmark     speed against a plain reading of the paper, on the CPU: see benchmarks/run.py
+benchmark: environment
+	python benchmarks/run.py --out benchmarks/results
+	python benchmarks/memory.py --out benchmarks/results
+
 ## make lint          format and lint of Python and rules, and a dry run
 lint: environment
-	ruff check src tests
-	ruff format --check src tests
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	snakemake -n > /dev/null
