@@ -1,3 +1,5 @@
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -60,6 +62,14 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
             np.testing.assert_array_equal(again[name], once[name])
         np.testing.assert_allclose(again["keys"][:], once["keys"][:], atol=2e-3)
     assert extract(voc, "val", slow, out, CPU) == 0
+
+
+def test_an_extraction_killed_before_its_last_rename_only_needs_that(
+    tmp_path, voc_root, settings, caches
+):
+    shutil.copy(caches["val"], tmp_path / "val.h5.partial")
+    assert extract(VocFolder.find(voc_root), "val", settings, tmp_path / "val.h5", CPU) == 0
+    assert FeatureCache(tmp_path / "val.h5").ids == FeatureCache(caches["val"]).ids
 
 
 def test_images_wait_in_bounded_number_and_in_order():

@@ -44,9 +44,8 @@ def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: t
     try:
         pending = writer.pending
         backbone.network.to(device)
-        batches = np.array_split(
-            pending, range(settings.backbone.batch_size, len(pending), settings.backbone.batch_size)
-        )
+        size = settings.backbone.batch_size
+        batches = [pending[start : start + size] for start in range(0, len(pending), size)]
         prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry), batches)
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
