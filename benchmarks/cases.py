@@ -34,7 +34,7 @@ from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, best_assignment, merge
 from mmqsa.settings import Settings
 from mmqsa.training.run import Run
-from mmqsa.training.step import GraphedStep, Step
+from mmqsa.training.step import make_step
 
 PATCHES, WIDTH, SIDE = 400, 384, 320
 HEAD = 3  # the drawn one
@@ -72,8 +72,7 @@ class Inputs:
     def step(self, precision: str) -> Callable[[], Tensor]:
         """The project's optimiser step on these keys."""
         config = self.settings.training
-        kind = GraphedStep if config.cuda_graphs and self.device.type == "cuda" else Step
-        step = kind(self.model, config, precision, self.device)
+        step = make_step(self.model, config, precision, self.device)
 
         def run() -> Tensor:
             draws = self.model.draw(self.batch, self.generator)

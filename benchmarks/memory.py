@@ -53,16 +53,8 @@ def rows(folder: Path) -> list[dict]:
                 {"training": changes, "keys": {"standardise": "none"}}
             )
             (folder / "run.yaml").write_text(dump_yaml(changed.sections()))
-            arguments = [
-                "-m",
-                "mmqsa",
-                "train",
-                "--features",
-                cache,
-                "--settings",
-                folder / "run.yaml",
-            ]
-            arguments += ["--out", folder / f"run{images}-{batch}", "--device", "cpu"]
+            arguments = ["-m", "mmqsa", "train", "--features", cache, "--device", "cpu"]
+            arguments += ["--settings", folder / "run.yaml", "--out", folder / f"{images}-{batch}"]
             size = cache.stat().st_size / 2**20
             name = f"training, batch {batch}, keys of {images} images ({size:.0f} MB) in memory"
             found.append({"what": name, "MB": peak(*arguments)})

@@ -85,7 +85,7 @@ def flop() -> pd.DataFrame:
 
 
 def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> pd.DataFrame:
-    """The batch-64 step's achieved rate against a measured matrix product, and what it means.
+    """A step's achieved rate against a measured matrix product, and the time that it promises.
 
     FLOP are those of the matrix products that PyTorch counts in one step.
     """
@@ -124,19 +124,6 @@ def _step_options(device: torch.device) -> list[dict]:
     return [{}, {"compile": True}, {"cuda_graphs": True}, both]
 
 
-def waits_for_nothing(device: torch.device) -> None:
-    """Raises an error when a step or a merge on a GPU waits for it."""
-    inputs = cases.Inputs(device, 16)
-    step, discoverer = inputs.step("bf16"), cases.Discoverer(inputs.model)
-    for mode in ("default", "error"):  # first without: libraries load
-        torch.cuda.set_sync_debug_mode(mode)
-        step()
-        with torch.inference_mode():
-            found = discoverer.run_heads(inputs.keys, inputs.generator)
-            discoverer.discover(found, inputs.reference, "hungarian")
-    torch.cuda.set_sync_debug_mode("default")
-
-
 def table(rows: pd.DataFrame) -> str:
     """Rows as Markdown, three significant digits."""
     numbers = rows.select_dtypes("number").columns
@@ -172,9 +159,6 @@ def main(
     tables = {"flop": flop(), "ratios": pd.DataFrame(rows)}
     if not only and not quick:
         tables["rates"] = arithmetic(chosen, precisions, seconds)
-    if chosen.type == "cuda":
-        waits_for_nothing(chosen)
-        print("a step and a merge wait for nothing", file=sys.stderr)
     for name, own in tables.items():
         text = f"{machine}\n\n{table(own)}\n"
         print(f"\n{text}")

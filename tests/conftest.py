@@ -12,6 +12,7 @@ from mmqsa.data.voc import VocFolder
 from mmqsa.features.extract import extract
 from mmqsa.features.store import FeatureCache
 from mmqsa.settings import Settings
+from mmqsa.training import loop
 from mmqsa.training.loop import train
 
 SMALL = {
@@ -86,3 +87,21 @@ def real() -> tuple[str, str]:
     if missing:
         pytest.skip(f"{' and '.join(missing)} not set: no real photographs or weights")
     return os.environ["MMQSA_VOC"], os.environ["MMQSA_WEIGHTS"]
+
+
+@pytest.fixture
+def train_until(monkeypatch):
+    """``train_until(step, …)``: as ``train(…)``, but interrupted before that step (0-based)."""
+    real = loop.learning_rate_factor
+
+    def run(last: int, *arguments) -> None:
+        def dies(schedule, step, steps):
+            if step == last:
+                raise KeyboardInterrupt
+            return real(schedule, step, steps)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "learning_rate_factor", dies)
+            train(*arguments)
+
+    return run

@@ -11,7 +11,6 @@ from mmqsa.features.store import FeatureCache
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
 from mmqsa.settings import Settings
-from mmqsa.training import loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.step import GraphedStep, Step
@@ -91,19 +90,11 @@ def test_graphs_train_as_plain_steps_do():
 
 
 @pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"compile": True}])
-def test_a_killed_training_resumes_with_every_option(tmp_path, caches, monkeypatch, options):
+def test_a_killed_training_resumes_with_every_option(tmp_path, caches, train_until, options):
     own = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
-    cache, real = FeatureCache(caches["train"]), loop.learning_rate_factor
+    cache = FeatureCache(caches["train"])
     whole = train(cache, own, 0, tmp_path / "whole", GPU)
-
-    def dies(schedule, step, steps):
-        if step == 17:
-            raise KeyboardInterrupt
-        return real(schedule, step, steps)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "learning_rate_factor", dies)
-        train(cache, own, 0, tmp_path / "killed", GPU)
+    train_until(17, cache, own, 0, tmp_path / "killed", GPU)
     again = train(cache, own, 0, tmp_path / "killed", GPU)
     assert again["final_loss"] == pytest.approx(whole["final_loss"], rel=1e-2)
 

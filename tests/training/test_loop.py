@@ -11,7 +11,7 @@ from mmqsa.errors import InputError
 from mmqsa.features.store import FeatureCache
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.settings import Schedule, Settings, dump_yaml
-from mmqsa.training import checkpoint, loop
+from mmqsa.training import checkpoint
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.schedule import learning_rate_factor
@@ -59,29 +59,18 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, settings, r
     assert not same(weights(tmp_path / "1"), weights(run_folder))
 
 
-def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, monkeypatch, run_folder):
-    """Killed between two rows of the history, twice: as if nothing had happened."""
+def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, run_folder):
+    """Interrupted between two rows of the history, twice: as if nothing had happened."""
     often = altered(training={"checkpoint_seconds": 1e-9})
-    whole = tmp_path / "whole"
-    train(FeatureCache(caches["train"]), often, 0, whole, CPU)
-    real, calls = loop.learning_rate_factor, []
-
-    def dies(schedule, step, steps):
-        calls.append(step)
-        if len(calls) in (11, 16):
-            raise KeyboardInterrupt
-        return real(schedule, step, steps)
-
-    monkeypatch.setattr(loop, "learning_rate_factor", dies)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
-    train(FeatureCache(caches["train"]), often, 0, tmp_path / "killed", CPU)
-    assert calls[10:12] == [10, 10] and calls[15:17] == [14, 14]  # not from the start
-    assert same(weights(whole), weights(tmp_path / "killed"))
+    cache, killed = FeatureCache(caches["train"]), tmp_path / "killed"
+    for step in (12, 17):
+        train_until(step, cache, often, 0, killed, CPU)
+        assert checkpoint.step_of(killed / checkpoint.CHECKPOINT) == step
+    train(cache, often, 0, killed, CPU)
+    assert same(weights(run_folder), weights(killed))
     columns = [
         [line.split(",")[:3] for line in (folder / "history.csv").read_text().splitlines()]
-        for folder in (whole, tmp_path / "killed")
+        for folder in (run_folder, killed)
     ]
     assert columns[0] == columns[1]
 
@@ -126,18 +115,9 @@ def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
     assert not list((tmp_path / "run").glob("*resume*"))
 
 
-def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, monkeypatch):
+def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, train_until):
     often = altered(training={"checkpoint_seconds": 1e-9})
-    real = loop.learning_rate_factor
-
-    def dies(schedule, step, steps):
-        if step == 12:
-            raise KeyboardInterrupt
-        return real(schedule, step, steps)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "learning_rate_factor", dies)
-        train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    train_until(12, FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
     before = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
     with pytest.raises(InputError, match=r"resume.pt: belongs to a training with other settings"):
         train(FeatureCache(caches["train"]), often, 1, tmp_path, CPU)

@@ -106,7 +106,7 @@ def gallery(
 def _best_slots(prediction: np.ndarray, truth: np.ndarray) -> list[int]:
     """For every class in the image, the slot that overlaps it best."""
     truth = GroundTruth(truth, None)
-    table = overlaps(truth.classes.rows @ truth.counts(prediction))[truth.classes.objects :]
+    table = overlaps(truth.classes.rows @ truth.counts(prediction))[truth.classes.first_object :]
     return sorted(set(table.argmax(axis=1).tolist()))
 
 

@@ -57,11 +57,11 @@ class GroundTruth:
 class Membership:
     """Which regions make up each label, void apart: ``rows`` (L, G) of 0 and 1.
 
-    ``objects`` is the index of the first label that is no background.
+    ``first_object`` is the index of the first label that is no background.
     """
 
     rows: np.ndarray
-    objects: int
+    first_object: int
 
 
 def _membership(label_of_region: np.ndarray) -> Membership:
@@ -83,9 +83,9 @@ def image_metrics(prediction: np.ndarray, truth: GroundTruth) -> dict[tuple[str,
         overlap = overlaps(truth.classes.rows @ found)
         values["paper", "corloc"] = corloc(prediction, truth)
         values["paper", "miou_with_background"] = matched_iou(overlap)
-        values["paper", "mbo_c"] = best_overlap(overlap[truth.classes.objects :])
+        values["paper", "mbo_c"] = best_overlap(overlap[truth.classes.first_object :])
     if truth.instances is not None:
-        table, first = truth.instances.rows @ found, truth.instances.objects
+        table, first = truth.instances.rows @ found, truth.instances.first_object
         objects = overlaps(table)[first:]
         values["dinosaur", "fg_ari"] = adjusted_rand_index(table[first:])
         values["dinosaur", "mbo_i"] = best_overlap(objects)

@@ -26,7 +26,7 @@ from mmqsa.training.batches import Batches
 from mmqsa.training.checkpoint import Progress
 from mmqsa.training.run import save_run
 from mmqsa.training.schedule import learning_rate_factor
-from mmqsa.training.step import GraphedStep, Step
+from mmqsa.training.step import make_step
 
 HISTORY_FIELDS = ["step", "loss", "learning_rate", "images_per_second"]
 
@@ -40,12 +40,12 @@ def train(
     not finite, naming the step.
     """
     keep_freed_memory()
-    training = _Run(cache, settings, seed, out, device)
+    training = _Training(cache, settings, seed, out, device)
     training.run()
     return training.finish()
 
 
-class _Run:
+class _Training:
     """One training between its files: what it holds is what a checkpoint saves."""
 
     def __init__(
@@ -56,8 +56,7 @@ class _Run:
         self.precision = choose_precision(self.config.precision, device)
         self.keys = ResidentKeys(cache, device)
         self.model = _build(settings, self.keys, seed).to(device)
-        kind = GraphedStep if self.config.cuda_graphs and device.type == "cuda" else Step
-        self.step = kind(self.model, self.config, self.precision, device)
+        self.step = make_step(self.model, self.config, self.precision, device)
         # Heads and batches are drawn on the CPU: their indices are needed there, without a sync.
         self.draws = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)

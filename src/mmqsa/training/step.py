@@ -115,3 +115,11 @@ def _tensors(keys: Tensor, draws: Draws) -> list[Tensor]:
     """The inputs of a step that there are."""
     found = [keys, draws.noise, draws.uniform, draws.patches]
     return [tensor for tensor in found if tensor is not None]
+
+
+def make_step(
+    model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+) -> Step:
+    """The kind of step that the settings ask for; a CPU has no graphs."""
+    kind = GraphedStep if config.cuda_graphs and device.type == "cuda" else Step
+    return kind(model, config, precision, device)
