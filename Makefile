@@ -52,6 +52,6 @@ tables: environment
 	mmqsa figure controls $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
 	mmqsa figure training $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
 
-## make schema        write the config's schema from settings.py
+## make schema        write the config's schema from settings.py and config.py
 schema: environment
-	python -m mmqsa.settings > workflow/schemas/config.schema.yaml
+	python -m mmqsa.config > workflow/schemas/config.schema.yaml

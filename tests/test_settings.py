@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mmqsa.config import Config, config_schema
 from mmqsa.errors import InputError
-from mmqsa.settings import Config, Settings, config_schema, read_yaml
+from mmqsa.settings import Settings, read_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [

@@ -166,8 +166,8 @@ def specs(
 ) -> None:
     """Write the spec of every table in a config, to make tables without Snakemake."""
     from mmqsa.atomic import write_text
+    from mmqsa.config import Config
     from mmqsa.reporting.results import table_spec
-    from mmqsa.settings import Config
 
     config = Config.load(*configs)
     for name in config.tables:

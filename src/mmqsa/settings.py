@@ -1,9 +1,7 @@
 """Typed settings with bounds: the one description of every knob.
 
 `Settings` is what a stage reads from a resolved settings file; a section that the file leaves out
-has the paper's values. `Config` is the whole of ``config.yaml``: the same sections, and on top of
-them the ablation grid, the seeds and the tables. The schema that Snakemake checks is written from
-here: ``python -m mmqsa.settings > workflow/schemas/config.schema.yaml``.
+has the paper's values. config.py puts the ablation grid on top.
 """
 
 import hashlib
@@ -122,6 +120,8 @@ class Slots(Section):
     encoder_width: Count = 512
     initialisation: Literal["learned", "fixed"] = "learned"
     """Of the slots' mean and deviation, per head; fixed: buffers, as in the released code."""
+    gru_state: Literal["slots", "normed"] = "slots"
+    """The GRU's previous state; normed: the slots' layer norm, the released code's slip."""
     start: Literal["random", "clustering"] = "random"
     """Weights before training; clustering: those that make an untrained head soft k-means."""
 
@@ -139,10 +139,11 @@ class Decoder(Section):
 class Schedule(Section):
     """Learning rate over optimiser steps."""
 
-    kind: Literal["exponential", "cosine", "constant"] = "exponential"
+    kind: Literal["exponential", "cosine", "constant", "released"] = "exponential"
+    """released: exponential from step 0, so that it decays during its warm-up as well."""
     warmup_steps: Annotated[int, Field(ge=0)] = 10_000
     half_life_steps: Count = 50_000
-    """Of the exponential schedule, after warm-up."""
+    """Of the exponential schedules."""
 
 
 class Training(Section):
@@ -247,84 +248,6 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 
 
-class Table(Section):
-    """One table: its rows are settings, under one or more matchings."""
-
-    caption: str
-    settings: Annotated[list[Name], Field(min_length=1)]
-    matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
-    published: list[str] = []
-    """Protocols of resources/published.csv to stand beneath."""
-    labels: dict[str, str] = {}
-    """What a row is called in print, by its setting or matching."""
-
-
-class Config(Settings):
-    """The whole of config.yaml."""
-
-    results: str = "results"
-    """Folder that everything is written to."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """cpu frees the trainings from the one-per-GPU rule."""
-    require_gpu: bool = False
-    """With `auto`: stop where there is no GPU instead of computing on the CPU."""
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
-    """Every setting is trained once per seed."""
-    settings: dict[Name, dict[str, Any]] = {"full": {}}
-    """Named points of the ablation grid: only what differs from the sections above."""
-    grid: list[Name] | None = None
-    """Which of the settings to run; null: all."""
-    tables: dict[Name, Table] = {}
-    showcase: Name = "full"
-    """The setting whose first seed the qualitative figure shows."""
-
-    @model_validator(mode="after")
-    def _grid_is_sound(self) -> "Config":
-        for name, changes in self.settings.items():
-            strangers = set(changes) - set(RUN_SECTIONS)
-            if strangers:
-                raise ValueError(
-                    f"settings.{name}.{min(strangers)}: a setting may change "
-                    f"{', '.join(RUN_SECTIONS)}; all else has one value for the whole config"
-                )
-            self.setting(name)
-        for where, names in {
-            "grid": self.grid or [],
-            "showcase": [self.showcase],
-            **{f"tables.{name}.settings": table.settings for name, table in self.tables.items()},
-        }.items():
-            missing = [name for name in names if name not in self.settings]
-            if missing:
-                known = ", ".join(self.settings)
-                raise ValueError(f"{where}: no setting is called {missing[0]!r}; there are {known}")
-        return self
-
-    @classmethod
-    def load(cls, *paths: str | Path) -> "Config":
-        """Read config files, later ones over earlier ones. Raises InputError."""
-        merged: dict[str, Any] = {}
-        for path in paths:
-            merged = _merged(merged, read_yaml(path))
-        return validated(cls, merged, paths[-1])
-
-    @classmethod
-    def parse(cls, data: dict[str, Any]) -> "Config":
-        """Check an already merged config, such as Snakemake's. Raises InputError."""
-        return validated(cls, data, "config")
-
-    @property
-    def names(self) -> list[str]:
-        """The settings that are run."""
-        return self.grid if self.grid is not None else list(self.settings)
-
-    def setting(self, name: str) -> Settings:
-        """The resolved settings of one named point of the ablation grid."""
-        try:
-            return Settings.model_validate(_merged(self.sections(), self.settings[name]))
-        except ValidationError as error:
-            raise ValueError(f"settings.{name}.{_first_fault(error)}") from None
-
-
 def expand(path: str, key: str) -> str:
     """``path`` with ``~`` and environment variables filled in.
 
@@ -356,20 +279,17 @@ def dump_yaml(data: dict[str, Any]) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
-def config_schema() -> dict[str, Any]:
-    """The JSON schema of config.yaml."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` over it, mapping by mapping."""
+    result = dict(base)
     for key, value in changes.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if nested else value
+    return result
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """The first of a validation's faults as ``key: what is wrong with it``."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
@@ -384,9 +304,4 @@ def validated(model: type[BaseModel], data: dict[str, Any], origin: str | Path) 
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{origin}: {_first_fault(error)}") from None
-
-
-if __name__ == "__main__":
-    print("# Written by `make schema` from src/mmqsa/settings.py: edit that.")
-    print(dump_yaml(config_schema()), end="")
+        raise InputError(f"{origin}: {first_fault(error)}") from None

@@ -25,7 +25,9 @@ def found(model):
     return discoverer.run_heads(torch.randn(5, 25, 6), torch.Generator().manual_seed(0))
 
 
-def test_stacked_heads_equal_one_head_after_the_other(model):
+@pytest.mark.parametrize("normed_state", [False, True])
+def test_stacked_heads_equal_one_head_after_the_other(model, normed_state):
+    model.slot_attention.normed_state = normed_state
     features, noise = torch.randn(5, 25, 6), torch.randn(3, 5, 4, 8)
     with torch.inference_mode():
         slots, attention = Discoverer(model).heads(features, noise)

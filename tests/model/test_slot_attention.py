@@ -22,8 +22,9 @@ def plain_slot_attention(module, features, noise, head):
     keys, values = module.to_key(inputs), module.to_value(inputs)
     slots = own.mean + own.log_deviation.exp() * noise
     for _ in range(module.iterations):
-        previous = slots
-        logits = own.to_query(own.norm_slots(slots)) @ keys.mT / module.width**0.5
+        normed = own.norm_slots(slots)
+        previous = normed if module.normed_state else slots
+        logits = own.to_query(normed) @ keys.mT / module.width**0.5
         attention = logits.softmax(dim=1)
         weights = (attention + EPSILON) / (attention + EPSILON).sum(dim=2, keepdim=True)
         updates = weights @ values
@@ -38,7 +39,9 @@ def attention():
     return MultiQuerySlotAttention(12, 16, 24, heads=3, iterations=3)
 
 
-def test_folded_projections_equal_the_plain_formula(attention):
+@pytest.mark.parametrize("normed_state", [False, True])
+def test_folded_projections_equal_the_plain_formula(attention, normed_state):
+    attention.normed_state = normed_state
     features, noise = torch.randn(4, 30, 12), torch.randn(4, 5, 16)
     for head in range(3):
         found, expected = (

@@ -5,11 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mmqsa.config import Config
 from mmqsa.errors import InputError
 from mmqsa.reporting.figures import heads_figure, methods_figure, training_figure
 from mmqsa.reporting.results import load_spec, table_spec
 from mmqsa.reporting.tables import make_table
-from mmqsa.settings import Config, dump_yaml
+from mmqsa.settings import dump_yaml
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published.csv"

@@ -187,6 +187,10 @@ def test_schedules():
     assert learning_rate_factor(cosine, 50, 100) == pytest.approx(0.5)
     constant = Schedule(kind="constant", warmup_steps=2)
     assert [learning_rate_factor(constant, step, 9) for step in (0, 1, 8)] == [0.5, 1, 1]
+    released = Schedule(kind="released", warmup_steps=100, half_life_steps=100)
+    factors = [learning_rate_factor(released, step, 1000) for step in range(1000)]
+    assert max(factors) == pytest.approx(0.5, abs=0.01)  # half the rate that it names
+    assert factors[299] == pytest.approx(0.125, abs=0.01)
 
 
 def test_the_patch_subset_estimates_the_whole_loss():

@@ -9,7 +9,8 @@ sys.path.insert(0, str(SOURCE))
 
 from mmqsa.errors import InputError
 from mmqsa.reporting.results import table_spec
-from mmqsa.settings import Config, dump_yaml
+from mmqsa.config import Config
+from mmqsa.settings import dump_yaml
 
 try:
     CONFIG = Config.parse(config)

@@ -49,6 +49,7 @@ class MaskedSlotModel(nn.Module):
             slots.heads,
             slots.iterations,
             learned_initialisation=slots.initialisation == "learned",
+            normed_state=slots.gru_state == "normed",
         )
         self.decoder = SpatialBroadcastDecoder(
             patches, slots.width, decoder.width, decoder.layers, feature_width

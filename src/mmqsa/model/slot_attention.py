@@ -48,13 +48,9 @@ class SlotHead(nn.Module):
         """Standard normal noise (B, K, W) -> slots (B, K, W)."""
         return self.mean + self.log_deviation.exp() * noise
 
-    def update(self, slots: Tensor, updates: Tensor) -> Tensor:
-        """Slots and attended values, both (B, K, W) -> new slots (B, K, W).
-
-        The GRU's previous state is the slots themselves. (The released multi-head code passes
-        their layer norm, an aliasing slip that makes h = 1 differ from its single-head class.)
-        """
-        flat = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view_as(slots)
+    def update(self, state: Tensor, updates: Tensor) -> Tensor:
+        """The GRU's previous state and attended values, both (B, K, W) -> new slots (B, K, W)."""
+        flat = self.gru(updates.flatten(0, 1), state.flatten(0, 1)).view_as(state)
         return flat + self.mlp(self.norm_mlp(flat))
 
 
@@ -67,6 +63,9 @@ class MultiQuerySlotAttention(nn.Module):
 
     Both projections are linear, so they are applied to K slots instead of to P patches: the same
     numbers up to rounding, for less work.
+
+    The GRU's previous state is the slots, or with ``normed_state`` their layer norm: an aliasing
+    slip of the released multi-head code, which makes h = 1 differ from its single-head class.
     """
 
     def __init__(
@@ -77,9 +76,11 @@ class MultiQuerySlotAttention(nn.Module):
         heads: int,
         iterations: int,
         learned_initialisation: bool = True,
+        normed_state: bool = False,
     ):
         super().__init__()
         self.iterations = iterations
+        self.normed_state = normed_state
         self.width = width
         self.norm_input = nn.LayerNorm(feature_width)
         self.to_key = nn.Linear(feature_width, width, bias=False)
@@ -110,10 +111,12 @@ class MultiQuerySlotAttention(nn.Module):
         inputs = self.norm_input(features)
         slots = own.initial_slots(noise)
         for _ in range(self.iterations):
-            queries = own.to_query(own.norm_slots(slots)) * self.width**-0.5
+            normed = own.norm_slots(slots)
+            queries = own.to_query(normed) * self.width**-0.5
             logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, P)
             attention, weights = attend(logits, multiplicity)
-            slots = own.update(slots, self.to_value(weights.to(inputs.dtype) @ inputs))
+            state = normed if self.normed_state else slots
+            slots = own.update(state, self.to_value(weights.to(inputs.dtype) @ inputs))
         return slots, attention
 
 

@@ -22,6 +22,7 @@ class StackedHeads:
     @torch.no_grad()
     def __init__(self, attention: MultiQuerySlotAttention):
         self.iterations, self.norm_input = attention.iterations, attention.norm_input
+        self.normed_state = attention.normed_state
         heads = list(attention.heads)
 
         def stacked(one):
@@ -29,6 +30,10 @@ class StackedHeads:
 
         self.mean = stacked(lambda head: head.mean)[:, None, None]  # (H, 1, 1, W)
         self.deviation = stacked(lambda head: head.log_deviation.exp())[:, None, None]
+        self.norm_slots = (  # (H, 1, W), for a normed state alone
+            stacked(lambda head: head.norm_slots.weight)[:, None],
+            stacked(lambda head: head.norm_slots.bias)[:, None],
+        )
         scale = attention.width**-0.5
         self.query = _behind_norm(  # (H, W, D): from slots to what the normed inputs are held to
             stacked(lambda head: head.norm_slots.weight),
@@ -61,12 +66,16 @@ class StackedHeads:
         # Slots are (H, B * K, W) for the heads' own weights, (B, H * K, D) for the shared inputs.
         slots = (self.mean + self.deviation * noise).flatten(1, 2)
         for _ in range(self.iterations):
-            queries = _linear(_normed(slots), *self.query)
+            normed = _normed(slots)
+            queries = _linear(normed, *self.query)
             queries = queries.unflatten(1, (batch, number)).transpose(0, 1).flatten(1, 2)
             logits = (queries @ inputs.mT).unflatten(1, (heads, number))
             attention, weights = attend(logits)
             updates = weights.flatten(1, 2).to(inputs.dtype) @ inputs
             updates = updates.unflatten(1, (heads, number)).transpose(0, 1).flatten(1, 2)
+            if self.normed_state:
+                scale, shift = self.norm_slots
+                slots = shift + scale * normed
             slots = self._gru(updates, slots)
             hidden = F.relu(_linear(_normed(slots), *self.mlp_first), inplace=True)
             slots = slots + _linear(hidden, *self.mlp_last)

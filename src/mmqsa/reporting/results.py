@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from mmqsa.config import Config, Table
 from mmqsa.errors import InputError
-from mmqsa.settings import Config, Table, dump_yaml, read_yaml, validated
+from mmqsa.settings import dump_yaml, read_yaml, validated
 
 # Every metric, in the order of print: (protocol, metric) -> heading.
 HEADINGS = {

@@ -9,9 +9,13 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
     """Factor on the peak learning rate at ``step`` (0-based) of ``steps``.
 
     Linear warm-up over ``warmup_steps``, then from 1: halved every ``half_life_steps``, a half
-    cosine to 0 at the end, or constant. (The released code counts images as steps and decays
-    during its warm-up, so that its true peak is half the rate it names.)
+    cosine to 0 at the end, or constant. ``released`` is halved every ``half_life_steps`` from the
+    first step on, as the released code does: where both numbers are equal, as there, the true peak
+    is half the rate that it names.
     """
+    if schedule.kind == "released":
+        warm = min(1.0, (step + 1) / max(1, schedule.warmup_steps))
+        return warm * 0.5 ** (step / schedule.half_life_steps)
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
     since = step - schedule.warmup_steps
