@@ -120,7 +120,8 @@ def plain_label_maps(masks: Tensor, side: int) -> np.ndarray:
 def plain_metrics(prediction: np.ndarray, classes: np.ndarray, instances: np.ndarray) -> dict:
     """Metrics of one image from one boolean mask per segment, as ``image_metrics`` names them."""
     values = {
-        ("paper", "corloc"): _corloc(prediction, classes),
+        ("paper", "corloc"): _corloc(prediction, classes, _boxes(prediction, classes)),
+        ("paper", "corloc_one_box"): _corloc(prediction, classes, _boxes(prediction, classes)[:1]),
         ("paper", "miou_with_background"): _matched(_overlaps(prediction, classes, 0)),
         ("paper", "mbo_c"): _best(_overlaps(prediction, classes, 1)),
     }
@@ -154,10 +155,23 @@ def _matched(overlap: np.ndarray) -> float:
     return float(overlap[linear_sum_assignment(overlap, maximize=True)].sum() / len(overlap))
 
 
-def _corloc(prediction: np.ndarray, classes: np.ndarray) -> float:
+def _boxes(prediction: np.ndarray, classes: np.ndarray) -> list[tuple]:
+    """One of each slot; that of the largest, the one that has most of the border left out, first."""
+    valid = classes != VOID
+    inner = np.zeros_like(valid)
+    inner[1:-1, 1:-1] = True
+    slots = np.unique(prediction[valid])
+    border = np.bincount(prediction[~inner]).argmax()
+    ranked = sorted(slots, key=lambda slot: -(((prediction == slot) & valid).sum()))
+    ranked = [slot for slot in ranked if slot != border] + [
+        slot for slot in ranked if slot == border
+    ]
+    return [_box((prediction == slot) & valid) for slot in ranked]
+
+
+def _corloc(prediction: np.ndarray, classes: np.ndarray, found: list[tuple]) -> float:
     valid = classes != VOID
     truth = [_box((classes == label) & valid) for label in np.unique(classes[valid]) if label]
-    found = [_box((prediction == slot) & valid) for slot in np.unique(prediction[valid])]
     if not truth:
         return float("nan")
     return float(any(_box_iou(one, other) > 0.5 for one in found for other in truth))

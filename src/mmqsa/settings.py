@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,8 +20,9 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
-MatchingName = Literal["hungarian", "greedy", "unaligned", "none"]
-MaskSource = Literal["decoder", "attention"]
+MatchingName = Literal["hungarian", "greedy", "learned", "mask", "unaligned", "none"]
+BaselineName = Literal["kmeans", "normalised-cut", "lost", "tokencut", "probe", "oracle"]
+MaskSource = Literal["decoder", "attention", "decoder-masks"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 
 
@@ -61,8 +62,8 @@ class Dataset(Section):
     scenes: Scenes = Scenes()
     train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
     eval_split: Literal["train", "val", "trainval"] = "val"
-    geometry: Literal["crop", "squash", "native-crop"] = "crop"
-    """How a photograph becomes a square, for image and labels alike."""
+    geometry: Literal["crop", "squash", "released"] = "crop"
+    """How a photograph becomes a square."""
 
 
 class Backbone(Section):
@@ -176,27 +177,46 @@ class Training(Section):
         return self
 
 
+class Similarity(Section):
+    """The learned matching: trained on a run that stays as it is."""
+
+    steps: Count = 500
+    batch_size: Count = 16
+    learning_rate: Positive = 1e-3
+    temperature: Positive = 0.1
+    """Of the cosine, in the soft assignment."""
+    sinkhorn_iterations: Count = 10
+
+
 class Matching(Section):
     """How slots of different heads are matched before they are averaged."""
 
-    strategies: Annotated[list[MatchingName], Field(min_length=1)] = [
-        "hungarian",
-        "greedy",
-        "unaligned",
-        "none",
-    ]
+    strategies: Annotated[list[MatchingName], Field(min_length=1)] = list(get_args(MatchingName))
     """All are scored on the same run; `none` is the reference head alone."""
+    similarity: Similarity = Similarity()
+
+
+class Sweep(Section):
+    """Numbers that a trained run is scored with besides its own, one of them at a time."""
+
+    slots: list[Annotated[int, Field(ge=2, le=64)]] = list(range(2, 13))
+    iterations: list[Annotated[int, Field(ge=1, le=20)]] = list(range(1, 8))
 
 
 class Evaluation(Section):
     """What is scored."""
 
-    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = list(get_args(MaskSource))
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """Of slot noise and reference head."""
     precision: Precision = "fp32"
     """Of heads and decoder; matching, softmax over slots and metrics are fp32 at least."""
+    baselines: list[BaselineName] = list(get_args(BaselineName))
+    """Other methods on the same keys."""
     kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
+    cut_segments: list[Annotated[int, Field(ge=2, le=64)]] = [2, 7]
+    """Of the normalised cut."""
+    sweep: Sweep = Sweep()
     batch_size: Count = 32
 
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmqsa.data.geometry import VOID, Geometry
+from mmqsa.data.geometry import Geometry
 
-KINDS = ["crop", "squash", "native-crop"]
+KINDS = ["crop", "squash"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -26,9 +26,8 @@ def test_image_labels_and_boxes_stay_aligned(kind, width, height, data):
 
     assert square.shape == (48, 48, 3)
     assert moved.shape == (48, 48)
-    inside = moved != VOID
     # Only pixels on the edge of the rectangle may differ: bicubic against nearest.
-    disagree = ((square[..., 0] > 127) != (moved == 7)) & inside
+    disagree = (square[..., 0] > 127) != (moved == 7)
     edge = 4 * 48
     assert disagree.sum() <= edge
     rows, columns = np.nonzero(moved == 7)
@@ -37,13 +36,17 @@ def test_image_labels_and_boxes_stay_aligned(kind, width, height, data):
         assert np.abs(boxes[0] - tight).max() <= 1.5
 
 
-def test_native_crop_pads_with_void_and_black():
-    geometry = Geometry("native-crop", 64)
-    labels = geometry.labels(np.full((32, 100), 3, np.uint8))
-    image = geometry.image(Image.new("RGB", (100, 32), "white"))
-    assert (labels[:16] == VOID).all() and (labels[48:] == VOID).all()
-    assert (labels[16:48] == 3).all()
-    assert image[:16].max() == 0 and image[16:48].min() == 255
+def test_the_released_geometry_crops_the_image_and_squashes_the_labels():
+    geometry = Geometry("released", 64)
+    drawn = np.zeros((32, 128), np.uint8)
+    drawn[:, 96:] = 3  # the right quarter, which the image's crop does not see
+    image = geometry.image(Image.fromarray(drawn * 85).convert("RGB"))
+    labels = geometry.labels(drawn)
+    assert image.max() == 0
+    assert (labels[:, 48:] == 3).all() and (labels[:, :48] == 0).all()
+    np.testing.assert_allclose(
+        geometry.boxes(np.array([[96, 0, 128, 32]]), 128, 32), [[48, 0, 64, 64]]
+    )
 
 
 def test_boxes_outside_the_crop_are_dropped_and_others_clipped():

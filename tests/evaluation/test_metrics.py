@@ -16,9 +16,11 @@ from mmqsa.evaluation.metrics import (
     GroundTruth,
     adjusted_rand_index,
     box_ious,
+    box_metrics,
     boxes,
     corloc,
     image_metrics,
+    object_ious,
     slot_boxes,
 )
 
@@ -85,12 +87,14 @@ def test_corloc_against_torchmetrics_boxes(prediction, truth):
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
 
     own, ground = tight(prediction, None), tight(truth, 0)
-    found = corloc(prediction, GroundTruth(truth, None))
+    values = image_metrics(prediction, GroundTruth(truth, None))
+    found = values["paper", "corloc"]
     if not len(ground):
-        assert np.isnan(found)
+        assert np.isnan(found) and np.isnan(values["paper", "corloc_one_box"])
         return
     overlap = intersection_over_union(own, ground, aggregate=False)
     assert found == float((overlap > 0.5).any())
+    assert values["paper", "corloc_one_box"] <= found
     np.testing.assert_allclose(box_ious(own.numpy(), ground.numpy()), overlap, atol=1e-9)
 
 
@@ -125,7 +129,11 @@ def test_box_overlap_of_exactly_half_is_no_hit():
     prediction = np.zeros((4, 8), np.uint8)
     prediction[:4, :4] = 1
     truth[2:, 4:] = VOID  # the other slot's box must not hit either
-    assert corloc(prediction, GroundTruth(truth, None)) == 0.0
+    values = image_metrics(prediction, GroundTruth(truth, None))
+    assert values["paper", "corloc"] == 0.0
+    own, ground = np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 2.0]])
+    assert corloc(own, ground) == (0.0, 0.0)
+    assert corloc(own, ground, or_equal=True) == (1.0, 1.0)
 
 
 def test_one_slot_and_one_object():
@@ -157,7 +165,70 @@ def test_each_protocol_has_its_own_labels_and_void(prediction, classes, instance
 def test_boxes_by_bits_equal_boxes_by_search(prediction, truth):
     valid = np.resize(truth, (9, 7)) != VOID
     expected = boxes(np.where(valid, prediction.astype(np.int32) + 1, 0))
-    np.testing.assert_array_equal(slot_boxes(prediction, valid), expected)
+    found = slot_boxes(prediction, valid)
+    np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(expected, axis=0))
+    assert {tuple(box) for box in found} == {tuple(box) for box in expected}
+
+
+def test_the_one_box_is_that_of_the_largest_slot_off_the_border():
+    prediction = np.zeros((8, 8), np.uint8)
+    prediction[2:6, 2:5] = 2
+    prediction[2:4, 6] = 1
+    everywhere = np.ones((8, 8), bool)
+    assert slot_boxes(prediction, everywhere)[0].tolist() == [2, 2, 5, 6]
+    assert slot_boxes(np.zeros((8, 8), np.uint8), everywhere).tolist() == [[0, 0, 8, 8]]
+    assert len(slot_boxes(prediction, ~everywhere)) == 0  # void alone: no box at all
+
+
+def test_void_that_is_counted_is_no_object_but_costs_predictions():
+    truth = np.zeros((4, 4), np.uint8)
+    truth[:2, :2], truth[2:] = 5, VOID
+    prediction = np.zeros((4, 4), np.uint8)
+    prediction[:, :2] = 1  # the object, and as much void
+    ignored = image_metrics(prediction, GroundTruth(truth, None))
+    counted = image_metrics(prediction, GroundTruth(truth, None, void_ignored=False))
+    assert ignored["paper", "mbo_c"] == 1.0 and counted["released", "mbo_c"] == 0.5
+    assert ignored["paper", "corloc"] == 1.0 and counted["released", "corloc"] == 0.0
+    assert counted["released", "miou_with_background"] == pytest.approx((4 / 8 + 4 / 8) / 2)
+
+
+@given(
+    own=arrays(np.float64, (3, 4), elements=st.floats(0, 20)),
+    truth=arrays(np.float64, (2, 4), elements=st.floats(0, 20)),
+)
+def test_box_metrics_against_plain_loops(own, truth):
+    for boxes_ in (own, truth):
+        boxes_[:, 2:] = boxes_[:, :2] + 1 + boxes_[:, 2:]
+    overlap = intersection_over_union(
+        torch.tensor(own), torch.tensor(truth), aggregate=False
+    ).numpy()
+    found = box_metrics(own, truth)
+    near = np.abs(overlap - 0.5).min() < 1e-9
+    if not near:
+        assert found["corloc"] == found["corloc_or_equal"] == float((overlap > 0.5).any())
+        assert found["corloc_one_box"] == float((overlap[0] > 0.5).any())
+    assert all(np.isnan(value) for value in box_metrics(own, truth[:0]).values())
+    assert set(box_metrics(own[:0], truth).values()) == {0.0}
+
+
+@settings(max_examples=100)
+@given(prediction=PREDICTION, classes=TRUTH, instances=TRUTH)
+def test_objects_and_their_overlaps_against_plain_loops(prediction, classes, instances):
+    truth = GroundTruth(classes, instances)
+    found = truth.counts(prediction)
+    for labels, own in ((truth.classes, classes), (truth.instances, instances)):
+        valid = own != VOID
+        names = [label for label in np.unique(own[valid]) if label]
+        shares = [(own == label).sum() / valid.sum() for label in names]
+        best = [
+            max(iou(own == label, prediction == slot, valid) for slot in range(5))
+            for label in names
+        ]
+        np.testing.assert_allclose(object_ious(truth, labels, found), best)
+        np.testing.assert_allclose([share for _, share in truth.objects(labels)], shares)
+    assert [label for label, _ in truth.objects(truth.classes)] == [
+        label for label in np.unique(classes) if label not in (0, VOID)
+    ]
 
 
 def test_regions_and_their_counts():

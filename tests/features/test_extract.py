@@ -45,10 +45,10 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
     voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
     real = module._prepare
 
-    def interrupted(voc, image_id, geometry):
+    def interrupted(voc, image_id, *others):
         if image_id == voc.ids("val")[3]:
             raise KeyboardInterrupt
-        return real(voc, image_id, geometry)
+        return real(voc, image_id, *others)
 
     monkeypatch.setattr(module, "_prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""One geometry for image, label maps and boxes, so that they can never be misaligned."""
+"""One geometry for image, label maps and boxes, so that they are never misaligned by accident."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,16 +15,17 @@ class Geometry:
 
     - ``crop``: shorter side to S, then the central square (DINOSAUR, SPOT).
     - ``squash``: both sides to S; the whole image is seen, its aspect is not kept.
-    - ``native-crop``: the central square at native scale, zero padded where the image is smaller
-      (what the paper's released code does to its test images).
+    - ``released``: what the paper's released code does to its test set. The image is its central
+      square at native scale, zero padded where it is smaller; labels and boxes are squashed. They
+      do not fit each other: this is here to measure by how much.
     """
 
-    kind: Literal["crop", "squash", "native-crop"]
+    kind: Literal["crop", "squash", "released"]
     side: int
 
-    def _frame(self, width: int, height: int) -> tuple[int, int, int, int]:
+    def _frame(self, width: int, height: int, of_labels: bool) -> tuple[int, int, int, int]:
         """Size after the resize, and the square's left and top edge in it (px, may be < 0)."""
-        if self.kind == "squash":
+        if self.kind == "squash" or (self.kind == "released" and of_labels):
             return self.side, self.side, 0, 0
         if self.kind == "crop":
             scale = self.side / min(width, height)
@@ -34,28 +35,24 @@ class Geometry:
 
     def image(self, image: Image.Image) -> np.ndarray:
         """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing."""
-        width, height, left, top = self._frame(*image.size)
+        width, height, left, top = self._frame(*image.size, of_labels=False)
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
         square = resized.crop((left, top, left + self.side, top + self.side))  # pads with black
         return np.asarray(square, dtype=np.uint8)
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
-        """Label map (h, w) uint8 -> (S, S) uint8; nearest, void outside the photograph."""
+        """Label map (h, w) uint8 -> (S, S) uint8; nearest."""
         height, width = labels.shape
-        width, height, left, top = self._frame(width, height)
+        width, height, left, top = self._frame(width, height, of_labels=True)
         resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
-        square = np.full((self.side, self.side), VOID, dtype=np.uint8)
-        x0, y0 = max(0, -left), max(0, -top)
-        source = np.asarray(resized)[max(0, top) : top + self.side, max(0, left) : left + self.side]
-        square[y0 : y0 + source.shape[0], x0 : x0 + source.shape[1]] = source
-        return square
+        return np.asarray(resized)[top : top + self.side, left : left + self.side].copy()
 
     def boxes(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
         """Boxes (M, 4) as x0 y0 x1 y1 in px of the photograph -> (M', 4) float32 in the square.
 
         Boxes are clipped to the square; those that fall outside it are dropped.
         """
-        new_width, new_height, left, top = self._frame(width, height)
+        new_width, new_height, left, top = self._frame(width, height, of_labels=True)
         scale = np.array([new_width / width, new_height / height] * 2)
         moved = boxes.reshape(-1, 4) * scale - np.array([left, top, left, top])
         clipped = moved.clip(0, self.side)

@@ -31,6 +31,7 @@ def write_scenes(scenes: Scenes, root: Path) -> int:
         "SegmentationObject",
         "Annotations",
         "ImageSets/Segmentation",
+        "ImageSets/Main",
     ):
         (voc / folder).mkdir(parents=True, exist_ok=True)
     splits = {
@@ -44,7 +45,8 @@ def write_scenes(scenes: Scenes, root: Path) -> int:
         rng = np.random.default_rng([scenes.seed, offset])
         _write_scene(voc, image_id, *_scene(rng, scenes.side))
     for split, ids in splits.items():
-        (voc / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+        for challenge in ("Segmentation", "Main"):
+            (voc / "ImageSets" / challenge / f"{split}.txt").write_text("\n".join(ids) + "\n")
     finish(root, {"source": "synthetic scenes", "seed": scenes.seed})
     return len(splits["trainval"])
 

@@ -43,7 +43,8 @@ class VocFolder:
         """Image ids of ``split`` in the order of its list.
 
         ``all-but-val`` is every photograph that is not in Segmentation/val, as the released code
-        trains; ``trainaug`` asks for the list and the SBD masks (SegmentationClassAug).
+        trains; ``trainaug`` asks for the list and the SBD masks (SegmentationClassAug);
+        ``detection-trainval`` (-train, -val) are the detection challenge's lists, in Main.
         """
         if split == "all-but-val":
             held_out = set(self.ids("val"))
@@ -54,12 +55,13 @@ class VocFolder:
                 f"{self.path / 'SegmentationClassAug'}: missing; split trainaug needs the SBD "
                 "masks, or set dataset.train_split to train or all-but-val"
             )
-        path = self.path / "ImageSets" / "Segmentation" / f"{split}.txt"
+        folder = "Main" if split.startswith("detection-") else "Segmentation"
+        path = self.path / "ImageSets" / folder / f"{split.removeprefix('detection-')}.txt"
         try:
             ids = path.read_text().split()
         except OSError:
             raise InputError(
-                f"{path}: split list missing; the splits here are {self._splits()}"
+                f"{path}: split list missing; there are {_lists(path.parent)}"
             ) from None
         if not ids:
             raise InputError(f"{path}: the split list is empty")
@@ -67,10 +69,6 @@ class VocFolder:
         if repeated:
             raise InputError(f"{path}: {repeated} ids stand more than once; remove the repeats")
         return ids
-
-    def _splits(self) -> str:
-        lists = sorted((self.path / "ImageSets" / "Segmentation").glob("*.txt"))
-        return ", ".join(path.stem for path in lists) or "none"
 
     def check(self, ids: list[str]) -> None:
         """Raises InputError when a photograph of ``ids`` is not there."""
@@ -129,6 +127,10 @@ class VocFolder:
             raise InputError(f"{path}: not a VOC annotation ({error})") from None
         # VOC counts pixels from 1 and its corners belong to the box.
         return np.array(found, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
+
+
+def _lists(folder: Path) -> str:
+    return ", ".join(path.stem for path in sorted(folder.glob("*.txt"))) or "none"
 
 
 def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:

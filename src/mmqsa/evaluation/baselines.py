@@ -1,43 +1,168 @@
-"""Training-free methods on the same cached keys."""
+"""Other methods on the same cached keys: training-free ones, a supervised one, and the ceiling.
 
+Each takes one image's keys and gives masks over patches, and where the method has it a box of its
+own. Keys are standardised over the training set exactly as a model sees them, and the masks take
+the same road to label maps and metrics.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
+from scipy.linalg import eigh
+from scipy.ndimage import label as connected_components
+from sklearn.cluster import KMeans, spectral_clustering
 
+from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
+from mmqsa.evaluation.metrics import boxes as boxes_of
+from mmqsa.evaluation.probe import LinearProbe, patch_shares
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.standardise import key_statistics
 from mmqsa.features.store import FeatureCache, check_attributes
 from mmqsa.progress import progress_bar
-from mmqsa.settings import Settings
+from mmqsa.settings import BaselineName, Settings
+
+LOST_SEEDS = 100  # patches of lowest degree that a seed may expand to (LOST, section 3.2)
+TOKENCUT_THRESHOLD, TOKENCUT_EPSILON = 0.2, 1e-5  # of the graph's edges (TokenCut, section 3.2)
+
+
+@dataclass
+class Prediction:
+    """Masks (K, P) that sum to 1 at a patch, and the method's own box (1, 4) in patches, if any."""
+
+    name: str
+    masks: np.ndarray
+    seed: int = 0
+    box: np.ndarray | None = None
 
 
 def kmeans_masks(keys: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Standardised keys (P, D) of one image -> hard masks (K, P): k-means++, best of 4 starts."""
-    found = KMeans(clusters, n_init=4, random_state=seed).fit_predict(keys)
-    return np.eye(clusters, dtype=np.float32)[found].T
+    """Keys (P, D) of one image -> hard masks (K, P): k-means++, best of 4 starts."""
+    return _hard(KMeans(clusters, n_init=4, random_state=seed).fit_predict(keys), clusters)
 
 
-def score_kmeans(cache: FeatureCache, train: FeatureCache, settings: Settings, out: Path) -> Path:
-    """k-means per image at each of ``evaluation.kmeans_clusters``; returns the metrics file.
+def normalised_cut_masks(keys: np.ndarray, clusters: int) -> np.ndarray:
+    """Keys (P, D) -> hard masks (K, P): spectral clustering of their cosine similarities, >= 0."""
+    affinity = _cosine(keys).clip(1e-6)
+    found = spectral_clustering(
+        affinity, n_clusters=clusters, assign_labels="cluster_qr", random_state=0
+    )
+    return _hard(found, clusters)
 
-    Keys are standardised over the training set exactly as a model sees them, and the masks take
-    the same road to label maps.
+
+def lost(keys: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """LOST (Siméoni et al., BMVC 2021): keys (P, D) -> masks (2, P), object second, and its box.
+
+    The seed is the patch that correlates positively with the fewest others. It expands to those of
+    the next 100 such patches that correlate with it, and the object is every patch that correlates
+    with their sum; the box (1, 4), in patches, is of the seed's connected component.
+    """
+    similarity = keys @ keys.T
+    order = np.argsort((similarity >= 0).sum(axis=1), kind="stable")
+    seed, candidates = order[0], order[:LOST_SEEDS]
+    similar = candidates[similarity[seed, candidates] >= 0]
+    inside = similarity[:, similar].sum(axis=1) > 0
+    inside[seed] = True
+    return _hard(inside.astype(int), 2), _component_box(inside, int(seed), grid)
+
+
+def tokencut(keys: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """TokenCut (Wang et al., CVPR 2022): keys (P, D) -> masks (2, P), object second, and its box.
+
+    Patches whose keys have a cosine > 0.2 are joined; the second smallest eigenvector of the
+    normalised cut is split at its mean, and the side of its largest entry is the object. The box
+    (1, 4), in patches, is of the connected component that holds that entry.
+    """
+    edges = np.where(_cosine(keys) > TOKENCUT_THRESHOLD, 1.0, TOKENCUT_EPSILON)
+    degree = np.diag(edges.sum(axis=1))
+    vector = eigh(degree - edges, degree, subset_by_index=[1, 1])[1][:, 0]
+    seed = int(np.abs(vector).argmax())
+    inside = vector > vector.mean()
+    if not inside[seed]:
+        inside = ~inside
+    return _hard(inside.astype(int), 2), _component_box(inside, seed, grid)
+
+
+def _component_box(inside: np.ndarray, seed: int, grid: int) -> np.ndarray:
+    """Box (1, 4) in patches of the 4-connected part of ``inside`` (P,) that holds ``seed``."""
+    parts, _ = connected_components(inside.reshape(grid, grid))
+    return boxes_of((parts == parts.ravel()[seed]).astype(np.int32))
+
+
+def _cosine(keys: np.ndarray) -> np.ndarray:
+    unit = keys / np.maximum(np.linalg.norm(keys, axis=1, keepdims=True), 1e-12)
+    return unit @ unit.T
+
+
+def _hard(labels: np.ndarray, number: int) -> np.ndarray:
+    return np.eye(number, dtype=np.float32)[labels].T
+
+
+class _Predictor:
+    """What one baseline predicts for each image of a cache."""
+
+    def __init__(self, method: BaselineName, cache: FeatureCache, train: FeatureCache, settings):
+        self.method, self.cache, self.settings = method, cache, settings
+        self.mean, self.deviation = key_statistics(train.keys, settings.keys.standardise)
+        if method == "probe":
+            self.probe = LinearProbe.fitted(train, self.mean, self.deviation)
+        if method == "oracle" and cache.classes is None and cache.instances is None:
+            raise InputError(f"{cache.path}: has no label maps, so there is no oracle")
+
+    def __call__(self, index: int) -> Iterator[Prediction]:
+        raw = torch.from_numpy(self.cache.keys[index]).float()
+        keys, grid = ((raw - self.mean) / self.deviation).numpy(), self.cache.grid
+        config = self.settings.evaluation
+        if self.method == "kmeans":
+            for clusters in config.kmeans_clusters:
+                for seed in config.seeds:
+                    masks = kmeans_masks(keys, clusters, seed)
+                    yield Prediction(f"k-means, K = {clusters}", masks, seed)
+        elif self.method == "normalised-cut":
+            for clusters in config.cut_segments:
+                masks = normalised_cut_masks(keys, clusters)
+                yield Prediction(f"normalised cut, K = {clusters}", masks)
+        elif self.method in ("lost", "tokencut"):
+            method = {"lost": ("LOST", lost), "tokencut": ("TokenCut", tokencut)}[self.method]
+            for what, own in (("raw keys", raw.numpy()), ("standardised keys", keys)):
+                masks, box = method[1](own, grid)
+                yield Prediction(f"{method[0]}, {what}", masks, box=box)
+        elif self.method == "probe":
+            yield Prediction("linear probe (supervised)", self.probe.masks(keys))
+        else:
+            for kind in ("classes", "instances"):
+                maps = getattr(self.cache, kind)
+                if maps is not None:
+                    shares = patch_shares(maps[index][None], grid)[0]  # (P, 256)
+                    found = np.unique(shares.argmax(axis=1), return_inverse=True)
+                    masks = _hard(found[1], len(found[0]))
+                    yield Prediction(f"oracle, {kind} at patch resolution", masks)
+
+
+def score_baseline(
+    method: BaselineName, cache: FeatureCache, train: FeatureCache, settings: Settings, out: Path
+) -> Path:
+    """Score one method on every image of a cache; returns the metrics file in ``out``.
+
+    Raises InputError when the caches' networks differ, or labels that the method needs are absent.
     """
     check_attributes(cache.network, train.network, cache.path, wanted_by=str(train.path))
-    mean, deviation = key_statistics(train.keys, settings.keys.standardise)
     scorer = Scorer(cache)
-    config = settings.evaluation
-    names = [(clusters, seed) for clusters in config.kmeans_clusters for seed in config.seeds]
-    for index in progress_bar(range(len(scorer.ids)), desc="k-means", unit=" images"):
-        keys = ((torch.from_numpy(cache.keys[index]).float() - mean) / deviation).numpy()
-        for clusters, seed in names:
-            masks = torch.from_numpy(kmeans_masks(keys, clusters, seed))
-            prediction = label_maps(masks[None], cache.side)
+    predictions = _Predictor(method, cache, train, settings)
+    patch = cache.side / cache.grid
+    for index in progress_bar(range(len(scorer.ids)), desc=method, unit=" images"):
+        for found in predictions(index):
             scorer.add(
-                [index], prediction, name=f"k-means, K = {clusters}", slots=clusters, eval_seed=seed
+                [index],
+                label_maps(torch.from_numpy(found.masks)[None], cache.side),
+                boxes=None if found.box is None else [found.box * patch],
+                name=found.name,
+                slots=len(found.masks) if "oracle" not in found.name else VOID,
+                eval_seed=found.seed,
             )
-    path = out / f"{cache.attributes['dataset']}-{cache.attributes['split']}-kmeans.csv"
+    path = out / f"{cache.name}-{method}.csv"
     write_csv(scorer.metrics(["name", "slots", "eval_seed"]), path)
     return path

@@ -1,5 +1,7 @@
 """A trained run on a feature cache: masks, metrics, label maps."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -8,18 +10,33 @@ import torch
 
 from mmqsa.atomic import whole_file
 from mmqsa.device import choose_precision, computing_in
+from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.store import FeatureCache, check_attributes
 from mmqsa.memory import keep_freed_memory
 from mmqsa.model.inference import Discoverer
 from mmqsa.progress import progress_bar
-from mmqsa.settings import Settings
-from mmqsa.training.run import Run
+from mmqsa.settings import MaskSource, MatchingName, Settings
+from mmqsa.training.run import SIMILARITY, Run
 
 NAMES = ["matching", "mask_source", "eval_seed"]
 
 
-@torch.inference_mode()
+@dataclass
+class _Found:
+    """Label maps (B, S, S) of the images at ``indices``, and how they came about."""
+
+    indices: range
+    maps: np.ndarray
+    matching: MatchingName
+    mask_source: MaskSource
+    eval_seed: int
+
+    @property
+    def names(self) -> dict[str, str | int]:
+        return {name: getattr(self, name) for name in NAMES}
+
+
 def evaluate(
     run: Run,
     cache: FeatureCache,
@@ -30,28 +47,76 @@ def evaluate(
 ) -> Path:
     """Score one run under every matching, mask source and evaluation seed of ``settings``.
 
-    Writes to ``out``: ``{dataset}-{split}.csv`` (metrics), ``…-per_image.csv`` and, if asked for,
-    ``label_maps.h5`` (first matching and evaluation seed, both mask sources). Returns the first.
-    Raises InputError when the cache was made with another backbone than the run's.
+    Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv``, ``…-per_object.csv``
+    (the first matching and evaluation seed, every mask source; not where boxes are scored) and, if
+    asked for, ``…-label_maps.h5`` (of the same). Returns the first. Raises InputError when the
+    cache was made with another backbone than the run's, or a learned similarity is missing.
     """
-    trained_on = run.provenance["cache"]
+    strategies, seeds = settings.matching.strategies, settings.evaluation.seeds
+    sources = settings.evaluation.mask_sources
+    scorer = Scorer(cache)
+    shape = (len(scorer.ids), cache.side, cache.side)
+    kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
+    for found in _predictions(run, cache, settings, device, strategies, seeds):
+        first = found.matching == strategies[0] and found.eval_seed == seeds[0]
+        scorer.add(found.indices, found.maps, with_objects=first, **found.names)
+        if kept and first:
+            kept[found.mask_source][found.indices.start : found.indices.stop] = found.maps
+    if kept:
+        _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
+    write_csv(scorer.per_image, out / f"{cache.name}-per_image.csv")
+    if len(scorer.per_object):
+        write_csv(scorer.per_object, out / f"{cache.name}-per_object.csv")
+    write_csv(scorer.metrics(NAMES), out / f"{cache.name}.csv")
+    return out / f"{cache.name}.csv"
+
+
+def sweep(
+    run: Run, cache: FeatureCache, settings: Settings, out: Path, device: torch.device
+) -> Path:
+    """Score a run with other numbers of slots, and of iterations, than it was trained with.
+
+    First matching and evaluation seed, every mask source. Returns the metrics file in ``out``.
+    """
+    own, scorer, config = run.settings.slots, Scorer(cache), settings.evaluation.sweep
+    pairs = [(slots, own.iterations) for slots in config.slots]
+    pairs += [(own.number, iterations) for iterations in config.iterations]
+    chosen = settings.matching.strategies[:1], settings.evaluation.seeds[:1]
+    for slots, iterations in dict.fromkeys(pairs):
+        for found in _predictions(run, cache, settings, device, *chosen, slots, iterations):
+            names = {"slots": slots, "iterations": iterations, **found.names}
+            scorer.add(found.indices, found.maps, **names)
+    path = out / f"{cache.name}-sweep.csv"
+    write_csv(scorer.metrics(["slots", "iterations", *NAMES]), path)
+    return path
+
+
+@torch.inference_mode()
+def _predictions(
+    run: Run,
+    cache: FeatureCache,
+    settings: Settings,
+    device: torch.device,
+    strategies: list[MatchingName],
+    seeds: list[int],
+    slots: int | None = None,
+    iterations: int | None = None,
+) -> Iterator[_Found]:
+    """Every prediction of a run, a batch of images at a time."""
+    trained_on, config = run.provenance["cache"], settings.evaluation
     expected = {name: trained_on.get(name) for name in cache.network}
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    if "learned" in strategies and run.similarity is None:
+        raise InputError(
+            f"{SIMILARITY}: missing from the run's folder; run `mmqsa similarity`, or take "
+            "`learned` out of matching.strategies"
+        )
     keep_freed_memory()
-    discoverer = Discoverer(run.model.to(device))
-    precision = choose_precision(settings.evaluation.precision, device)
-    scorer = Scorer(cache)
-    config, strategies = settings.evaluation, settings.matching.strategies
-    kept = (
-        {
-            source: np.empty((len(scorer.ids), cache.side, cache.side), np.uint8)
-            for source in config.mask_sources
-        }
-        if with_label_maps
-        else {}
-    )
-    starts = range(0, len(scorer.ids), config.batch_size)
-    for seed in config.seeds:
+    projection = None if run.similarity is None else run.similarity.to(device)
+    discoverer = Discoverer(run.model.to(device), slots, iterations, projection)
+    precision = choose_precision(config.precision, device)
+    starts = range(0, len(cache.ids), config.batch_size)
+    for seed in seeds:
         draws = torch.Generator().manual_seed(seed)
         noise = torch.Generator(device).manual_seed(seed)
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
@@ -61,23 +126,19 @@ def evaluate(
                 found = discoverer.run_heads(keys, noise)
             reference = torch.randint(run.model.heads, (len(keys),), generator=draws).to(device)
             for matching in strategies:
+                sources = [
+                    source
+                    for source in config.mask_sources
+                    if (matching, source) != ("none", "decoder-masks")  # the same as decoder
+                ]
                 with computing_in(precision, device):
-                    masks = discoverer.discover(found, reference, matching, config.mask_sources)
+                    masks = discoverer.discover(found, reference, matching, sources)
                 for source, own in masks.items():
-                    maps = label_maps(own, cache.side)
-                    scorer.add(indices, maps, matching=matching, mask_source=source, eval_seed=seed)
-                    if kept and matching == strategies[0] and seed == config.seeds[0]:
-                        kept[source][start : start + len(keys)] = maps
-    stem = f"{cache.attributes['dataset']}-{cache.attributes['split']}"
-    if kept:
-        _write_label_maps(out / "label_maps.h5", kept, scorer.ids)
-    write_csv(scorer.per_image, out / f"{stem}-per_image.csv")
-    write_csv(scorer.metrics(NAMES), out / f"{stem}.csv")
-    return out / f"{stem}.csv"
+                    yield _Found(indices, label_maps(own, cache.side), matching, source, seed)
 
 
 def _write_label_maps(path: Path, maps: dict[str, np.ndarray], ids: list[str]) -> None:
-    """``slots_decoder`` and ``slots_attention`` (N, S, S) uint8, and ``image_id`` (N)."""
+    """``slots_{source}`` (N, S, S) uint8 per mask source, and ``image_id`` (N)."""
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         for source, values in maps.items():
             file.create_dataset(

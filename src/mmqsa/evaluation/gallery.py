@@ -15,7 +15,7 @@ import torch
 from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics, overlaps
+from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.store import FeatureCache
 from mmqsa.model.inference import Discoverer
@@ -106,8 +106,8 @@ def gallery(
 def _best_slots(prediction: np.ndarray, truth: np.ndarray) -> list[int]:
     """For every class in the image, the slot that overlaps it best."""
     truth = GroundTruth(truth, None)
-    table = overlaps(truth.classes.rows @ truth.counts(prediction))[truth.classes.first_object :]
-    return sorted(set(table.argmax(axis=1).tolist()))
+    overlap = truth.overlaps(truth.classes, truth.counts(prediction))
+    return sorted(set(overlap[truth.classes.first_object :].argmax(axis=1).tolist()))
 
 
 def _overlay(

@@ -41,6 +41,6 @@ def score_premise(cache: FeatureCache, ratio: float, out: Path) -> Path:
         seen = np.take_along_axis(share, visible.numpy(), axis=1).mean()
         rows.append([strategy, ratio, 100 * seen, 100 * share.mean(), correlation, len(share)])
     columns = ["strategy", "ratio", "visible_object", "all_object", "correlation", "n_images"]
-    path = out / f"{cache.attributes['dataset']}-{cache.attributes['split']}-premise.csv"
+    path = out / f"{cache.name}-premise.csv"
     write_csv(pd.DataFrame(rows, columns=columns), path)
     return path

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.atomic import whole_file
-from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import GroundTruth, image_metrics
+from mmqsa.evaluation.protocols import CacheTruth
 from mmqsa.features.store import FeatureCache
 
 
@@ -44,30 +43,41 @@ def _bilinear(grid: int, side: int) -> Tensor:
 
 
 class Scorer:
-    """Collects per-image metrics of named predictions on the labels of one cache."""
+    """Collects metrics of named predictions on the labels of one cache, image by image."""
 
     def __init__(self, cache: FeatureCache):
-        """Raises InputError when the cache has no label maps to score against."""
-        if cache.classes is None and cache.instances is None:
-            raise InputError(f"{cache.path}: has no label maps, so nothing can be scored on it")
+        """Raises InputError when the cache has nothing to score against."""
         self.ids = cache.ids
-        self._cache = cache
-        self._truths: dict[int, GroundTruth] = {}  # kept: many predictions are scored on each
+        self._truth = CacheTruth(cache)
         self._rows: list[dict] = []
+        self._objects: list[dict] = []
 
-    def add(self, indices: Iterable[int], predictions: np.ndarray, **names: str | int) -> None:
-        """Score predictions (B, S, S) of the images at ``indices`` under the given names."""
-        for index, prediction in zip(indices, predictions, strict=True):
-            found = image_metrics(prediction, self._truth(index))
+    def add(
+        self,
+        indices: Iterable[int],
+        predictions: np.ndarray,
+        boxes: list[np.ndarray] | None = None,
+        with_objects: bool = False,
+        **names: str | int,
+    ) -> None:
+        """Score predictions (B, S, S) of the images at ``indices`` under the given names.
+
+        ``boxes`` are a method's own for each image, (M, 4) in px, the one box first; without them
+        every slot has its tight box. ``with_objects`` scores each object apart as well.
+        """
+        own = boxes or [None] * len(predictions)
+        for index, prediction, of_image in zip(indices, predictions, own, strict=True):
+            found = self._truth.metrics(index, prediction, of_image)
             values = {f"{protocol}/{metric}": value for (protocol, metric), value in found.items()}
-            self._rows.append({"image_id": self.ids[index], **names, **values})
+            called = {"image_id": self.ids[index], **names}
+            self._rows.append(called | values)
+            if with_objects:
+                self._objects += [called | row for row in self._truth.objects(index, prediction)]
 
-    def _truth(self, index: int) -> GroundTruth:
-        if index not in self._truths:
-            maps = self._cache.classes, self._cache.instances
-            own = (None if found is None else found[index] for found in maps)
-            self._truths[index] = GroundTruth(*own)
-        return self._truths[index]
+    @property
+    def per_object(self) -> pd.DataFrame:
+        """One row per object and prediction: kind, class, share of the image and IoU, in 0..1."""
+        return pd.DataFrame(self._objects)
 
     @property
     def per_image(self) -> pd.DataFrame:

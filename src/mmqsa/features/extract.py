@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import mmqsa
+from mmqsa.data.corruptions import Corruption
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.voc import VocFolder
 from mmqsa.device import computing_in
@@ -24,7 +25,14 @@ from mmqsa.settings import Settings
 AHEAD = 2  # batches
 
 
-def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: torch.device) -> int:
+def extract(
+    voc: VocFolder,
+    split: str,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    corruption: Corruption | None = None,
+) -> int:
     """Write the cache of ``split`` to ``out``; resumes an unfinished one.
 
     Returns the number of images done now: 0 when ``out`` is already what the settings ask for.
@@ -34,6 +42,7 @@ def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: t
     voc.check(ids)
     backbone = load_backbone(settings.backbone)
     attributes = cache_attributes(backbone, settings, split, ids)
+    attributes["corruption"] = corruption.name if corruption else None
     if out.exists():
         check_attributes(FeatureCache(out).attributes, attributes, out)
         return 0
@@ -46,7 +55,7 @@ def extract(voc: VocFolder, split: str, settings: Settings, out: Path, device: t
         backbone.network.to(device)
         size = settings.backbone.batch_size
         batches = [pending[start : start + size] for start in range(0, len(pending), size)]
-        prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry), batches)
+        prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry, corruption), batches)
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
             images = normalise([image for image, *_ in batch], backbone, device)
@@ -119,14 +128,17 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
             pool.shutdown(cancel_futures=True)
 
 
-def _prepare(voc: VocFolder, image_id: str, geometry: Geometry) -> tuple:
+def _prepare(
+    voc: VocFolder, image_id: str, geometry: Geometry, corruption: Corruption | None
+) -> tuple:
     """Image, classes, instances and boxes of one photograph, through one geometry."""
     photograph = voc.image(image_id)
     classes = voc.classes(image_id, photograph.size)
     instances = voc.instances(image_id, photograph.size)
     boxes = voc.boxes(image_id)
+    image = geometry.image(photograph)
     return (
-        geometry.image(photograph),
+        corruption(image, image_id) if corruption else image,
         None if classes is None else geometry.labels(classes),
         None if instances is None else geometry.labels(instances),
         None if boxes is None else geometry.boxes(boxes, *photograph.size),

@@ -12,6 +12,7 @@ and is compared on every use; ``versions`` of the packages are recorded, not com
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -58,6 +59,22 @@ class FeatureCache:
     def instances(self) -> h5py.Dataset | None:
         """Instance label maps (N, S, S) uint8."""
         return self._file.get("instances")
+
+    @cached_property
+    def boxes(self) -> list[np.ndarray] | None:
+        """Each image's boxes (M, 4), x0 y0 x1 y1 in px of the square."""
+        if "boxes" not in self._file:
+            return None
+        boxes, image = self._file["boxes"][:].astype(np.float64), self._file["box_image"][:]
+        return [boxes[image == index] for index in range(len(self._file["image_id"]))]
+
+    @property
+    def name(self) -> str:
+        """What its metrics files are called: data set, split, and what was done to the images."""
+        geometry, corruption = self.attributes["geometry"], self.attributes.get("corruption")
+        parts = [self.attributes["dataset"], self.attributes["split"]]
+        parts += [geometry] if geometry != "crop" else []
+        return "-".join(parts + ([corruption] if corruption else []))
 
     @property
     def grid(self) -> int:

@@ -92,9 +92,9 @@ class MaskedSlotModel(nn.Module):
         offset = -self.feature_mean * self.feature_scale
         return torch.addcmul(offset, keys.float(), self.feature_scale)  # in one pass
 
-    def noise(self, batch: int, generator: torch.Generator) -> Tensor:
+    def noise(self, batch: int, generator: torch.Generator, slots: int | None = None) -> Tensor:
         """Standard normal slot noise (B, K, W)."""
-        shape = (batch, self.number, self.slot_attention.width)
+        shape = (batch, slots or self.number, self.slot_attention.width)
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def draw(self, batch: int, generator: torch.Generator, heads: int = 1) -> Draws:

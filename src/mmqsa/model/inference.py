@@ -7,25 +7,41 @@ import torch
 from torch import Tensor
 
 from mmqsa.model.discovery import MaskedSlotModel
-from mmqsa.model.matching import Matching, align, merge
+from mmqsa.model.matching import align, merge
 from mmqsa.model.stacked_heads import StackedHeads
-from mmqsa.settings import MaskSource
+from mmqsa.settings import MaskSource, MatchingName
 
 
 @dataclass
 class HeadOutputs:
-    """What all heads found: slots (B, H, K, W) and last attention (B, H, K, P)."""
+    """What all heads found: slots (B, H, K, W) and last attention (B, H, K, P).
+
+    ``alphas`` (B, H, K, P) are each head's own slots decoded, from when they are first needed.
+    """
 
     slots: Tensor
     attention: Tensor
+    alphas: Tensor | None = None
 
 
 class Discoverer:
-    """Finds the objects of a batch with a model whose weights do not change any more."""
+    """Finds the objects of a batch with a model whose weights do not change any more.
 
-    def __init__(self, model: MaskedSlotModel):
-        self.model = model
+    ``slots`` and ``iterations`` may differ from what the model was trained with. ``projection``
+    (W, W) is the learned similarity's, which the matching ``learned`` needs.
+    """
+
+    def __init__(
+        self,
+        model: MaskedSlotModel,
+        slots: int | None = None,
+        iterations: int | None = None,
+        projection: Tensor | None = None,
+    ):
+        self.model, self.projection = model, projection
+        self.number = slots or model.number
         self.heads = StackedHeads(model.slot_attention)
+        self.heads.iterations = iterations or self.heads.iterations
 
     def run_heads(self, keys: Tensor, generator: torch.Generator) -> HeadOutputs:
         """Keys (B, P, D), nothing hidden -> what each of the H heads found."""
@@ -34,29 +50,52 @@ class Discoverer:
 
     def noise(self, batch: int, generator: torch.Generator) -> Tensor:
         """Standard normal slot noise of every head (H, B, K, W)."""
-        drawn = self.model.noise(self.model.heads * batch, generator)
+        drawn = self.model.noise(self.model.heads * batch, generator, self.number)
         return drawn.unflatten(0, (self.model.heads, batch))
 
     def discover(
         self,
         found: HeadOutputs,
         reference: Tensor,
-        matching: Matching,
+        matching: MatchingName,
         sources: Collection[MaskSource] = ("decoder", "attention"),
     ) -> dict[MaskSource, Tensor]:
         """Merge the heads onto each image's reference head (B,) -> masks (B, K, P) by source.
 
         ``decoder``: slots are averaged over matched heads and then decoded (paper, section III).
-        ``attention``: attention maps are averaged over matched heads. The matching ``none`` is the
-        reference head alone. At each patch masks sum to 1 over K.
+        ``decoder-masks``: every head is decoded, and the masks are averaged over matched heads.
+        ``attention``: attention maps are. The matching ``none`` is the reference head alone, where
+        the first two are the same. At each patch masks sum to 1 over K.
         """
+        masks = {}
         if matching == "none":
             rows = torch.arange(len(reference), device=reference.device)
-            slots, attention = found.slots[rows, reference], found.attention[rows, reference]
+
+            def merged(values: Tensor) -> Tensor:
+                return values[rows, reference]
         else:
-            order = align(found.slots, reference, matching)
-            slots, attention = merge(found.slots, order), merge(found.attention, order)
-        masks = {"attention": attention}
-        if "decoder" in sources:  # nearly all of the work
-            masks["decoder"] = self.model.decoder.alphas(slots)
-        return {source: masks[source] for source in sources}
+            order = align(self._compared(found, matching), reference, matching)
+
+            def merged(values: Tensor) -> Tensor:
+                return merge(values, order)
+
+        for source in sources:
+            if source == "attention":
+                masks[source] = merged(found.attention)
+            elif source == "decoder":  # nearly all of the work
+                masks[source] = self.model.decoder.alphas(merged(found.slots))
+            else:  # and that once per head, for all matchings
+                if found.alphas is None:
+                    alphas = self.model.decoder.alphas(found.slots.flatten(0, 1))
+                    found.alphas = alphas.unflatten(0, found.slots.shape[:2])
+                masks[source] = merged(found.alphas)
+        return masks
+
+    def _compared(self, found: HeadOutputs, matching: MatchingName) -> Tensor:
+        """What two heads' slots are held to be alike by."""
+        if matching == "mask":
+            return found.attention
+        if matching == "learned":
+            assert self.projection is not None
+            return found.slots @ self.projection.T
+        return found.slots

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,23 +10,36 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-Matching = Literal["hungarian", "greedy", "unaligned", "none"]
+from mmqsa.settings import MatchingName
+
 MOST_COLUMNS = 12
 
 
-def match(slots: Tensor, reference: Tensor, strategy: Matching) -> Tensor:
-    """Slots (M, K, W), reference slots (M, K, W) -> (M, K) int64.
+def match(values: Tensor, reference: Tensor, strategy: MatchingName) -> Tensor:
+    """Slots (M, K, X), or their masks, and a reference's, of one shape -> (M, K) int64.
 
     Entry k is the index of the slot that goes with the reference's slot k: by the one-to-one
-    assignment of greatest total cosine similarity (``hungarian``, the paper), by taking the most
-    similar remaining pair K times (``greedy``), or by order (``unaligned``, a control).
+    assignment of greatest total cosine similarity (``hungarian``, the paper; ``learned``, on
+    projected slots), of greatest total overlap of masks (``mask``), by taking the most similar
+    remaining pair K times (``greedy``), or by order (``unaligned``, a control).
     """
-    pairs, number = slots.shape[:2]
+    pairs, number = values.shape[:2]
     if strategy == "unaligned":
-        return torch.arange(number, device=slots.device).expand(pairs, number)
-    with torch.autocast(slots.device.type, enabled=False):  # ranks are decided in fp32
-        similarity = F.normalize(reference.float(), dim=-1) @ F.normalize(slots.float(), dim=-1).mT
+        return torch.arange(number, device=values.device).expand(pairs, number)
+    with torch.autocast(values.device.type, enabled=False):  # ranks are decided in fp32
+        similarity = (overlap if strategy == "mask" else cosine)(reference.float(), values.float())
     return _greedy(similarity) if strategy == "greedy" else best_assignment(similarity)
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Vectors (..., K, W) and (..., K, W) -> cosine similarity (..., K, K)."""
+    return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).mT
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Soft masks (..., K, P) in 0..1 -> IoU (..., K, K); a patch is shared by the product."""
+    shared = first @ second.mT
+    return shared / (first.sum(-1)[..., None] + second.sum(-1)[..., None, :] - shared)
 
 
 def best_assignment(value: Tensor) -> Tensor:
@@ -104,15 +116,15 @@ def _greedy(similarity: Tensor) -> Tensor:
     return chosen
 
 
-def align(slots: Tensor, reference: Tensor, strategy: Matching) -> Tensor:
-    """Slots of all heads (B, H, K, W), reference head (B,) -> order (B, H, K) int64.
+def align(values: Tensor, reference: Tensor, strategy: MatchingName) -> Tensor:
+    """Slots or masks of all heads (B, H, K, X), reference head (B,) -> order (B, H, K) int64.
 
     ``order[b, h, k]`` is the slot of head h that goes with slot k of the image's reference head.
     """
-    batch, heads, number, _ = slots.shape
-    chosen = slots[torch.arange(batch, device=slots.device), reference]
-    references = chosen[:, None].expand_as(slots)
-    order = match(slots.flatten(0, 1), references.flatten(0, 1), strategy)
+    batch, heads, number, _ = values.shape
+    chosen = values[torch.arange(batch, device=values.device), reference]
+    references = chosen[:, None].expand_as(values)
+    order = match(values.flatten(0, 1), references.flatten(0, 1), strategy)
     return order.view(batch, heads, number)
 
 

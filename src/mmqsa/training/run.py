@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.errors import InputError
@@ -18,15 +19,17 @@ WEIGHTS, SETTINGS, HISTORY, PROVENANCE = (
     "history.csv",
     "provenance.json",
 )
+SIMILARITY = "similarity.safetensors"  # there once one was learned
 
 
 @dataclass
 class Run:
-    """A trained model and where it came from."""
+    """A trained model and where it came from; ``similarity`` (W, W) is None until learned."""
 
     model: MaskedSlotModel
     settings: Settings
     provenance: dict
+    similarity: Tensor | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -36,6 +39,7 @@ class Run:
         try:
             provenance = json.loads((folder / PROVENANCE).read_text())
             state = load_file(folder / WEIGHTS)
+            learned = (folder / SIMILARITY).exists() and load_file(folder / SIMILARITY)
         except FileNotFoundError as error:
             raise InputError(
                 f"{error.filename or folder / WEIGHTS}: missing; train the run, or name its folder"
@@ -49,7 +53,7 @@ class Run:
             raise InputError(
                 f"{folder / WEIGHTS}: does not fit {folder / SETTINGS}; one of the two was changed"
             ) from None
-        return cls(model.eval(), settings, provenance)
+        return cls(model.eval(), settings, provenance, learned["projection"] if learned else None)
 
 
 def save_run(
