@@ -37,6 +37,7 @@ rule all:
     input:
         TABLES,
         FIGURES,
+        PREMISE,
 
 
 rule tables:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mmqsa.errors import InputError
-from mmqsa.settings import Settings
+from mmqsa.settings import Evaluation, Matching, Settings, validated
 
 app = typer.Typer(
     help="Masked multi-query slot attention, from photographs to the paper's tables.",
@@ -63,19 +63,42 @@ def scenes(out: Out, settings: SettingsFile = None) -> None:
 @app.command()
 def extract(
     voc: Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")],
-    split: Annotated[str, typer.Option(help="train, val, trainval, trainaug or all-but-val.")],
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, val, trainval, trainaug, all-but-val, or a detection list: "
+            "detection-trainval."
+        ),
+    ],
     out: Out,
     settings: SettingsFile = None,
+    variant: Annotated[
+        str,
+        typer.Option(
+            help="Another geometry than the settings' (crop, squash, released), or a corruption "
+            "and its severity (noise, blur, contrast, jpeg, fog, pixelate; 1-5): fog3."
+        ),
+    ] = "",
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
-    """Cache the backbone's patch features of a split, with its label maps."""
+    """Cache the backbone's patch features of a split, with its label maps and boxes."""
+    from mmqsa.data.corruptions import Corruption
     from mmqsa.data.voc import VocFolder
     from mmqsa.device import choose_device
     from mmqsa.features.extract import extract as run
 
+    chosen = _settings(settings)
+    if variant in ("crop", "squash", "released"):
+        dataset = chosen.dataset.model_copy(update={"geometry": variant})
+        chosen, variant = chosen.model_copy(update={"dataset": dataset}), ""
     done = run(
-        VocFolder.find(voc), split, _settings(settings), out, choose_device(device, require_gpu)
+        VocFolder.find(voc),
+        split,
+        chosen,
+        out,
+        choose_device(device, require_gpu),
+        Corruption.parse(variant) if variant else None,
     )
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 
@@ -111,11 +134,19 @@ def evaluate(
     settings: Annotated[
         Path | None, typer.Option(help="Matching and evaluation settings; default: the run's.")
     ] = None,
-    label_maps: Annotated[bool, typer.Option("--label-maps", help="Write what is scored.")] = False,
+    matching: Annotated[
+        list[str] | None, typer.Option(help="Of the settings' matchings, only this.")
+    ] = None,
+    mask_source: Annotated[
+        list[str] | None, typer.Option(help="Of the settings' mask sources, only this.")
+    ] = None,
+    label_maps: Annotated[
+        bool, typer.Option("--label-maps", help="Write what is scored, for other code to score.")
+    ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
-    """Score a run: every matching, both mask sources, every evaluation seed."""
+    """Score a run: every matching, mask source and evaluation seed, by what the labels allow."""
     from mmqsa.device import choose_device
     from mmqsa.evaluation.evaluate import evaluate as score
     from mmqsa.features.store import FeatureCache
@@ -123,25 +154,111 @@ def evaluate(
 
     trained = Run.load(run)
     chosen = Settings.load(settings) if settings else trained.settings
+    if settings is None and trained.similarity is None and not matching:
+        matching = [name for name in chosen.matching.strategies if name != "learned"]
+        print(f"{run}: no learned similarity here; `mmqsa similarity` makes one", file=sys.stderr)
+    chosen = _only(chosen, matching, mask_source)
     path = score(
         trained, FeatureCache(features), chosen, out, choose_device(device, require_gpu), label_maps
     )
     print(f"{path}: written")
 
 
+def _only(
+    settings: Settings,
+    matchings: list[str] | None = None,
+    sources: list[str] | None = None,
+    methods: list[str] | None = None,
+) -> Settings:
+    """The settings with those matchings, mask sources and baselines alone, where any are named."""
+    matching, evaluation = settings.matching.model_dump(), settings.evaluation.model_dump()
+    matching |= {"strategies": matchings} if matchings else {}
+    evaluation |= {"mask_sources": sources} if sources else {}
+    evaluation |= {"baselines": methods} if methods else {}
+    parts = {
+        "matching": validated(Matching, matching, "--matching"),
+        "evaluation": validated(Evaluation, evaluation, "--mask-source, --method"),
+    }
+    return settings.model_copy(update=parts)
+
+
+@app.command()
+def sweep(
+    run: RunFolder,
+    features: Features,
+    out: Out,
+    settings: Annotated[
+        Path | None, typer.Option(help="Evaluation settings; default: the run's.")
+    ] = None,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Score a run with other numbers of slots and iterations than it was trained with."""
+    from mmqsa.device import choose_device
+    from mmqsa.evaluation.evaluate import sweep as score
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import Run
+
+    trained = Run.load(run)
+    chosen = Settings.load(settings) if settings else trained.settings
+    path = score(trained, FeatureCache(features), chosen, out, choose_device(device, require_gpu))
+    print(f"{path}: written")
+
+
+@app.command()
+def similarity(
+    run: RunFolder,
+    features: Annotated[Path, typer.Option(help="The training split's feature cache.")],
+    settings: SettingsFile = None,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Learn the similarity of a run's slots, for the matching `learned`; the run stays as it is."""
+    from mmqsa.device import choose_device
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import SIMILARITY, Run
+    from mmqsa.training.similarity import train_similarity
+
+    first, last = train_similarity(
+        Run.load(run),
+        FeatureCache(features),
+        _settings(settings).matching.similarity,
+        run,
+        choose_device(device, require_gpu),
+    )
+    print(f"{run / SIMILARITY}: loss {first:.4f} at first, {last:.4f} at last")
+
+
 @app.command()
 def controls(
     features: Features,
     out: Out,
+    train: Annotated[
+        Path | None, typer.Option(help="Cache to fit fixed boxes on; without it there are none.")
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Score predictions that look at no image."""
+    from mmqsa.evaluation.controls import score_controls
+    from mmqsa.features.store import FeatureCache
+
+    chosen = _settings(settings)
+    fitted = FeatureCache(train) if train else None
+    slots, seeds = chosen.slots.number, chosen.evaluation.seeds
+    print(f"{score_controls(FeatureCache(features), out, fitted, slots, seeds)}: written")
+
+
+@app.command()
+def premise(
+    features: Features,
+    out: Out,
     ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Hidden share of patches.")] = 0.7,
 ) -> None:
-    """Score predictions that look at no image, and whether masking hides the background."""
-    from mmqsa.evaluation.controls import score_controls
+    """Measure whether background masking hides the background on these keys."""
     from mmqsa.evaluation.premise import score_premise
     from mmqsa.features.store import FeatureCache
 
-    cache = FeatureCache(features)
-    print(f"{score_controls(cache, out)}, {score_premise(cache, ratio, out)}: written")
+    print(f"{score_premise(FeatureCache(features), ratio, out)}: written")
 
 
 @app.command()
@@ -149,14 +266,19 @@ def baseline(
     features: Features,
     train: Annotated[Path, typer.Option(help="The training split's cache, to standardise by.")],
     out: Out,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Only this; default: the settings' all.")
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Score k-means on the same keys, image by image, with no training."""
-    from mmqsa.evaluation.baselines import score_kmeans
+    """Score other methods on the same keys: k-means, LOST, TokenCut, a linear probe and more."""
+    from mmqsa.evaluation.baselines import score_baseline
     from mmqsa.features.store import FeatureCache
 
-    path = score_kmeans(FeatureCache(features), FeatureCache(train), _settings(settings), out)
-    print(f"{path}: written")
+    chosen = _only(_settings(settings), methods=method)
+    caches = FeatureCache(features), FeatureCache(train)
+    for name in chosen.evaluation.baselines:
+        print(f"{score_baseline(name, *caches, chosen, out)}: written")
 
 
 @app.command()

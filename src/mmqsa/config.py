@@ -4,13 +4,18 @@ The schema that Snakemake checks is written from here:
 ``python -m mmqsa.config > workflow/schemas/config.schema.yaml``.
 """
 
+import re
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mmqsa.settings import (
     RUN_SECTIONS,
+    Dataset,
+    MaskSource,
     MatchingName,
     Name,
     Section,
@@ -23,13 +28,62 @@ from mmqsa.settings import (
     validated,
 )
 
+# Image sets by name. The corruptions are those of data/corruptions.py, which needs SciPy's filters.
+NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
+SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
+VARIANT = r"squash|released|(?:noise|blur|contrast|jpeg|fog|pixelate)[1-5]"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that a run can be scored on: a split of a data set, as it is or changed.
+
+    ``variant`` is empty, a geometry other than crop, or a corruption and its severity (fog3).
+    """
+
+    dataset: str
+    split: str
+    variant: str
+
+    @classmethod
+    def parse(cls, name: str, dataset: str) -> "ImageSet":
+        """From ``[DATASET/]SPLIT[-VARIANT]``; ``dataset`` where none is named."""
+        match = re.fullmatch(rf"(?:({NAME})/)?({SPLIT})(?:-({VARIANT}))?", name)
+        if match is None:
+            raise ValueError(
+                f"{name!r} is no set of images; say [DATASET/]SPLIT[-VARIANT], such as val, "
+                "val-fog3, detection-trainval-squash or scenes/val"
+            )
+        return cls(match[1] or dataset, match[2], match[3] or "")
+
+    @property
+    def file(self) -> str:
+        """What its cache is called below ``features/{dataset}``, without suffix."""
+        return f"{self.split}-{self.variant}" if self.variant else self.split
+
+    @property
+    def name(self) -> str:
+        """What its metrics are called."""
+        return f"{self.dataset}-{self.file}"
+
 
 class Table(Section):
-    """One table: its rows are settings, under one or more matchings."""
+    """One table: its rows are settings, under one or more matchings, on one or more image sets."""
 
+    kind: Literal["metrics", "sweep", "strata", "comparisons"] = "metrics"
+    """sweep: other slots and iterations at evaluation; strata: by size and number of objects;
+    comparisons: every setting against the first, image by image."""
     caption: str
     settings: Annotated[list[Name], Field(min_length=1)]
     matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
+    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    images: dict[str, list[str] | None] = {}
+    """What a row says -> image sets whose mean it shows; empty: the evaluation split alone.
+    null takes a row away."""
+    updates: bool = False
+    """Say how many updates each head got."""
+    references: bool = True
+    """Controls and other methods on the same keys stand beneath."""
     published: list[str] = []
     """Protocols of resources/published.csv to stand beneath."""
     labels: dict[str, str] = {}
@@ -45,15 +99,23 @@ class Config(Settings):
     """cpu frees the trainings from the one-per-GPU rule."""
     require_gpu: bool = False
     """With `auto`: stop where there is no GPU instead of computing on the CPU."""
+    other_datasets: dict[Name, Dataset] = {}
+    """To evaluate on, besides the one that is trained on; a table's `images` names them."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
     """Every setting is trained once per seed."""
     settings: dict[Name, dict[str, Any]] = {"full": {}}
     """Named points of the ablation grid: only what differs from the sections above."""
     grid: list[Name] | None = None
     """Which of the settings to run; null: all."""
-    tables: dict[Name, Table] = {}
+    tables: dict[Name, Table | None] = {}
+    """null takes away a table of the config below."""
     showcase: Name = "full"
     """The setting whose first seed the qualitative figure shows."""
+
+    @field_validator("tables")
+    @classmethod
+    def _without_removed(cls, tables: dict[str, Table | None]) -> dict[str, Table]:
+        return {name: table for name, table in tables.items() if table is not None}
 
     @model_validator(mode="after")
     def _grid_is_sound(self) -> "Config":
@@ -74,7 +136,53 @@ class Config(Settings):
             if missing:
                 known = ", ".join(self.settings)
                 raise ValueError(f"{where}: no setting is called {missing[0]!r}; there are {known}")
+        for name, table in self.tables.items():
+            strangers = [own for own in table.matchings if own not in self.matching.strategies]
+            if strangers:
+                raise ValueError(
+                    f"tables.{name}.matchings: {strangers[0]} is not scored; add it to "
+                    "matching.strategies"
+                )
+            for image_set in chain(*self.image_sets(table).values()):
+                if image_set.dataset not in self.datasets:
+                    raise ValueError(
+                        f"tables.{name}.images: no data set is called {image_set.dataset!r}; there are "
+                        f"{', '.join(self.datasets)}"
+                    )
         return self
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """All data sets by name: the one that is trained on, and the others."""
+        others = {
+            name: dataset.model_copy(update={"name": name})
+            for name, dataset in self.other_datasets.items()
+        }
+        return others | {self.dataset.name: self.dataset}
+
+    def split_set(self, split: str) -> ImageSet:
+        """A split of the data set that is trained on, in its geometry."""
+        geometry = self.dataset.geometry
+        return ImageSet(self.dataset.name, split, "" if geometry == "crop" else geometry)
+
+    def image_sets(self, table: Table) -> dict[str, list[ImageSet]]:
+        """What a table's rows say -> the image sets that they are means over."""
+        if not table.images:
+            return {"": [self.split_set(self.dataset.eval_split)]}
+        parse = ImageSet.parse
+        return {
+            label: [parse(name, self.dataset.name) for name in names]
+            for label, names in table.images.items()
+            if names is not None
+        }
+
+    def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
+        """The tables that print a setting's scores on an image set."""
+        return [
+            table
+            for table in self.tables.values()
+            if setting in table.settings and image_set in chain(*self.image_sets(table).values())
+        ]
 
     @classmethod
     def load(cls, *paths: str | Path) -> "Config":

@@ -263,8 +263,17 @@ STAGES: dict[str, dict[str, Any]] = {
         "backbone": set(Backbone.model_fields) - {"batch_size"},
         **dict.fromkeys(RUN_SECTIONS, True),
     },
-    "baselines": {"keys": True, "evaluation": True},
-    "evaluation": {"matching": True, "evaluation": True},
+    "controls": {"slots": {"number"}, "evaluation": {"seeds"}},
+    "baselines": {
+        "keys": True,
+        "evaluation": {"seeds", "kmeans_clusters", "cut_segments", "baselines"},
+    },
+    "similarity": {"matching": {"similarity"}},
+    "evaluation": {
+        "evaluation": {"mask_sources", "seeds", "precision", "batch_size"},
+        "matching": {"strategies"},
+    },
+    "sweep": {"evaluation": {"mask_sources", "seeds", "precision", "batch_size", "sweep"}},
 }
 
 

@@ -1,20 +1,32 @@
-"""The data set, in VOC layout: downloaded, linked, or (scenes) made."""
+"""The data sets, in VOC layout: downloaded, linked, or (scenes) made."""
+
+BY_ROOT = {dataset.root: dataset for dataset in CONFIG.datasets.values()}
+
+
+def data_settings(wildcards):
+    """The settings file of the stage that provides the data set below a root."""
+    dataset = BY_ROOT[wildcards.root]
+    return f"{RESULTS}/settings/data/{dataset.name}/{data_stage(dataset)}.yaml"
+
+
+def stage_of_root(wildcards):
+    """The stage that provides the data set below a root."""
+    return data_stage(BY_ROOT[wildcards.root])
 
 
 # The receipt is the only declared output: Snakemake deletes declared outputs before a rule runs
 # again, and photographs that somebody waited for are not to be deleted.
 rule data:
     input:
-        settings=f"{RESULTS}/settings/{DATA_STAGE}.yaml",
+        settings=data_settings,
     output:
-        receipt=f"{DATASET.root}/receipt.json",
+        receipt="{root}/receipt.json",
     log:
-        f"{RESULTS}/logs/data.log",
+        f"{RESULTS}/logs/data/{{root}}.log",
     retries: 2
     conda:
         "../../environment.yml"
     params:
-        root=subpath(output.receipt, parent=True),
-        stage=DATA_STAGE,
+        stage=stage_of_root,
     shell:
-        "python -m mmqsa {params.stage} --settings {input.settings} --out {params.root} > {log} 2>&1"
+        "python -m mmqsa {params.stage} --settings {input.settings} --out {wildcards.root} > {log} 2>&1"

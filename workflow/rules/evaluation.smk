@@ -1,23 +1,51 @@
-"""Metrics of every run, of the controls, and of k-means on the same keys."""
+"""Metrics of every run, of the controls, and of other methods on the same keys."""
+
+
+def learned_similarity(wildcards):
+    """The learned similarity of a run, where some table prints its matching."""
+    return (
+        f"{RESULTS}/runs/{wildcards.setting}/seed{wildcards.seed}/similarity.safetensors"
+        if "learned" in printed("matchings", CONFIG.matching.strategies, wildcards)
+        else []
+    )
+
+
+def printed(what, known, wildcards):
+    """Of the known matchings or mask sources, those that some table prints of these scores."""
+    tables = CONFIG.tables_with(wildcards.setting, IMAGE_SETS[wildcards.image_set])
+    wanted = {name for table in tables for name in getattr(table, what)}
+    return [name for name in known if name in wanted] or known[:1]
+
+
+def printed_options(wildcards):
+    """The same as options of the stage."""
+    matchings = printed("matchings", CONFIG.matching.strategies, wildcards)
+    sources = printed("mask_sources", CONFIG.evaluation.mask_sources, wildcards)
+    return " ".join(
+        [f"--matching {name}" for name in matchings]
+        + [f"--mask-source {name}" for name in sources]
+    )
 
 
 rule evaluate:
     input:
+        learned_similarity,
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         settings=f"{RESULTS}/settings/evaluation.yaml",
-        features=ancient(EVAL_CACHE),
+        features=ancient(evaluated_cache),
         code=code(
             "evaluation/evaluate.py",
             "evaluation/scoring.py",
+            "evaluation/protocols.py",
             "evaluation/metrics.py",
             "model/*.py",
             "device.py",
         ),
     output:
-        metrics=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{EVALUATED}.csv",
-        per_image=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{EVALUATED}-per_image.csv",
+        metrics=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}.csv",
+        per_image=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-per_image.csv",
     log:
-        f"{RESULTS}/logs/evaluate-{{setting}}-seed{{seed}}.log",
+        f"{RESULTS}/logs/evaluate-{{setting}}-seed{{seed}}-{{image_set}}.log",
     conda:
         "../../environment.yml"
     threads: 1
@@ -27,49 +55,116 @@ rule evaluate:
         runtime=60,
     params:
         run=subpath(input.weights, parent=True),
+        out=subpath(output.metrics, parent=True),
+        printed=printed_options,
     shell:
         "python -m mmqsa evaluate --run {params.run} --features {input.features}"
-        " --settings {input.settings} --out {params.run}/metrics"
+        " --settings {input.settings} --out {params.out} {params.printed}"
         " > {log} 2>&1"
+
+
+rule sweep:
+    input:
+        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        settings=f"{RESULTS}/settings/sweep.yaml",
+        features=ancient(evaluated_cache),
+        code=code(
+            "evaluation/evaluate.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
+            "model/*.py",
+            "device.py",
+        ),
+    output:
+        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-sweep.csv",
+    log:
+        f"{RESULTS}/logs/sweep-{{setting}}-seed{{seed}}-{{image_set}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=120,
+    params:
+        run=subpath(input.weights, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m mmqsa sweep --run {params.run} --features {input.features}"
+        " --settings {input.settings} --out {params.out} > {log} 2>&1"
+
+
+def fitting_cache(wildcards):
+    """The training cache, for controls that are fitted, where its labels fit the images."""
+    same = IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant
+    return ancient(TRAIN_CACHE) if same else []
+
+
+def fitting_option(wildcards, input):
+    """The same as an option of the stage."""
+    return f"--train {input.train}" if input.train else ""
 
 
 rule controls:
     input:
-        features=ancient(EVAL_CACHE),
+        features=ancient(evaluated_cache),
+        train=fitting_cache,
+        settings=f"{RESULTS}/settings/controls.yaml",
         code=code(
             "evaluation/controls.py",
-            "evaluation/premise.py",
             "evaluation/scoring.py",
+            "evaluation/protocols.py",
             "evaluation/metrics.py",
-            "model/masking.py",
         ),
     output:
-        f"{RESULTS}/controls/{EVALUATED}-controls.csv",
+        f"{RESULTS}/controls/{{image_set}}-controls.csv",
+    log:
+        f"{RESULTS}/logs/controls-{{image_set}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        out=subpath(output[0], parent=True),
+        train=fitting_option,
+    shell:
+        "python -m mmqsa controls --features {input.features} {params.train}"
+        " --settings {input.settings} --out {params.out} > {log} 2>&1"
+
+
+rule premise:
+    input:
+        features=ancient(EVAL_CACHE),
+        code=code("evaluation/premise.py", "model/masking.py"),
+    output:
         f"{RESULTS}/controls/{EVALUATED}-premise.csv",
     log:
-        f"{RESULTS}/logs/controls.log",
+        f"{RESULTS}/logs/premise.log",
     conda:
         "../../environment.yml"
     params:
         out=subpath(output[0], parent=True),
         ratio=CONFIG.masking.ratio,
     shell:
-        "python -m mmqsa controls --features {input.features} --out {params.out}"
+        "python -m mmqsa premise --features {input.features} --out {params.out}"
         " --ratio {params.ratio} > {log} 2>&1"
 
 
-rule kmeans:
+rule baseline:
     input:
-        features=ancient(EVAL_CACHE),
+        features=ancient(evaluated_cache),
         train=ancient(TRAIN_CACHE),
         settings=f"{RESULTS}/settings/baselines.yaml",
         code=code(
-            "evaluation/baselines.py", "evaluation/scoring.py", "evaluation/metrics.py"
+            "evaluation/baselines.py",
+            "evaluation/probe.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
         ),
     output:
-        f"{RESULTS}/controls/{EVALUATED}-kmeans.csv",
+        f"{RESULTS}/controls/{{image_set}}-{{method}}.csv",
     log:
-        f"{RESULTS}/logs/kmeans.log",
+        f"{RESULTS}/logs/{{method}}-{{image_set}}.log",
     conda:
         "../../environment.yml"
     threads: 1
@@ -79,5 +174,5 @@ rule kmeans:
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "python -m mmqsa baseline --features {input.features} --train {input.train}"
-        " --settings {input.settings} --out {params.out} > {log} 2>&1"
+        "python -m mmqsa baseline --method {wildcards.method} --features {input.features}"
+        " --train {input.train} --settings {input.settings} --out {params.out} > {log} 2>&1"

@@ -4,7 +4,7 @@
 rule table:
     input:
         table_metrics,
-        CONTROLS,
+        table_references,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
         published="resources/published.csv",
         code=code("reporting/results.py", "reporting/tables.py"),
@@ -29,7 +29,6 @@ rule table:
 
 rule heads_figure:
     input:
-        CONTROLS,
         metrics=f"{RESULTS}/tables/heads.csv",
         spec=f"{RESULTS}/settings/tables/heads.yaml",
         code=code("reporting/results.py", "reporting/figures.py"),
@@ -53,7 +52,7 @@ rule heads_figure:
 rule controls_figure:
     input:
         table_metrics,
-        CONTROLS,
+        table_references,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
         code=code("reporting/results.py", "reporting/figures.py"),
     output:

@@ -1,4 +1,7 @@
-"""Trained runs: one folder per setting and seed, with weights, history and provenance."""
+"""Trained runs: one folder per setting and seed, with weights, history and provenance.
+
+And the similarity that is learned on some of them, for the matching of that name.
+"""
 
 
 # The resume checkpoint lies undeclared in the run's folder, so a killed training goes on from it.
@@ -33,3 +36,34 @@ rule train:
     shell:
         "python -m mmqsa train --features {input.features} --settings {input.settings}"
         " --seed {wildcards.seed} --out {params.run} > {log} 2>&1"
+
+
+rule similarity:
+    input:
+        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        features=ancient(TRAIN_CACHE),
+        settings=f"{RESULTS}/settings/similarity.yaml",
+        code=code(
+            "model/*.py",
+            "training/similarity.py",
+            "training/batches.py",
+            "features/resident.py",
+            "device.py",
+        ),
+    output:
+        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.safetensors",
+        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.json",
+    log:
+        f"{RESULTS}/logs/similarity-{{setting}}-seed{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=120,
+    params:
+        run=subpath(input.weights, parent=True),
+    shell:
+        "python -m mmqsa similarity --run {params.run} --features {input.features}"
+        " --settings {input.settings} > {log} 2>&1"

@@ -14,12 +14,12 @@ import torch
 from scipy.linalg import eigh
 from scipy.ndimage import label as connected_components
 from sklearn.cluster import KMeans, spectral_clustering
+from threadpoolctl import threadpool_limits
 
-from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import boxes as boxes_of
 from mmqsa.evaluation.probe import LinearProbe, patch_shares
-from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
+from mmqsa.evaluation.scoring import Scorer, label_maps
 from mmqsa.features.standardise import key_statistics
 from mmqsa.features.store import FeatureCache, check_attributes
 from mmqsa.progress import progress_bar
@@ -35,7 +35,7 @@ class Prediction:
 
     name: str
     masks: np.ndarray
-    seed: int = 0
+    seed: int
     box: np.ndarray | None = None
 
 
@@ -116,6 +116,7 @@ class _Predictor:
         raw = torch.from_numpy(self.cache.keys[index]).float()
         keys, grid = ((raw - self.mean) / self.deviation).numpy(), self.cache.grid
         config = self.settings.evaluation
+        once = config.seeds[0]  # of what nothing is drawn for
         if self.method == "kmeans":
             for clusters in config.kmeans_clusters:
                 for seed in config.seeds:
@@ -124,14 +125,14 @@ class _Predictor:
         elif self.method == "normalised-cut":
             for clusters in config.cut_segments:
                 masks = normalised_cut_masks(keys, clusters)
-                yield Prediction(f"normalised cut, K = {clusters}", masks)
+                yield Prediction(f"normalised cut, K = {clusters}", masks, once)
         elif self.method in ("lost", "tokencut"):
             method = {"lost": ("LOST", lost), "tokencut": ("TokenCut", tokencut)}[self.method]
             for what, own in (("raw keys", raw.numpy()), ("standardised keys", keys)):
                 masks, box = method[1](own, grid)
-                yield Prediction(f"{method[0]}, {what}", masks, box=box)
+                yield Prediction(f"{method[0]}, {what}", masks, once, box)
         elif self.method == "probe":
-            yield Prediction("linear probe (supervised)", self.probe.masks(keys))
+            yield Prediction("linear probe (supervised)", self.probe.masks(keys), once)
         else:
             for kind in ("classes", "instances"):
                 maps = getattr(self.cache, kind)
@@ -139,7 +140,7 @@ class _Predictor:
                     shares = patch_shares(maps[index][None], grid)[0]  # (P, 256)
                     found = np.unique(shares.argmax(axis=1), return_inverse=True)
                     masks = _hard(found[1], len(found[0]))
-                    yield Prediction(f"oracle, {kind} at patch resolution", masks)
+                    yield Prediction(f"oracle, {kind} at patch resolution", masks, once)
 
 
 def score_baseline(
@@ -153,16 +154,17 @@ def score_baseline(
     scorer = Scorer(cache)
     predictions = _Predictor(method, cache, train, settings)
     patch = cache.side / cache.grid
-    for index in progress_bar(range(len(scorer.ids)), desc=method, unit=" images"):
-        for found in predictions(index):
-            scorer.add(
-                [index],
-                label_maps(torch.from_numpy(found.masks)[None], cache.side),
-                boxes=None if found.box is None else [found.box * patch],
-                name=found.name,
-                slots=len(found.masks) if "oracle" not in found.name else VOID,
-                eval_seed=found.seed,
-            )
-    path = out / f"{cache.name}-{method}.csv"
-    write_csv(scorer.metrics(["name", "slots", "eval_seed"]), path)
-    return path
+    # Matrices of a few hundred rows: more threads only wait for each other.
+    with threadpool_limits(1):
+        for index in progress_bar(range(len(scorer.ids)), desc=method, unit=" images"):
+            for found in predictions(index):
+                scorer.add(
+                    [index],
+                    label_maps(torch.from_numpy(found.masks)[None], cache.side),
+                    boxes=None if found.box is None else [found.box * patch],
+                    with_objects=found.seed == settings.evaluation.seeds[0],
+                    name=found.name,
+                    slots=len(found.masks) if method != "oracle" else 0,  # as many as objects
+                    eval_seed=found.seed,
+                )
+    return scorer.write(out / f"{cache.name}-{method}.csv", ["name", "slots", "eval_seed"])

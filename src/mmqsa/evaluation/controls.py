@@ -1,5 +1,6 @@
 """Predictions that look at no image: what a metric gives for nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import box_ious, boxes
-from mmqsa.evaluation.scoring import Scorer, write_csv
+from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.store import FeatureCache, check_attributes
 
 GRID = 16  # fitted boxes have their edges on sixteenths of the side
@@ -108,7 +109,7 @@ def score_controls(
     out: Path,
     train: FeatureCache | None = None,
     slots: int = 7,
-    seeds: list[int] | None = None,
+    seeds: Sequence[int] = (0,),
 ) -> Path:
     """Score every control on the cache's labels; returns the metrics file in ``out``.
 
@@ -125,13 +126,12 @@ def score_controls(
         maps = np.broadcast_to(control.labels, (len(everything), *control.labels.shape))
         own = None if control.boxes is None else [control.boxes] * len(everything)
         number = int(control.labels.max()) + 1
-        scorer.add(everything, maps, boxes=own, name=name, slots=number, eval_seed=0)
-    for seed in seeds or [0]:
+        names = {"name": name, "slots": number, "eval_seed": seeds[0]}
+        scorer.add(everything, maps, boxes=own, with_objects=True, **names)
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         for index in everything:
             drawn = random_slots(cache.side, slots, rng)[None]
-            name = f"random slots, K = {slots}"
-            scorer.add([index], drawn, name=name, slots=slots, eval_seed=seed)
-    path = out / f"{cache.name}-controls.csv"
-    write_csv(scorer.metrics(["name", "slots", "eval_seed"]), path)
-    return path
+            names = {"name": f"random slots, K = {slots}", "slots": slots, "eval_seed": seed}
+            scorer.add([index], drawn, with_objects=seed == seeds[0], **names)
+    return scorer.write(out / f"{cache.name}-controls.csv", ["name", "slots", "eval_seed"])

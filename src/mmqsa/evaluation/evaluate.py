@@ -64,11 +64,7 @@ def evaluate(
             kept[found.mask_source][found.indices.start : found.indices.stop] = found.maps
     if kept:
         _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
-    write_csv(scorer.per_image, out / f"{cache.name}-per_image.csv")
-    if len(scorer.per_object):
-        write_csv(scorer.per_object, out / f"{cache.name}-per_object.csv")
-    write_csv(scorer.metrics(NAMES), out / f"{cache.name}.csv")
-    return out / f"{cache.name}.csv"
+    return scorer.write(out / f"{cache.name}.csv", NAMES)
 
 
 def sweep(

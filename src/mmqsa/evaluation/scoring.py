@@ -104,6 +104,14 @@ class Scorer:
                 )
         return pd.DataFrame(rows)
 
+    def write(self, path: Path, names: list[str]) -> Path:
+        """Write ``path`` (means), and beside it ``-per_image`` and, if scored, ``-per_object``."""
+        write_csv(self.per_image, path.with_name(f"{path.stem}-per_image.csv"))
+        if self._objects:
+            write_csv(self.per_object, path.with_name(f"{path.stem}-per_object.csv"))
+        write_csv(self.metrics(names), path)
+        return path
+
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table, whole or not at all; the same table gives the same bytes."""
