@@ -146,8 +146,8 @@ class Config(Settings):
             for image_set in chain(*self.image_sets(table).values()):
                 if image_set.dataset not in self.datasets:
                     raise ValueError(
-                        f"tables.{name}.images: no data set is called {image_set.dataset!r}; there are "
-                        f"{', '.join(self.datasets)}"
+                        f"tables.{name}.images: no data set is called {image_set.dataset!r}; "
+                        f"there are {', '.join(self.datasets)}"
                     )
         return self
 

@@ -1,3 +1,5 @@
+import shutil
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -8,22 +10,40 @@ from conftest import CPU
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
-from mmqsa.evaluation.baselines import kmeans_masks, score_kmeans
-from mmqsa.evaluation.controls import control_maps, score_controls
-from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.evaluate import evaluate, sweep
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.extract import extract
 from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Similarity, Sweep
 from mmqsa.training.run import Run
+from mmqsa.training.similarity import train_similarity
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory, run_folder, caches, settings):
+def learned_run(tmp_path_factory, run_folder, caches):
+    """The run with a learned similarity beside it."""
+    folder = tmp_path_factory.mktemp("learned") / "run"
+    shutil.copytree(run_folder, folder)
+    config = Similarity(steps=5, batch_size=4)
+    train_similarity(Run.load(folder), FeatureCache(caches["train"]), config, folder, CPU)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, learned_run, caches, settings):
     out = tmp_path_factory.mktemp("metrics")
     cache = FeatureCache(caches["val"])
-    evaluate(Run.load(run_folder), cache, settings, out, CPU, with_label_maps=True)
+    evaluate(Run.load(learned_run), cache, settings, out, CPU, with_label_maps=True)
     return out
+
+
+def only(settings, **evaluation):
+    """The settings with Hungarian matching alone and other evaluation settings."""
+    matching = settings.matching.model_copy(update={"strategies": ["hungarian"]})
+    evaluation = settings.evaluation.model_copy(update=evaluation)
+    return settings.model_copy(update={"matching": matching, "evaluation": evaluation})
 
 
 def test_label_maps_equal_plain_upsampling():
@@ -43,10 +63,14 @@ def test_metrics_have_every_matching_and_source(scored):
         "value",
         "n_images",
     ]
-    assert set(metrics["matching"]) == {"hungarian", "greedy", "unaligned", "none"}
-    assert set(metrics["mask_source"]) == {"decoder", "attention"}
+    sources = metrics.groupby("matching", sort=False)["mask_source"].unique().map(list)
+    every = ["decoder", "attention", "decoder-masks"]
+    matchings = ("hungarian", "greedy", "learned", "mask", "unaligned")
+    # One head alone is the same whether merged before decoding or after it.
+    assert sources.to_dict() == {**dict.fromkeys(matchings, every), "none": every[:2]}
     assert set(metrics[["protocol", "metric"]].itertuples(index=False, name=None)) == {
         ("paper", "corloc"),
+        ("paper", "corloc_one_box"),
         ("paper", "miou_with_background"),
         ("paper", "mbo_c"),
         ("dinosaur", "fg_ari"),
@@ -67,7 +91,7 @@ def test_means_are_those_of_the_images(scored):
 
 def test_written_label_maps_are_what_was_scored(scored, caches):
     cache, images = FeatureCache(caches["val"]), pd.read_csv(scored / "scenes-val-per_image.csv")
-    with h5py.File(scored / "label_maps.h5") as file:
+    with h5py.File(scored / "scenes-val-label_maps.h5") as file:
         assert [name.decode() for name in file["image_id"]] == cache.ids
         for source in ("decoder", "attention"):
             rows = images[(images["matching"] == "hungarian") & (images["mask_source"] == source)]
@@ -77,9 +101,62 @@ def test_written_label_maps_are_what_was_scored(scored, caches):
                 assert found["paper", "mbo_c"] == pytest.approx(value, abs=1e-5)
 
 
-def test_evaluation_is_deterministic(tmp_path, scored, run_folder, caches, settings):
-    evaluate(Run.load(run_folder), FeatureCache(caches["val"]), settings, tmp_path, CPU)
-    for name in ("scenes-val.csv", "scenes-val-per_image.csv"):
+def test_every_object_is_scored_apart(scored, caches):
+    objects = pd.read_csv(scored / "scenes-val-per_object.csv")
+    images = pd.read_csv(scored / "scenes-val-per_image.csv")
+    assert set(objects["labels"]) == {"class", "instance"}
+    assert set(objects["matching"]) == {"hungarian"}
+    names = ["image_id", "mask_source"]
+    first = images[images["matching"] == "hungarian"].set_index(names)
+    for labels, metric in (("class", "paper/mbo_c"), ("instance", "dinosaur/mbo_i")):
+        mean = objects[objects["labels"] == labels].groupby(names)["iou"].mean()
+        pd.testing.assert_series_equal(
+            mean, first.loc[mean.index, metric], check_names=False, atol=1e-5, rtol=1e-5
+        )
+    own = objects[(objects["labels"] == "class") & (objects["mask_source"] == "attention")]
+    labels = FeatureCache(caches["val"]).classes[0]
+    valid = labels[labels != 255]
+    expected = {label: (valid == label).mean() for label in np.unique(valid[valid > 0])}
+    found = own[own["image_id"] == own["image_id"].iloc[0]].set_index("class")["share"]
+    assert found.to_dict() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_sweep_has_the_runs_own_numbers_and_others(
+    tmp_path, scored, run_folder, caches, settings
+):
+    swept = only(settings, sweep=Sweep(slots=[2, 4, 9], iterations=[1, 3]))
+    path = sweep(Run.load(run_folder), FeatureCache(caches["val"]), swept, tmp_path, CPU)
+    found = pd.read_csv(path)
+    pairs = found[["slots", "iterations"]].drop_duplicates().itertuples(index=False, name=None)
+    assert list(pairs) == [(2, 3), (4, 3), (9, 3), (4, 1)]
+    names = ["mask_source", "protocol", "metric"]
+    own = found[(found["slots"] == 4) & (found["iterations"] == 3)].set_index(names)["value"]
+    metrics = pd.read_csv(scored / "scenes-val.csv").query("matching == 'hungarian'")
+    pd.testing.assert_series_equal(own, metrics.set_index(names)["value"].loc[own.index])
+
+
+def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, settings):
+    with pytest.raises(InputError, match=r"similarity.safetensors: missing .*mmqsa similarity"):
+        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), settings, tmp_path, CPU)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_scored_on_other_images_than_it_was_trained_on(
+    tmp_path, run_folder, own_voc, settings
+):
+    dataset = settings.dataset.model_copy(update={"name": "others"})
+    other = settings.model_copy(update={"dataset": dataset})
+    extract(VocFolder.find(own_voc), "val", other, tmp_path / "val.h5", CPU)
+    path = evaluate(
+        Run.load(run_folder), FeatureCache(tmp_path / "val.h5"), only(settings), tmp_path, CPU
+    )
+    assert path.name == "others-val.csv"
+    assert (pd.read_csv(path)["n_images"] == 2).all()
+
+
+def test_evaluation_is_deterministic(tmp_path, scored, learned_run, caches, settings):
+    evaluate(Run.load(learned_run), FeatureCache(caches["val"]), settings, tmp_path, CPU)
+    for name in ("scenes-val.csv", "scenes-val-per_image.csv", "scenes-val-per_object.csv"):
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
 
 
@@ -89,37 +166,8 @@ def test_a_cache_of_another_backbone_is_refused(tmp_path, run_folder, voc_root, 
     )
     extract(VocFolder.find(voc_root), "val", other, tmp_path / "val.h5", CPU)
     with pytest.raises(InputError, match=r"val.h5: made with weights_sha256"):
-        evaluate(Run.load(run_folder), FeatureCache(tmp_path / "val.h5"), other, tmp_path, CPU)
-
-
-def test_controls_look_at_no_image(tmp_path, caches):
-    maps = control_maps(320)
-    assert (maps["centre square"] == 1).sum() == 240 * 240
-    assert [len(np.unique(found)) for found in maps.values()] == [1, 2, 4, 6, 9]
-    metrics = pd.read_csv(score_controls(FeatureCache(caches["val"]), tmp_path))
-    assert set(metrics["name"]) == set(maps)
-    one = metrics.query("name == 'one slot' and metric == 'mbo_c' and protocol == 'paper'")
-    classes = FeatureCache(caches["val"]).classes[:]
-    areas = []
-    for labels in classes:
-        valid = labels[labels != 255]
-        areas.append(np.mean([(valid == c).mean() for c in np.unique(valid[valid > 0])]))
-    assert one["value"].item() == pytest.approx(100 * np.mean(areas), abs=1e-3)
-
-
-def test_kmeans_finds_separate_clusters_and_is_seeded(tmp_path, caches, settings):
-    centres = np.array([[0, 0], [9, 0], [0, 9]], np.float32)
-    keys = centres[np.arange(30) % 3] + np.random.default_rng(0).normal(0, 0.1, (30, 2))
-    masks = kmeans_masks(keys.astype(np.float32), 3, 0)
-    assert masks.shape == (3, 30) and (masks.sum(axis=0) == 1).all()
-    assert sorted(np.unique(masks.argmax(axis=0)[:3])) == [0, 1, 2]
-    for name in ("a", "b"):
-        score_kmeans(
-            FeatureCache(caches["val"]), FeatureCache(caches["train"]), settings, tmp_path / name
-        )
-    first, second = (tmp_path / name / "scenes-val-kmeans.csv" for name in ("a", "b"))
-    assert first.read_bytes() == second.read_bytes()
-    assert set(pd.read_csv(first)["name"]) == {"k-means, K = 2", "k-means, K = 4"}
+        cache = FeatureCache(tmp_path / "val.h5")
+        evaluate(Run.load(run_folder), cache, only(other), tmp_path, CPU)
 
 
 def test_an_unlabelled_cache_cannot_be_scored(tmp_path, own_voc, settings):

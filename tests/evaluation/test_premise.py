@@ -24,7 +24,7 @@ def test_premise_holds_where_it_is_made_to_hold(tmp_path, caches):
     class Made:
         """Keys whose mean falls with the share of object, as the paper takes DINO's to do."""
 
-        path, grid, classes, attributes = cache.path, cache.grid, cache.classes, cache.attributes
+        path, grid, classes, name = cache.path, cache.grid, cache.classes, cache.name
         keys = np.repeat((1 - own)[..., None], 8, axis=2).astype(np.float16)
 
     made = pd.read_csv(score_premise(Made(), 0.7, tmp_path / "made")).set_index("strategy")

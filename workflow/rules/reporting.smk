@@ -7,7 +7,7 @@ rule table:
         table_references,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
         published="resources/published.csv",
-        code=code("reporting/results.py", "reporting/tables.py"),
+        code=code("reporting/[!f]*.py"),
     output:
         csv=f"{RESULTS}/tables/{{table}}.csv",
         md=report(

@@ -54,14 +54,16 @@ def fitted_controls(truth: list[np.ndarray], side: int, slots: int) -> dict[str,
     """Boxes chosen on the training images' boxes, each (M, 4), to be held out on other images.
 
     ``best fixed box`` has IoU > 0.5 with some object's box in the most training images;
-    ``K fixed boxes`` adds, box by box, the one that reaches the most images not yet reached.
+    ``K fixed boxes`` adds, box by box, the one that reaches the most images not yet reached. Among
+    equals the one with the greater IoU is taken.
     """
     candidates = _candidates(side)
-    hits = np.stack([(box_ious(candidates, own) > 0.5).any(axis=1) for own in truth], axis=1)
-    chosen, reached = [], np.zeros(len(truth), dtype=bool)
+    best = np.stack([box_ious(candidates, own).max(axis=1) for own in truth], axis=1)  # (C, N)
+    chosen, left = [], np.ones(len(truth), dtype=bool)
     for _ in range(slots):
-        chosen.append(int((hits & ~reached).sum(axis=1).argmax()))
-        reached |= hits[chosen[-1]]
+        gained = (best > 0.5) & left
+        chosen.append(int((gained.sum(axis=1) + (best * left).mean(axis=1)).argmax()))
+        left &= ~gained[chosen[-1]]
     found = candidates[chosen]
     return {
         "best fixed box": Control(_painted(found[:1], side), found[:1]),

@@ -51,7 +51,7 @@ class CacheTruth:
         return {("boxes", metric): value for metric, value in found.items()}
 
     def objects(self, index: int, prediction: np.ndarray) -> list[dict]:
-        """Every object of one image: kind of label, class, share of the image, best slot's IoU."""
+        """Every object of one image: which labels, class, share of the image, best slot's IoU."""
         if self._of_boxes:
             return []
         truth, rows = self._truth(index), []
@@ -60,7 +60,7 @@ class CacheTruth:
             if labels is not None:
                 overlaps = object_ious(truth, labels, found)
                 for (label, share), iou in zip(truth.objects(labels), overlaps, strict=True):
-                    rows.append({"kind": kind, "class": label, "share": share, "iou": iou})
+                    rows.append({"labels": kind, "class": label, "share": share, "iou": iou})
         return rows
 
     def _truth(self, index: int) -> GroundTruth:

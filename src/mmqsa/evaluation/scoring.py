@@ -76,7 +76,7 @@ class Scorer:
 
     @property
     def per_object(self) -> pd.DataFrame:
-        """One row per object and prediction: kind, class, share of the image and IoU, in 0..1."""
+        """One row per object and prediction: labels, class, share of the image and IoU, in 0..1."""
         return pd.DataFrame(self._objects)
 
     @property

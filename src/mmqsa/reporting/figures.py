@@ -26,7 +26,11 @@ from mmqsa.reporting.results import (
 from mmqsa.settings import Settings
 
 COLUMN, PAGE = 3.4, 7.0  # inches: a column and a page of a two-column paper
-SOURCES = {"decoder": "decoder alphas", "attention": "slot attention"}
+SOURCES = {
+    "decoder": "decoder alphas",
+    "attention": "slot attention",
+    "decoder-masks": "decoder alphas, merged as masks",
+}
 
 
 @contextmanager
@@ -61,8 +65,15 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def _title(protocol: str, metric: str) -> str:
-    return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[protocol, metric])
+def _title(metric: str) -> str:
+    return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[metric])
+
+
+def _shown(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
+    paper = metrics[metrics["protocol"] == "paper"]
+    rows = paper if len(paper) else metrics
+    return rows, [name for name in HEADINGS if name in set(rows["metric"])]
 
 
 def heads_figure(spec: Spec, results: Path) -> list[Path]:
@@ -71,51 +82,59 @@ def heads_figure(spec: Spec, results: Path) -> list[Path]:
     metrics = metrics[metrics["matching"] == "hungarian"]
     if metrics.empty:
         raise InputError(f"{results}: no run of {', '.join(spec.table.settings)} to draw")
-    heads = {}
-    for setting, seed in metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False):
-        path = run_folder(results, setting, seed) / "settings.yaml"
-        heads[setting] = Settings.load(path).slots.heads
-    metrics = metrics.assign(heads=metrics["setting"].map(heads))
-    present = set(metrics[["protocol", "metric"]].itertuples(index=False, name=None))
-    shown = [name for name in HEADINGS if name in present and name[0] == "paper"] or sorted(present)
+    metrics, shown = _shown(metrics)
+    runs = metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False)
+    found = {
+        setting: Settings.load(run_folder(results, setting, seed) / "settings.yaml")
+        for setting, seed in runs
+    }
+    metrics = metrics.assign(
+        heads=metrics["setting"].map({name: own.slots.heads for name, own in found.items()}),
+        steps=metrics["setting"].map({name: own.training.steps for name, own in found.items()}),
+    )
     references = reference_metrics(results, spec)
     with style():
         figure, axes = plt.subplots(1, len(shown), figsize=(PAGE, 2.3), layout="constrained")
-        for axis, (protocol, metric) in zip(axes, shown, strict=True):
-            own = metrics[(metrics["protocol"] == protocol) & (metrics["metric"] == metric)]
-            _draw_heads(axis, own, own["heads"].unique())
-            _draw_references(axis, references, protocol, metric, spec)
-            axis.set(title=_title(protocol, metric), xlabel="query heads", ylabel="")
+        for axis, metric in zip(axes, shown, strict=True):
+            _draw_heads(axis, metrics[metrics["metric"] == metric])
+            _draw_references(axis, references, metric, spec)
+            axis.set(title=_title(metric), xlabel="query heads", ylabel="")
         axes[0].set_ylabel("%")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         return save(figure, results / "figures" / "heads")
 
 
-def _draw_heads(axis: plt.Axes, own: pd.DataFrame, ticks: list[int]) -> None:
+def _draw_heads(axis: plt.Axes, own: pd.DataFrame) -> None:
+    """At equal steps a line, at equal updates per head a dashed one: they meet at most heads."""
+    whole, most = own["steps"] == own["steps"].max(), own["heads"] == own["heads"].max()
     for index, (source, group) in enumerate(own.groupby("mask_source", sort=False)):
-        spread = group.groupby("heads")["value"].agg(["mean", "std"]).fillna(0)
         colour, marker = sns.color_palette("colorblind")[index], "os"[index % 2]
-        axis.errorbar(
-            spread.index,
-            spread["mean"],
-            spread["std"],
-            marker=marker,
-            markersize=4,
-            capsize=2.5,
-            color=colour,
-            label=SOURCES[source],
-        )
-        axis.scatter(group["heads"], group["value"], s=5, color=colour, alpha=0.45, linewidths=0)
+        budgets = [("", "-", colour, group[whole])]
+        if not whole.all():
+            budgets.append((", equal updates per head", "--", "white", group[~whole | most]))
+        for note, dashes, face, runs in budgets:
+            spread = runs.groupby("heads")["value"].agg(["mean", "std"]).fillna(0)
+            axis.errorbar(
+                spread.index,
+                spread["mean"],
+                spread["std"],
+                linestyle=dashes,
+                marker=marker,
+                markersize=4,
+                markerfacecolor=face,
+                capsize=2.5,
+                color=colour,
+                label=SOURCES[source] + note,
+            )
+    ticks = sorted(own["heads"].unique())
     axis.set_xscale("log", base=2)
-    axis.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
 
 
-def _draw_references(
-    axis: plt.Axes, references: pd.DataFrame, protocol: str, metric: str, spec: Spec
-) -> None:
-    rows = references[(references["protocol"] == protocol) & (references["metric"] == metric)]
+def _draw_references(axis: plt.Axes, references: pd.DataFrame, metric: str, spec: Spec) -> None:
+    rows = references[references["metric"] == metric]
     lines = {f"k-means, K = {spec.slots}": "--", "centre square": ":", "one slot": "-."}
     for name, dashes in lines.items():
         value = rows[rows["name"] == name]["value"]
@@ -136,16 +155,17 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
         }
         for entry in metrics.to_dict("records")
     ]
+    kinds = {"controls": "control", "probe": "supervised", "oracle": "supervised"}
     rows += [
-        {"label": entry["name"], "kind": entry["kind"].replace("kmeans", "k-means"), **entry}
+        {**entry, "label": entry["name"], "kind": kinds.get(entry["kind"], "method")}
         for entry in reference_metrics(results, spec).to_dict("records")
-        if entry["kind"] == "controls" or entry["slots"] in (2, spec.slots)
+        if entry["kind"] != "kmeans" or entry["slots"] in (2, spec.slots)
     ]
     if not rows:
         raise InputError(f"{results}: no metrics to draw")
-    table = pd.DataFrame(rows)
-    present = set(table[["protocol", "metric"]].itertuples(index=False, name=None))
-    shown = [name for name in HEADINGS if name in present and name[0] == "paper"] or sorted(present)
+    table, shown = _shown(pd.DataFrame(rows))
+    order = [*SOURCES.values(), "method", "supervised", "control"]
+    table = table.sort_values("kind", key=lambda own: own.map(order.index), kind="stable")
     labels = list(dict.fromkeys(table["label"]))
     with style():
         figure, axes = plt.subplots(
@@ -155,8 +175,8 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
             sharey=True,
             layout="constrained",
         )
-        for axis, (protocol, metric) in zip(axes, shown, strict=True):
-            own = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
+        for axis, metric in zip(axes, shown, strict=True):
+            own = table[table["metric"] == metric]
             sns.pointplot(
                 own,
                 x="value",
@@ -169,11 +189,12 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
                 err_kws={"linewidth": 1.2},
                 capsize=0.3,
                 palette="colorblind",
-                markers=["o", "s", "D", "X"][: own["kind"].nunique()],
+                hue_order=order,
+                markers=["o", "s", "v", "D", "P", "X"],
                 legend=False,
                 ax=axis,
             )
-            axis.set(title=_title(protocol, metric), xlabel="%", ylabel="")
+            axis.set(title=_title(metric), xlabel="%", ylabel="")
             axis.grid(True, axis="y", linewidth=0.4)
         return save(figure, results / "figures" / f"{spec.name}-controls")
 

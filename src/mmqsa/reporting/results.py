@@ -1,6 +1,8 @@
-"""The metrics files below a results folder, as one tidy table."""
+"""The metrics files below a results folder, as tidy tables."""
 
 import json
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -10,14 +12,17 @@ from mmqsa.config import Config, Table
 from mmqsa.errors import InputError
 from mmqsa.settings import dump_yaml, read_yaml, validated
 
-# Every metric, in the order of print: (protocol, metric) -> heading.
+# Every metric, in the order of print -> heading.
 HEADINGS = {
-    ("paper", "corloc"): "CorLoc",
-    ("paper", "miou_with_background"): "mIoU (with bg)",
-    ("paper", "mbo_c"): "mBO^c",
-    ("dinosaur", "fg_ari"): "FG-ARI",
-    ("dinosaur", "mbo_i"): "mBO^i",
-    ("dinosaur", "miou"): "mIoU (instances)",
+    "corloc": "CorLoc",
+    "corloc_or_equal": "CorLoc (≥)",
+    "corloc_one_box": "CorLoc (one box)",
+    "corloc_one_box_or_equal": "CorLoc (one box, ≥)",
+    "miou_with_background": "mIoU (with bg)",
+    "mbo_c": "mBO^c",
+    "fg_ari": "FG-ARI",
+    "mbo_i": "mBO^i",
+    "miou": "mIoU (instances)",
 }
 
 
@@ -28,10 +33,10 @@ class Spec(BaseModel):
 
     name: str
     table: Table
-    dataset: str
-    split: str
+    images: dict[str, list[str]]  # what a row says -> names of the metrics files it is the mean of
     slots: int
     seeds: list[int]
+    references: list[str]  # controls and other methods
     comparable: bool  # same data set and backbone as the paper: a difference to it means something
     what: str  # data, backbone and budget in words, for captions
 
@@ -40,18 +45,21 @@ def table_spec(config: Config, name: str) -> str:
     """The YAML text of a table's spec; rows whose settings are not run are left out."""
     table = config.tables[name]
     rows = [setting for setting in table.settings if setting in config.names]
+    sets = config.image_sets(table)
+    evaluated = sorted({image_set.name for row in sets.values() for image_set in row})
+    scored = ", ".join(evaluated) if len(evaluated) < 3 else f"{len(evaluated)} image sets"
     spec = Spec(
         name=name,
         table=table.model_copy(update={"settings": rows}),
-        dataset=config.dataset.name,
-        split=config.dataset.eval_split,
+        images={row: [image_set.name for image_set in own] for row, own in sets.items()},
         slots=config.slots.number,
         seeds=config.seeds,
+        references=["controls", *config.evaluation.baselines] if table.references else [],
         comparable=(
             config.dataset.name == "voc2012"
             and config.backbone.name == "vit_small_patch16_224.dino"
         ),
-        what=f"{config.dataset.name} {config.dataset.eval_split}, {config.backbone.name}"
+        what=f"{scored}, {config.backbone.name}"
         f"{'' if config.backbone.pretrained else ' (random weights)'} "
         f"{config.backbone.feature}s, {config.training.steps} steps of "
         f"{config.training.batch_size} images",
@@ -68,58 +76,58 @@ def run_folder(results: Path, setting: str, seed: int) -> Path:
     return results / "runs" / setting / f"seed{seed}"
 
 
-def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:
-    """Metrics of every run that is there: those of its csv, and ``setting`` and ``seed``.
+def run_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
+    """The rows of ``metrics/{images}{suffix}.csv`` of every run of a table that is there.
 
-    Values are means over evaluation seeds.
+    With columns ``setting``, ``seed``, ``row`` (what the spec calls the images) and ``images``.
     """
     found = []
-    for setting in spec.table.settings:
-        for seed in spec.seeds:
-            folder = run_folder(results, setting, seed) / "metrics"
-            path = folder / f"{spec.dataset}-{spec.split}.csv"
+    for setting, seed in product(spec.table.settings, spec.seeds):
+        folder = run_folder(results, setting, seed) / "metrics"
+        names = {"setting": setting, "seed": seed}
+        found += [own.assign(**names) for own in _of_images(folder, spec, suffix)]
+    return pd.concat(found) if found else _none()
+
+
+def reference_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
+    """The same of controls and other methods, which have a ``kind`` and a ``name``."""
+    found = []
+    for kind in spec.references:
+        tables = _of_images(results / "controls", spec, f"-{kind}{suffix}")
+        found += [own.assign(kind=kind) for own in tables]
+    return pd.concat(found) if found else _none()
+
+
+def _of_images(folder: Path, spec: Spec, suffix: str) -> Iterator[pd.DataFrame]:
+    for row, images in spec.images.items():
+        for name in images:
+            path = folder / f"{name}{suffix}.csv"
             if path.is_file():
-                found.append(_read(path).assign(setting=setting, seed=seed))
-    if not found:
-        return pd.DataFrame(
-            columns=[
-                "setting",
-                "seed",
-                "matching",
-                "mask_source",
-                "protocol",
-                "metric",
-                "value",
-                "n_images",
-            ]
-        )
-    names = ["setting", "seed", "matching", "mask_source", "protocol", "metric"]
-    return (
-        pd.concat(found)
-        .groupby(names, sort=False)
-        .agg(value=("value", "mean"), n_images=("n_images", "first"))
-        .reset_index()
-    )
+                yield _read(path).assign(row=row, images=name)
+
+
+def _none() -> pd.DataFrame:
+    columns = ["setting", "seed", "row", "images", "matching", "mask_source", "kind", "name"]
+    return pd.DataFrame(columns=[*columns, "slots", "protocol", "metric", "value", "n_images"])
+
+
+RUN_NAMES = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
+REFERENCE_NAMES = ["kind", "name", "slots", "row", "protocol", "metric"]
+
+
+def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:
+    """Metrics of every run that is there, means over evaluation seeds and a row's image sets."""
+    return _means(run_tables(results, spec), RUN_NAMES)
 
 
 def reference_metrics(results: Path, spec: Spec) -> pd.DataFrame:
-    """Controls and k-means: ``kind``, ``name``, ``slots``, protocol, metric, value, n_images."""
-    found = []
-    for kind in ("kmeans", "controls"):
-        path = results / "controls" / f"{spec.dataset}-{spec.split}-{kind}.csv"
-        if path.is_file():
-            found.append(_read(path).assign(kind=kind))
-    if not found:
-        return pd.DataFrame(
-            columns=["kind", "name", "slots", "protocol", "metric", "value", "n_images"]
-        )
-    names = ["kind", "name", "slots", "protocol", "metric"]
-    return (
-        pd.concat(found)
-        .groupby(names, sort=False)
-        .agg(value=("value", "mean"), n_images=("n_images", "first"))
-        .reset_index()
-    )
+    """Those of controls and other methods: ``kind``, ``name``, ``slots``, ``row``, …"""
+    return _means(reference_tables(results, spec), REFERENCE_NAMES)
+
+
+def _means(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    means = rows.groupby(names, sort=False)
+    return means.agg(value=("value", "mean"), n_images=("n_images", "first")).reset_index()
 
 
 def provenance(results: Path, setting: str, seed: int) -> dict:

@@ -1,0 +1,91 @@
+"""Every setting, other method and control against a table's first setting, image by image."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mmqsa.reporting.metrics_table import caption
+from mmqsa.reporting.results import HEADINGS, Spec, reference_tables, run_tables
+from mmqsa.reporting.statistics import holm, paired
+from mmqsa.reporting.typeset import Printed
+
+COLUMNS = [
+    *("kind", "label", "mask_source", "protocol", "metric", "difference", "low", "high"),
+    *("p", "p_holm", "n_images"),
+]
+
+
+def comparisons_table(
+    spec: Spec, results: Path, published: pd.DataFrame
+) -> tuple[pd.DataFrame, Printed]:
+    """Differences of means over images, in points, with their bootstrap interval over images.
+
+    An image's value is its mean over seeds, so the interval is one over images, of these runs. p
+    is of Wilcoxon's signed-rank test; ``p_holm`` is corrected over all rows of one mask source and
+    metric.
+    """
+    runs = run_tables(results, spec, "-per_image")
+    others = reference_tables(results, spec, "-per_image")
+    metrics = [name for name in runs if "/" in name and name.split("/")[1] in HEADINGS]
+    rows = []
+    for source in spec.table.mask_sources:
+        own = _by_image(runs, metrics, "setting", mask_source=source)
+        first = spec.table.settings[0] if spec.table.settings else None
+        if first not in own:
+            continue
+        named = [("setting", spec.table.labels.get(name, name), name) for name in own]
+        found = [(kind, label, own[name]) for kind, label, name in named if name != first]
+        for name, values in _by_image(others, metrics, "name").items():
+            kind = others.loc[others["name"] == name, "kind"].iloc[0]
+            found.append(("control" if kind == "controls" else "method", name, values))
+        for kind, label, values in found:
+            for metric in values:
+                protocol, short = metric.split("/")
+                row = {"kind": kind, "label": label, "mask_source": source}
+                row |= {"protocol": protocol, "metric": short}
+                rows.append(row | paired(100 * own[first][metric], 100 * values[metric]))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    for _, group in table.groupby(["mask_source", "protocol", "metric"]):
+        table.loc[group.index, "p_holm"] = holm(group["p"].tolist())
+    return table, _printed(spec, table)
+
+
+def _by_image(
+    rows: pd.DataFrame, metrics: list[str], name: str, **where: str
+) -> dict[str, pd.DataFrame]:
+    """Means over seeds of every image, by setting or name, in their order."""
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    shared = [metric for metric in metrics if metric in rows]
+    if not shared or rows.empty:
+        return {}
+    if "matching" in where or "matching" in rows:
+        rows = rows[rows["matching"].isna() | (rows["matching"] == rows["matching"].iloc[0])]
+    means = rows.groupby([name, "image_id"], sort=False)[shared].mean()
+    return {key: means.loc[key] for key in rows[name].unique()}
+
+
+def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
+    metrics = [name for name in HEADINGS if name in set(table["metric"])]
+    heading = ["", "masks compared with", *(HEADINGS[name] for name in metrics)]
+    rows, groups = [], []
+    names = ["mask_source", "kind", "label"]
+    for (source, kind, label), own in table.groupby(names, sort=False):
+        cells = [label, source]
+        for metric in metrics:
+            entry = own[own["metric"] == metric]
+            cells.append(_cell(entry.iloc[0]) if len(entry) else "")
+        rows.append(cells)
+        groups.append(f"{source} {kind}")
+    first = spec.table.settings[0] if spec.table.settings else "nothing"
+    text = (
+        f"{caption(spec)} Difference to {spec.table.labels.get(first, first)} in points and its "
+        "95 % bootstrap interval over images, of these runs; * p < 0.05 (Wilcoxon's signed-rank "
+        "test, Holm's correction)."
+    )
+    return Printed(text, heading, rows, groups, left=2)
+
+
+def _cell(entry: pd.Series) -> str:
+    star = " *" if entry["p_holm"] < 0.05 else ""
+    return f"{entry['difference']:+.1f} [{entry['low']:+.1f}, {entry['high']:+.1f}]{star}"

@@ -1,0 +1,240 @@
+"""Tables of metrics: settings over seeds, other methods on the same keys, published numbers."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmqsa.reporting.results import (
+    HEADINGS,
+    Spec,
+    provenance,
+    reference_metrics,
+    run_metrics,
+    run_tables,
+)
+from mmqsa.reporting.statistics import bootstrap_interval, over_seeds
+from mmqsa.reporting.typeset import Printed
+
+COLUMNS = [
+    *("kind", "label", "setting", "row", "matching", "mask_source", "protocol", "metric"),
+    *("n_seeds", "mean", "sd", "ci_low", "ci_high", "images_low", "images_high", "n_images"),
+    *("updates_per_head", "published", "published_source", "difference"),
+]
+MISSING = "missing"
+SUPERVISED = ("probe", "oracle")
+
+
+def metrics_table(
+    spec: Spec, results: Path, published: pd.DataFrame
+) -> tuple[pd.DataFrame, Printed]:
+    """One row per printed row and metric, in the order of print (COLUMNS), values in percent.
+
+    ``sd`` is the sample deviation over training seeds, ``ci`` Student's 95 % interval of their
+    mean; both are empty for a single seed. ``images`` is the bootstrap's 95 % interval of the mean
+    over images, of rows that show one image set. A setting without runs has ``n_seeds`` 0.
+    """
+    rows = _own_rows(spec, results, published)
+    rows += _reference_rows(spec, reference_metrics(results, spec))
+    known = {row["metric"] for row in rows}
+    for entry in published[published["protocol"].isin(spec.table.published)].to_dict("records"):
+        # A metric that these labels do not allow would stand beside nothing.
+        if entry["metric"] in known:
+            encoder = f" ({entry['encoder']})" if isinstance(entry["encoder"], str) else ""
+            rows.append(
+                {
+                    "kind": "published",
+                    "label": entry["method"] + encoder,
+                    **{name: entry[name] for name in ("protocol", "metric")},
+                    "published": entry["value"],
+                    "published_source": entry["source"],
+                }
+            )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table, _printed(spec, table)
+
+
+def sweep_table(spec: Spec, results: Path, published: pd.DataFrame) -> tuple[pd.DataFrame, Printed]:
+    """The same with a row for every number of slots and of iterations at evaluation."""
+    found = run_tables(results, spec, "-sweep")
+    rows = []
+    if len(found):
+        names = ["mask_source", "setting", "slots", "iterations", "protocol", "metric"]
+        for key, group in found.groupby(names, sort=False):
+            named = dict(zip(names, key, strict=True))
+            label = spec.table.labels.get(named["setting"], named["setting"])
+            label = f"{label}, {named['slots']} slots, {named['iterations']} iterations"
+            by_seed = group.groupby("seed")["value"].mean()
+            values = {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
+            rows.append({"kind": "setting", "label": label} | named | values | over_seeds(by_seed))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "slots", "iterations"])
+    wanted = table["mask_source"].isin(spec.table.mask_sources)
+    return table, _printed(spec, table[wanted])
+
+
+def _own_rows(spec: Spec, results: Path, published: pd.DataFrame) -> list[dict]:
+    """Mask source by mask source, a row per setting, image set, matching and metric."""
+    table, several = spec.table, len(spec.table.matchings) > 1
+    metrics = run_metrics(results, spec)
+    per_image = _per_image(spec, results)
+    names = ["setting", "row", "matching", "mask_source", "protocol", "metric"]
+    groups = dict(list(metrics.groupby(names)))
+    scored = metrics[["row", "protocol", "metric"]].drop_duplicates()
+    allowed = {
+        row: sorted(
+            own[["protocol", "metric"]].itertuples(index=False, name=None),
+            key=lambda name: list(HEADINGS).index(name[1]),
+        )
+        for row, own in scored.groupby("row")
+    }
+    nothing = [("paper", name) for name in ("corloc", "miou_with_background", "mbo_c")]
+    sources = [own for own in table.mask_sources if own in set(metrics["mask_source"])]
+    rows = []
+    for source, setting, images, matching in product(
+        sources or table.mask_sources[:1], table.settings, spec.images, table.matchings
+    ):
+        if (source, matching) == ("decoder-masks", "none"):
+            continue  # the same as decoder
+        called = matching if several else setting
+        label = ", ".join(filter(None, [table.labels.get(called, called), images]))
+        updates = _updates(results, setting, spec.seeds)
+        for protocol, metric in allowed.get(images, nothing):
+            key = (setting, images, matching, source, protocol, metric)
+            row = {"kind": "setting", "label": label, "updates_per_head": updates}
+            row |= dict(zip(names, key, strict=True)) | _values(groups.get(key))
+            images_of = per_image.get(key[:4])
+            if images_of is not None and row["n_seeds"]:
+                values = 100 * images_of[f"{protocol}/{metric}"].to_numpy()
+                row["images_low"], row["images_high"] = bootstrap_interval(values)
+            if setting == "full" and matching == "hungarian":
+                row |= _against_paper(spec, row, published)
+            rows.append(row)
+    return rows
+
+
+def _per_image(spec: Spec, results: Path) -> dict[tuple, pd.DataFrame]:
+    """Means over seeds of every image, by setting, row, matching and mask source."""
+    single = {row: own for row, own in spec.images.items() if len(own) == 1}
+    found = run_tables(results, spec.model_copy(update={"images": single}), "-per_image")
+    names = ["setting", "row", "matching", "mask_source"]
+    columns = [name for name in found if "/" in name]
+    if not columns:
+        return {}
+    means = found.groupby([*names, "image_id"], sort=False)[columns].mean().reset_index()
+    return dict(list(means.groupby(names, sort=False)))
+
+
+def _updates(results: Path, setting: str, seeds: list[int]) -> float:
+    """Mean number of updates of a head, over heads and the runs that are there."""
+    found = [provenance(results, setting, seed).get("updates_per_head") for seed in seeds]
+    means = [np.mean(own) for own in found if own]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def _values(values: pd.DataFrame | None) -> dict:
+    """The spread of one metric's rows, one per seed; None: no runs."""
+    if values is None:
+        return {"n_seeds": 0}
+    counts = {"n_seeds": len(values), "n_images": int(values["n_images"].iloc[0])}
+    return counts | over_seeds(values["value"])
+
+
+def _against_paper(spec: Spec, row: dict, published: pd.DataFrame) -> dict:
+    """The paper's own value of this metric; the difference only where the data are the paper's."""
+    same = (published["protocol"] == "paper") & (published["metric"] == row["metric"])
+    if row["protocol"] != "paper" or not same.any():
+        return {}
+    entry = published[same].iloc[0]
+    found = {"published": entry["value"], "published_source": entry["source"]}
+    if spec.comparable and row["n_seeds"]:
+        found["difference"] = row["mean"] - entry["value"]
+    return found
+
+
+def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
+    """Other methods, what is supervised, and every control, for each row of images."""
+    rows = []
+    for images in spec.images:
+        own = metrics[metrics["row"] == images]
+        for name, note in _shown(spec, own).items():
+            for entry in own[own["name"] == name].to_dict("records"):
+                kind = {"controls": "control"} | dict.fromkeys(SUPERVISED, "supervised")
+                rows.append(
+                    {
+                        "kind": kind.get(entry["kind"], "method"),
+                        "label": ", ".join(filter(None, [name + note, images])),
+                        **{key: entry[key] for key in ("row", "protocol", "metric", "n_images")},
+                        "mean": entry["value"],
+                    }
+                )
+    order = ["method", "supervised", "control"]
+    return sorted(rows, key=lambda row: order.index(row["kind"]))
+
+
+def _shown(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
+    """What stands in a table, and a note: of k-means, as many clusters as slots and the best."""
+    shown = dict.fromkeys(metrics["name"].unique(), "")
+    kmeans = metrics[metrics["kind"] == "kmeans"]
+    judged = kmeans[kmeans["metric"] == ("mbo_c" if "mbo_c" in set(kmeans["metric"]) else "corloc")]
+    best = judged.loc[judged["value"].idxmax(), "name"] if len(judged) else None
+    for name, slots in kmeans[["name", "slots"]].drop_duplicates().itertuples(index=False):
+        if slots == spec.slots:
+            shown[name] = " (as many as slots)"
+        elif name == best:
+            shown[name] = " (its best)"
+        else:
+            del shown[name]
+    return shown
+
+
+def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
+    """A row is a (kind, label, mask source)."""
+    metrics = [name for name in HEADINGS if name in set(table["metric"])]
+    metrics = [name for name in metrics if not _says_the_same(name, table)]
+    updates = ["updates per head"] if spec.table.updates else []
+    heading = ["", "masks", "n", *updates, *(HEADINGS[name] for name in metrics)]
+    rows, kinds = [], []
+    frame = table.fillna({"mask_source": ""})
+    for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
+        first = group.iloc[0]
+        cells = [label, source, "" if np.isnan(first["n_seeds"]) else str(int(first["n_seeds"]))]
+        if updates:
+            number = first["updates_per_head"]
+            cells.append("" if np.isnan(number) else f"{number:,.0f}")
+        for metric in metrics:  # mBO^c is one number under both protocols
+            entry = group[group["metric"] == metric]
+            cells.append(_cell(entry.iloc[0]) if len(entry) else "")
+        rows.append(cells)
+        kinds.append(f"{kind} {source}")
+    return Printed(caption(spec), heading, rows, kinds, left=2)
+
+
+def _says_the_same(metric: str, table: pd.DataFrame) -> bool:
+    """An IoU of exactly a half is rare: a column for it stands only where it makes a difference."""
+    if not metric.endswith("_or_equal"):
+        return False
+    strict = table[table["metric"] == metric.removesuffix("_or_equal")]["mean"].dropna()
+    own = table[table["metric"] == metric]["mean"].dropna()
+    return len(strict) == len(own) and np.allclose(strict, own)
+
+
+def _cell(entry: pd.Series) -> str:
+    if entry["n_seeds"] == 0:
+        return MISSING
+    value = entry["published"] if entry["kind"] == "published" else entry["mean"]
+    text = f"{value:.1f}"
+    return text if np.isnan(entry["sd"]) else f"{text} ± {entry['sd']:.1f}"
+
+
+def caption(spec: Spec) -> str:
+    """What the table shows, on what, and what it may be compared with."""
+    matchings = spec.table.matchings
+    merged = "the method named" if len(matchings) > 1 else matchings[0]
+    text = (
+        f"{spec.table.caption}. {spec.what}; mean ± sd over n training seeds, in percent; "
+        f"heads merged by {merged}."
+    )
+    if spec.comparable:
+        return text
+    return f"{text} Not the paper's data or backbone: published values are for orientation alone."
