@@ -36,7 +36,12 @@ HANDFUL = {
     },
     "decoder": {"width": 16},
     "training": {"steps": 20, "log_every": 10, "batch_size": 4},
-    "evaluation": {"kmeans_clusters": [2, 4]},
+    "matching": {"similarity": {"steps": 2}},
+    "evaluation": {
+        "kmeans_clusters": [2, 4],
+        "cut_segments": [2],
+        "sweep": {"slots": [3], "iterations": [1]},
+    },
 }
 
 
@@ -91,8 +96,12 @@ def demo(copy):
 
 def test_the_papers_plan_needs_nothing_downloaded(copy):
     jobs = planned(snakemake(copy, "-n"))
-    assert jobs["train"] == jobs["evaluate"] == 8 * 5
-    assert jobs["extract"] == 2 and jobs["data"] == 1
+    assert jobs["train"] == 9 * 5
+    # On val all of them, full and dinosaur on boxes; four of the audit on the released geometry, of
+    # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
+    assert jobs["evaluate"] == (9 + 2 + 1 + 2 * 31) * 5
+    assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
+    assert jobs["similarity"] == jobs["sweep"] == 5
 
 
 def test_lint_and_format_are_clean(copy):
@@ -110,11 +119,21 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     results = folder / "results/demo"
     for table in ("headline", "masking", "matching", "heads"):
         frame = pd.read_csv(results / "tables" / f"{table}.csv")
-        assert {"setting", "k-means", "control"} <= set(frame["kind"])
+        assert {"setting", "method", "supervised", "control"} <= set(frame["kind"])
         own = frame[frame["kind"] == "setting"]
         assert (own["n_seeds"] == 2).all() and own[["mean", "sd"]].notna().all(axis=None)
         assert (results / "tables" / f"{table}.md").read_text().count("±") > 3
     assert set(own["mask_source"]) == {"decoder", "attention"}
+    tables = {path.stem: pd.read_csv(path) for path in (results / "tables").glob("*.csv")}
+    assert set(tables["matching"]["matching"].dropna()) == {
+        *("hungarian", "greedy", "learned", "mask", "unaligned", "none"),
+    }
+    assert set(tables["audit"]["protocol"]) == {"paper", "dinosaur", "released"}
+    assert set(tables["boxes"].query("kind != 'published'")["protocol"]) == {"boxes"}
+    assert set(tables["shift"]["row"]) == {"clean", "fog"}
+    assert set(tables["sizes"]["labels"]) == {"class", "instance"}
+    for name in ("sweep", "comparisons"):
+        assert len(tables[name]) and tables[name].iloc[:, 0].notna().all()
     for figure in ("gallery", "heads", "masking-controls", "masking-training"):
         assert (results / "figures" / f"{figure}.png").stat().st_size > 5000
     resolved = yaml.safe_load((results / "runs/no-masking/seed1/settings.yaml").read_text())
@@ -138,13 +157,16 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
     [
         # One setting: its own two seeds, and the tables and figures that show them.
         ({"settings": {"no-masking": {"slots": {"iterations": 2}}}}, {"train": 2, "evaluate": 2}),
-        ({"matching": {"strategies": ["hungarian", "none"]}}, {"evaluate": 6}),
+        # Under one evaluation seed more: every score of a run, on whatever images.
+        ({"evaluation": {"seeds": [0, 1]}}, {"evaluate": 12, "baseline": 17, "controls": 3}),
+        ({"evaluation": {"cut_segments": [3]}}, {"baseline": 17}),
+        ({"matching": {"similarity": {"steps": 3}}}, {"similarity": 2, "evaluate": 2}),
         ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
         # Not the untrained control, which has a learning rate of its own.
-        ({"training": {"learning_rate": 0.002}}, {"train": 4, "evaluate": 4}),
+        ({"training": {"learning_rate": 0.002}}, {"train": 4, "similarity": 2, "evaluate": 10}),
         # Where the data came from and how many pass at once change no number of a run.
         ({"dataset": {"sources": ["/elsewhere"]}}, {}),
-        ({"backbone": {"batch_size": 4}}, {"extract": 2}),
+        ({"backbone": {"batch_size": 4}}, {"extract": 5}),
         ({"device": "auto"}, {}),
     ],
 )
@@ -153,7 +175,7 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
     path = tmp_path / "change.yaml"
     path.write_text(yaml.safe_dump(change))
     jobs = planned(snakemake(folder, "-n", *arguments, str(path)))
-    heavy = ("data", "extract", "train", "evaluate", "kmeans", "controls")
+    heavy = ("data", "extract", "train", "similarity", "evaluate", "baseline", "controls")
     found = {name: jobs[name] for name in heavy if name in jobs}
     assert found == {name: count for name, count in expected.items() if name in heavy}
     if "table" in expected:

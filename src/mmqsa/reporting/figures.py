@@ -107,12 +107,15 @@ def heads_figure(spec: Spec, results: Path) -> list[Path]:
 
 def _draw_heads(axis: plt.Axes, own: pd.DataFrame) -> None:
     """At equal steps a line, at equal updates per head a dashed one: they meet at most heads."""
-    whole, most = own["steps"] == own["steps"].max(), own["heads"] == own["heads"].max()
+    own = own.assign(
+        whole=own["steps"] == own["steps"].max(), most=own["heads"] == own["heads"].max()
+    )
     for index, (source, group) in enumerate(own.groupby("mask_source", sort=False)):
         colour, marker = sns.color_palette("colorblind")[index], "os"[index % 2]
-        budgets = [("", "-", colour, group[whole])]
-        if not whole.all():
-            budgets.append((", equal updates per head", "--", "white", group[~whole | most]))
+        budgets = [("", "-", colour, group[group["whole"]])]
+        if not group["whole"].all():
+            equal = group[~group["whole"] | group["most"]]
+            budgets.append((", equal updates per head", "--", "white", equal))
         for note, dashes, face, runs in budgets:
             spread = runs.groupby("heads")["value"].agg(["mean", "std"]).fillna(0)
             axis.errorbar(
