@@ -166,15 +166,20 @@ class Config(Settings):
         return ImageSet(self.dataset.name, split, "" if geometry == "crop" else geometry)
 
     def image_sets(self, table: Table) -> dict[str, list[ImageSet]]:
-        """What a table's rows say -> the image sets that they are means over."""
+        """What a table's rows say -> the image sets that they are means over.
+
+        The evaluation split first and the others by name: an order that does not depend on which
+        config file says which.
+        """
+        own = [self.split_set(self.dataset.eval_split)]
         if not table.images:
-            return {"": [self.split_set(self.dataset.eval_split)]}
-        parse = ImageSet.parse
-        return {
-            label: [parse(name, self.dataset.name) for name in names]
+            return {"": own}
+        rows = {
+            label: [ImageSet.parse(name, self.dataset.name) for name in names]
             for label, names in table.images.items()
             if names is not None
         }
+        return dict(sorted(rows.items(), key=lambda row: (row[1] != own, row[0])))
 
     def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
         """The tables that print a setting's scores on an image set."""

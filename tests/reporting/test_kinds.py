@@ -123,7 +123,7 @@ def test_a_sweep_has_a_row_for_every_pair(tmp_path, make):
         write(metrics_of(tmp_path, "full", seed), "voc2012-val-sweep.csv", rows)
     table, text = make("sweep")
     assert table.set_index("slots")["mean"].to_dict() == {2: 3.0, 9: 10.0}
-    assert "full, 9 slots, 3 iterations" in text
+    assert "full, K = 9, T = 3" in text
 
 
 def test_a_row_is_the_mean_of_its_image_sets(tmp_path, make):

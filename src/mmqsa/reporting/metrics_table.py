@@ -64,7 +64,7 @@ def sweep_table(spec: Spec, results: Path, published: pd.DataFrame) -> tuple[pd.
         for key, group in found.groupby(names, sort=False):
             named = dict(zip(names, key, strict=True))
             label = spec.table.labels.get(named["setting"], named["setting"])
-            label = f"{label}, {named['slots']} slots, {named['iterations']} iterations"
+            label = f"{label}, K = {named['slots']}, T = {named['iterations']}"
             by_seed = group.groupby("seed")["value"].mean()
             values = {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
             rows.append({"kind": "setting", "label": label} | named | values | over_seeds(by_seed))
