@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mmqsa.settings import Settings, dump_yaml
+from mmqsa.settings import Settings, dump_yaml, merged
 
 
 def mmqsa(*arguments, **environment):
@@ -30,7 +30,10 @@ def test_every_stage_is_a_subcommand():
         "extract",
         "train",
         "evaluate",
+        "sweep",
+        "similarity",
         "controls",
+        "premise",
         "baseline",
         "table",
         "figure",
@@ -69,7 +72,10 @@ def test_a_gpu_that_is_not_there(tmp_path, caches):
 
 def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
     path = tmp_path / "settings.yaml"
-    path.write_text(dump_yaml(settings.sections()))
+    short = {"matching": {"similarity": {"steps": 2}}}
+    short["evaluation"] = {"sweep": {"slots": [3], "iterations": [1]}}
+    quick = Settings.model_validate(merged(settings.sections(), short))
+    path.write_text(dump_yaml(quick.sections()))
     for split in ("train", "val"):
         done = mmqsa(
             "extract",
@@ -87,7 +93,24 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
     steps = [
         ("train", "--features", tmp_path / "train.h5", "--settings", path, "--out", run),
         ("evaluate", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
+        ("similarity", "--run", run, "--features", tmp_path / "train.h5", "--settings", path),
+        (
+            "sweep",
+            "--run",
+            run,
+            "--features",
+            tmp_path / "val.h5",
+            "--settings",
+            path,
+            "--out",
+            run,
+        ),
         ("controls", "--features", tmp_path / "val.h5", "--out", tmp_path),
+        ("premise", "--features", tmp_path / "val.h5", "--out", tmp_path),
+        (
+            *("baseline", "--method", "lost", "--features", tmp_path / "val.h5"),
+            *("--train", tmp_path / "train.h5", "--settings", path, "--out", tmp_path),
+        ),
         (
             "figure",
             "gallery",
@@ -110,4 +133,17 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1  # each says in one line what it did
     assert (tmp_path / "gallery.png").stat().st_size > 10_000
-    assert Settings.load(run / "settings.yaml") == settings
+    assert Settings.load(run / "settings.yaml") == quick
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("baseline", "--method", "lots", "--train", "x.h5"), "baselines.0: Input should be"),
+        (("extract", "--voc", ".", "--split", "val", "--variant", "rain3"), "rain3: no corruption"),
+    ],
+)
+def test_a_bad_option(tmp_path, arguments, said):
+    features = ("--features", "x.h5") if arguments[0] == "baseline" else ()
+    found = mmqsa(*arguments, *features, "--out", tmp_path / "out")
+    assert found.returncode == 1 and said in found.stderr and found.stderr.count("\n") == 1

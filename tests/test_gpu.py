@@ -1,5 +1,7 @@
 """What only a GPU can show; skipped without one."""
 
+from typing import get_args
+
 import pytest
 import torch
 from conftest import CPU, SMALL
@@ -10,7 +12,7 @@ from mmqsa.features import resident
 from mmqsa.features.store import FeatureCache
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import Settings
+from mmqsa.settings import MaskSource, MatchingName, Settings
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.step import GraphedStep, Step
@@ -54,7 +56,8 @@ def test_one_run_gives_the_same_masks_on_both_devices(run_folder, caches):
 def test_a_step_and_a_merge_wait_for_nothing(precision):
     model = MaskedSlotModel(altered(), 36, 8).to(GPU)
     step = Step(model, altered().training, precision, GPU)
-    discoverer, generator = Discoverer(model), torch.Generator(GPU)
+    discoverer = Discoverer(model, projection=torch.eye(16, device=GPU))
+    generator = torch.Generator(GPU)
     keys, reference = torch.randn(4, 36, 8, device=GPU), torch.zeros(4, dtype=int, device=GPU)
     try:
         for mode in ("default", "error"):  # first without: libraries load and tables are made
@@ -62,8 +65,8 @@ def test_a_step_and_a_merge_wait_for_nothing(precision):
             step(keys, [1], model.draw(4, generator), 1e-3)
             with torch.inference_mode():
                 found = discoverer.run_heads(keys, generator)
-                for matching in ("hungarian", "greedy", "unaligned", "none"):
-                    discoverer.discover(found, reference, matching)
+                for matching in get_args(MatchingName):
+                    discoverer.discover(found, reference, matching, get_args(MaskSource))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -5,7 +5,7 @@ import pytest
 from conftest import CPU
 
 from mmqsa.data.voc import VocFolder
-from mmqsa.evaluation.baselines import score_kmeans
+from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features.extract import extract
@@ -47,6 +47,7 @@ def real_settings(real):
                 "log_every": 20,
                 "schedule": {"kind": "constant", "warmup_steps": 10},
             },
+            "matching": {"strategies": ["hungarian", "mask"]},
             "evaluation": {"kmeans_clusters": [2, 3, 7]},
         }
     )
@@ -76,12 +77,33 @@ def test_labels_come_from_the_photographs(real_caches):
 
 def test_kmeans_on_real_keys_beats_the_controls(tmp_path, real_caches, real_settings):
     """Two or three clusters of a trained network's keys are objects; a fixed square is not."""
-    kmeans = score_kmeans(real_caches["val"], real_caches["train"], real_settings, tmp_path)
+    caches = real_caches["val"], real_caches["train"]
+    kmeans = score_baseline("kmeans", *caches, real_settings, tmp_path)
     controls = score_controls(real_caches["val"], tmp_path)
     square = values(controls, name="centre square")
     three = values(kmeans, name="k-means, K = 3")
     assert three["mbo_c"] > square["mbo_c"] + 10
     assert three["miou_with_background"] > square["miou_with_background"] + 8
+
+
+def test_a_ceiling_and_a_supervised_probe_stand_above_it(tmp_path, real_caches, real_settings):
+    caches = real_caches["val"], real_caches["train"]
+    by = {
+        method: values(score_baseline(method, *caches, real_settings, tmp_path))["mbo_c"]
+        for method in ("probe", "oracle")
+    }
+    three = values(
+        score_baseline("kmeans", *caches, real_settings, tmp_path), name="k-means, K = 3"
+    )
+    assert by["oracle"] > by["probe"] > three["mbo_c"]
+
+
+def test_normalised_cuts_find_masks_on_real_keys(tmp_path, real_caches, real_settings):
+    square = values(score_controls(real_caches["val"], tmp_path), name="centre square")
+    caches = real_caches["val"], real_caches["train"]
+    found = score_baseline("tokencut", *caches, real_settings, tmp_path)
+    cut = values(found, name="TokenCut, standardised keys")
+    assert cut["miou_with_background"] > square["miou_with_background"] + 10
 
 
 def test_a_short_training_finds_objects(tmp_path, real_caches, real_settings):

@@ -92,13 +92,14 @@ def extract(
     if variant in ("crop", "squash", "released"):
         dataset = chosen.dataset.model_copy(update={"geometry": variant})
         chosen, variant = chosen.model_copy(update={"dataset": dataset}), ""
+    corruption = Corruption.parse(variant) if variant else None
     done = run(
         VocFolder.find(voc),
         split,
         chosen,
         out,
         choose_device(device, require_gpu),
-        Corruption.parse(variant) if variant else None,
+        corruption,
     )
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 

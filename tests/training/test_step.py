@@ -1,6 +1,7 @@
 """A step waits for no device, and its options compute what the plain step does."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mmqsa.model import matching
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import Settings
+from mmqsa.settings import MaskSource, MatchingName, Settings
 from mmqsa.training.step import Step
 
 
@@ -37,10 +38,11 @@ def test_no_value_is_read_back_in_a_step_or_a_merge(strategy, fresh_tables):
         step = Step(model, config, "bf16", CPU)
         keys = torch.randn(4, 36, 8).half()
         step(keys, [1], model.draw(4, generator), 1e-3)
-        discoverer = Discoverer(model)
+        discoverer = Discoverer(model, projection=torch.eye(16))
         found = discoverer.run_heads(keys, generator)
-        for name in ("hungarian", "greedy", "unaligned", "none"):
-            masks = discoverer.discover(found, torch.zeros(4, dtype=torch.int64), name)
+        reference = torch.zeros(4, dtype=torch.int64)
+        for name in get_args(MatchingName):
+            masks = discoverer.discover(found, reference, name, get_args(MaskSource))
         assert masks["decoder"].shape == (4, 4, 36)
         with pytest.raises(Exception, match=r"item|data-dependent|_local_scalar_dense"):
             masks["decoder"].sum().item()  # the check itself can fail
