@@ -69,6 +69,13 @@ def _title(metric: str) -> str:
     return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[metric])
 
 
+def _drawn(results: Path, spec: Spec) -> pd.DataFrame:
+    """A table's metrics under Hungarian matching, of the mask sources that it shows."""
+    metrics = run_metrics(results, spec)
+    sources = metrics["mask_source"].isin(spec.table.mask_sources)
+    return metrics[sources & (metrics["matching"] == "hungarian")]
+
+
 def _shown(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
     paper = metrics[metrics["protocol"] == "paper"]
@@ -78,8 +85,7 @@ def _shown(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def heads_figure(spec: Spec, results: Path) -> list[Path]:
     """Each metric against the number of heads: mean and deviation over seeds, runs, controls."""
-    metrics = run_metrics(results, spec)
-    metrics = metrics[metrics["matching"] == "hungarian"]
+    metrics = _drawn(results, spec)
     if metrics.empty:
         raise InputError(f"{results}: no run of {', '.join(spec.table.settings)} to draw")
     metrics, shown = _shown(metrics)
@@ -147,8 +153,7 @@ def _draw_references(axis: plt.Axes, references: pd.DataFrame, metric: str, spec
 
 def methods_figure(spec: Spec, results: Path) -> list[Path]:
     """Every setting of a table against k-means and the controls, per metric, as points."""
-    metrics = run_metrics(results, spec)
-    metrics = metrics[metrics["matching"] == "hungarian"]
+    metrics = _drawn(results, spec)
     rows = [
         {
             "label": f"{spec.table.labels.get(entry['setting'], entry['setting'])}, "
@@ -197,7 +202,7 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
                 legend=False,
                 ax=axis,
             )
-            axis.set(title=_title(metric), xlabel="%", ylabel="")
+            axis.set(title=_title(metric), xlabel="%", ylabel="", xlim=(-3, 103))
             axis.grid(True, axis="y", linewidth=0.4)
         return save(figure, results / "figures" / f"{spec.name}-controls")
 
