@@ -49,6 +49,13 @@ def test_the_released_geometry_crops_the_image_and_squashes_the_labels():
     )
 
 
+def test_boxes_outside_the_photograph():
+    geometry = Geometry("squash", 50)
+    found = [[-20, 10, 40, 300], [120, 0, 150, 40], [60, 60, 40, 40], [10, 10, 10, 40]]
+    boxes = geometry.boxes(np.array(found), 100, 100)  # clipped; outside, turned round, empty: none
+    np.testing.assert_allclose(boxes, [[0, 5, 20, 50]])
+
+
 def test_boxes_outside_the_crop_are_dropped_and_others_clipped():
     geometry = Geometry("crop", 100)
     boxes = geometry.boxes(np.array([[0, 0, 40, 100], [90, 10, 150, 60]], float), 200, 100)

@@ -108,7 +108,10 @@ def image_metrics(
     found, values = truth.counts(prediction), {}
     if truth.classes is not None:
         protocol = "paper" if truth.void_ignored else "released"
-        own = slot_boxes(prediction, truth.valid) if boxes is None else boxes
+        own = boxes
+        if boxes is None:
+            valid = truth.classes.rows @ found if truth.void_ignored else found
+            own = slot_boxes(prediction, truth.valid, valid.sum(axis=0))
         for metric, value in _class_metrics(truth, found, own).items():
             values[protocol, metric] = value
     if truth.instances is not None:
@@ -224,12 +227,15 @@ def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-9)
 
 
-def slot_boxes(prediction: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def slot_boxes(
+    prediction: np.ndarray, valid: np.ndarray, areas: np.ndarray | None = None
+) -> np.ndarray:
     """The tight boxes (M, 4) of the M slots that have any valid pixel, the one box first.
 
     That is the box of the largest slot, the slot that covers most of the image's border left out:
-    a rule that no label is needed for. The others follow in the slots' order. One bit per slot, so
-    that a single pass along each axis tells all slots' extents.
+    a rule that no label is needed for. The others follow in the slots' order. ``areas`` (K,) are
+    the slots' valid pixels where they are known. One bit per slot, so that a single pass along each
+    axis tells all slots' extents.
     """
     slots = int(prediction.max()) + 1
     kind = np.min_scalar_type((1 << slots) - 1)
@@ -238,9 +244,11 @@ def slot_boxes(prediction: np.ndarray, valid: np.ndarray) -> np.ndarray:
     (x0, x1, seen), (y0, y1, _) = (_extent(bits, axis, slots) for axis in (0, 1))
     found = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
     border = np.concatenate([prediction[[0, -1]].ravel(), prediction[1:-1, [0, -1]].ravel()])
-    areas = np.bincount(prediction[valid], minlength=slots)
-    areas[np.bincount(border, minlength=slots).argmax()] *= seen.sum() == 1
-    order = np.r_[areas.argmax(), np.delete(np.arange(slots), areas.argmax())]
+    if areas is None:
+        areas = np.bincount(prediction[valid], minlength=slots)
+    background = np.bincount(border, minlength=slots).argmax()
+    inner = np.where((np.arange(slots) == background) & (seen.sum() > 1), 0, areas)
+    order = np.r_[inner.argmax(), np.delete(np.arange(slots), inner.argmax())]
     return found[order][seen[order]]
 
 
