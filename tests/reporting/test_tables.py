@@ -81,6 +81,8 @@ def test_table_has_mean_spread_n_control_and_missing(results):
     assert rows.loc["heads1", "sd"] == pytest.approx(8**0.5, abs=1e-3)
     # Student's t, 1 degree of freedom: 12.706 * sd / sqrt(2)
     assert rows.loc["heads1", "ci_high"] == pytest.approx(52 + 12.7062 * 2, abs=1e-2)
+    # Evaluation seeds gave the value -0.5 and +0.5.
+    assert rows.loc["heads1", "eval_sd"] == pytest.approx(0.5**0.5, abs=1e-3)
     assert rows.loc["full", "n_seeds"] == 1 and pd.isna(rows.loc["full", "sd"])
     assert rows.loc["full", "published"] == 68.99
     assert rows.loc["full", "difference"] == pytest.approx(60 - 68.99)

@@ -19,8 +19,8 @@ from mmqsa.reporting.typeset import Printed
 
 COLUMNS = [
     *("kind", "label", "setting", "row", "matching", "mask_source", "protocol", "metric"),
-    *("n_seeds", "mean", "sd", "ci_low", "ci_high", "images_low", "images_high", "n_images"),
-    *("updates_per_head", "published", "published_source", "difference"),
+    *("n_seeds", "mean", "sd", "ci_low", "ci_high", "eval_sd", "images_low", "images_high"),
+    *("n_images", "updates_per_head", "published", "published_source", "difference"),
 ]
 MISSING = "missing"
 SUPERVISED = ("probe", "oracle")
@@ -32,8 +32,9 @@ def metrics_table(
     """One row per printed row and metric, in the order of print (COLUMNS), values in percent.
 
     ``sd`` is the sample deviation over training seeds, ``ci`` Student's 95 % interval of their
-    mean; both are empty for a single seed. ``images`` is the bootstrap's 95 % interval of the mean
-    over images, of rows that show one image set. A setting without runs has ``n_seeds`` 0.
+    mean; both are empty for a single seed. ``eval_sd`` is the deviation over evaluation seeds, mean
+    over runs. ``images`` is the bootstrap's 95 % interval of the mean over images, of rows that
+    show one image set. A setting without runs has ``n_seeds`` 0.
     """
     rows = _own_rows(spec, results, published)
     rows += _reference_rows(spec, reference_metrics(results, spec))
@@ -137,7 +138,7 @@ def _values(values: pd.DataFrame | None) -> dict:
     if values is None:
         return {"n_seeds": 0}
     counts = {"n_seeds": len(values), "n_images": int(values["n_images"].iloc[0])}
-    return counts | over_seeds(values["value"])
+    return counts | over_seeds(values["value"]) | {"eval_sd": values["eval_sd"].mean()}
 
 
 def _against_paper(spec: Spec, row: dict, published: pd.DataFrame) -> dict:
@@ -166,6 +167,7 @@ def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
                         "label": ", ".join(filter(None, [name + note, images])),
                         **{key: entry[key] for key in ("row", "protocol", "metric", "n_images")},
                         "mean": entry["value"],
+                        "eval_sd": entry["eval_sd"],
                     }
                 )
     order = ["method", "supervised", "control"]

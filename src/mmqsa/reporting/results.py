@@ -116,7 +116,10 @@ REFERENCE_NAMES = ["kind", "name", "slots", "row", "protocol", "metric"]
 
 
 def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:
-    """Metrics of every run that is there, means over evaluation seeds and a row's image sets."""
+    """Metrics of every run that is there, means over evaluation seeds and a row's image sets.
+
+    ``eval_sd`` is their deviation over evaluation seeds, NaN for a single one.
+    """
     return _means(run_tables(results, spec), RUN_NAMES)
 
 
@@ -126,8 +129,14 @@ def reference_metrics(results: Path, spec: Spec) -> pd.DataFrame:
 
 
 def _means(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    means = rows.groupby(names, sort=False)
-    return means.agg(value=("value", "mean"), n_images=("n_images", "first")).reset_index()
+    if "eval_seed" not in rows:
+        rows = rows.assign(eval_seed=0)
+    of_seed = rows.groupby([*names, "eval_seed"], sort=False)
+    of_seed = of_seed.agg(value=("value", "mean"), n_images=("n_images", "first")).reset_index()
+    means = of_seed.groupby(names, sort=False)
+    return means.agg(
+        value=("value", "mean"), eval_sd=("value", "std"), n_images=("n_images", "first")
+    ).reset_index()
 
 
 def provenance(results: Path, setting: str, seed: int) -> dict:
