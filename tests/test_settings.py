@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmqsa.config import Config, config_schema
+from mmqsa.config import Config, ImageSet, config_schema
+from mmqsa.data.corruptions import KINDS
 from mmqsa.errors import InputError
-from mmqsa.settings import Settings, read_yaml
+from mmqsa.settings import Settings, dump_yaml, read_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [
@@ -47,6 +48,19 @@ def test_schema_is_written_from_the_settings():
         ),
         ("settings: {full: {slots: {heads: 0}}}", r"settings.full.slots.heads: "),
         ("settings: {full: {}}\ngrid: [fulll]", r"grid: no setting is called 'fulll'; .* full"),
+        (
+            "tables: {t: {caption: x, settings: [full], images: {a: [scene/val]}}}",
+            r"tables.t.images: no data set is called 'scene'; there are voc2012",
+        ),
+        (
+            "tables: {t: {caption: x, settings: [full], images: {a: [val-rain1]}}}",
+            r"'val-rain1' is no set of images; say \[DATASET/\]SPLIT\[-VARIANT\]",
+        ),
+        (
+            "tables: {t: {caption: x, settings: [full], matchings: [mask]}}\n"
+            "matching: {strategies: [greedy]}",
+            r"tables.t.matchings: mask is not scored; add it to matching.strategies",
+        ),
         ("masking: [", r"not valid YAML"),
         ("- a", r"a mapping of sections"),
     ],
@@ -66,6 +80,32 @@ def test_a_setting_changes_what_it_names_and_nothing_else():
     assert random["masking"].pop("strategy") == "random"
     assert full["masking"].pop("strategy") == "background"
     assert full == random
+
+
+def test_image_sets():
+    names = {
+        "val": ("voc", "val", ""),
+        "all-but-val": ("voc", "all-but-val", ""),
+        "trainval-squash": ("voc", "trainval", "squash"),
+        "detection-trainval-squash": ("voc", "detection-trainval", "squash"),
+        "my-scenes/val-released": ("my-scenes", "val", "released"),
+        **{f"val-{kind}5": ("voc", "val", f"{kind}5") for kind in KINDS},
+    }
+    for name, parts in names.items():
+        assert ImageSet.parse(name, "voc") == ImageSet(*parts)
+    for name in ("test", "val-rain3", "val-fog6", "val-crop", "a/b/val", "/val", "val-"):
+        with pytest.raises(ValueError, match="is no set of images"):
+            ImageSet.parse(name, "voc")
+
+
+def test_a_table_has_its_images_in_one_order_and_null_takes_away(tmp_path):
+    path = tmp_path / "config.yaml"
+    images = {"fog": ["val-fog1"], "blur": None, "as it is": ["val"], "a": ["val-released"]}
+    table = {"caption": "Shift", "settings": ["full"], "images": images}
+    path.write_text(dump_yaml({"tables": {"shift": table, "other": None}}))
+    config = Config.load(path)
+    assert list(config.tables) == ["shift"]
+    assert list(config.image_sets(config.tables["shift"])) == ["as it is", "a", "fog"]
 
 
 def test_missing_file(tmp_path):

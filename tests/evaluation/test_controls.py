@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import (
     fitted_controls,
     fixed_controls,
@@ -58,11 +57,13 @@ def test_boxes_fitted_on_other_images_are_scored(tmp_path, caches):
     assert corloc["3 fixed boxes"] >= corloc["best fixed box"]  # its first box is the other's
 
 
-def test_nothing_to_fit_to(caches):
+def test_without_labels_there_is_nothing_to_fit_to(tmp_path, caches):
+    val = FeatureCache(caches["val"])
+
     class Unlabelled:
-        path, ids, boxes = "train.h5", ["a"], None
-        attributes = {"geometry": "crop"}
+        path, ids, attributes = "train.h5", ["a"], val.attributes
         classes = np.full((1, 8, 8), 255, np.uint8)
 
-    with pytest.raises(InputError, match=r"train.h5: has no labelled object"):
-        object_boxes(Unlabelled())
+    assert object_boxes(Unlabelled()) == []
+    names = set(pd.read_csv(score_controls(val, tmp_path, Unlabelled()))["name"])
+    assert "centre square" in names and "best fixed box" not in names

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from mmqsa.data.geometry import VOID
-from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import box_ious, boxes
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.store import FeatureCache, check_attributes
@@ -89,10 +88,7 @@ def _painted(found: np.ndarray, side: int) -> np.ndarray:
 
 
 def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
-    """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed.
-
-    Raises InputError when no image has one.
-    """
+    """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed."""
     if cache.attributes["geometry"] == "squash":
         found = cache.boxes or []
     elif cache.classes is None:
@@ -100,10 +96,7 @@ def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
     else:
         maps = (cache.classes[index] for index in range(len(cache.ids)))
         found = [boxes(np.where(labels == VOID, 0, labels)) for labels in maps]
-    found = [own for own in found if len(own)]
-    if not found:
-        raise InputError(f"{cache.path}: has no labelled object to fit fixed boxes to")
-    return found
+    return [own for own in found if len(own)]
 
 
 def score_controls(
@@ -115,15 +108,16 @@ def score_controls(
 ) -> Path:
     """Score every control on the cache's labels; returns the metrics file in ``out``.
 
-    With ``train``, fixed boxes are fitted to that cache's labels as well. Random slots are drawn
-    anew for each image and each of ``seeds``.
+    With ``train``, fixed boxes are fitted to that cache's labels as well, if it has any. Random
+    slots are drawn anew for each image and each of ``seeds``.
     """
     scorer, everything = Scorer(cache), range(len(cache.ids))
     found = fixed_controls(cache.side)
     if train is not None:
         wanted = {name: cache.attributes[name] for name in ("geometry", "image_size")}
         check_attributes(train.attributes, wanted, train.path, wanted_by=str(cache.path))
-        found |= fitted_controls(object_boxes(train), cache.side, slots)
+        if labelled := object_boxes(train):
+            found |= fitted_controls(labelled, cache.side, slots)
     for name, control in found.items():
         maps = np.broadcast_to(control.labels, (len(everything), *control.labels.shape))
         own = None if control.boxes is None else [control.boxes] * len(everything)
