@@ -1,4 +1,4 @@
-"""What the rules share: the checked config, paths, and the functions behind their inputs."""
+"""What the rules share: the checked config and its paths."""
 
 import os
 import re
@@ -78,74 +78,3 @@ def code(*parts):
     """The source files that a stage's outcome depends on; small, so compared by content."""
     files = [path for part in parts for path in (SOURCE / "mmqsa").glob(part)]
     return sorted(str(path) for path in files)
-
-
-def settings_text(wildcards):
-    """What stands in a settings file: what its readers depend on, and nothing else."""
-    folder, _, name = wildcards.name.rpartition("/")
-    if folder == "tables":
-        return table_spec(CONFIG, name)
-    if folder == "runs":
-        return dump_yaml(CONFIG.setting(name).for_stage("run"))
-    if folder:  # of one of the data sets
-        dataset = CONFIG.datasets[folder.removeprefix("data/")]
-        return dump_yaml(CONFIG.model_copy(update={"dataset": dataset}).for_stage(name))
-    return dump_yaml(CONFIG.for_stage(name))
-
-
-def data_stage(dataset):
-    """The stage that provides a data set."""
-    return "scenes" if dataset.kind == "scenes" else "download"
-
-
-def evaluated_cache(wildcards):
-    """The feature cache that a run or a control is scored on."""
-    return cache(IMAGE_SETS[wildcards.image_set])
-
-
-def run_files(setting, *files):
-    """The given files of every seed's run of a setting."""
-    return [
-        f"{RESULTS}/runs/{setting}/seed{seed}/{file}"
-        for seed in CONFIG.seeds
-        for file in files
-    ]
-
-
-def table_files(table, *files):
-    """The given files of every run in a table, those of settings that are not run left out."""
-    settings = [name for name in table.settings if name in CONFIG.names]
-    return [path for name in settings for path in run_files(name, *files)]
-
-
-def table_sets(table):
-    """All image sets of a table."""
-    return list(chain(*CONFIG.image_sets(table).values()))
-
-
-def table_metrics(wildcards):
-    """The metrics of all runs in a table, on all of its image sets."""
-    table = CONFIG.tables[wildcards.table]
-    suffix = "-sweep" if table.kind == "sweep" else ""
-    names = [f"metrics/{image_set.name}{suffix}.csv" for image_set in table_sets(table)]
-    return table_files(table, *names)
-
-
-def table_references(wildcards):
-    """Controls and other methods on all image sets of a table that shows them."""
-    table = CONFIG.tables[wildcards.table]
-    shown = table_sets(table) if table.references else []
-    return [path for image_set in shown for path in references(image_set)]
-
-
-def references(image_set):
-    """The metrics of controls and other methods on an image set."""
-    kinds = ["controls", *CONFIG.evaluation.baselines]
-    if image_set.variant == "squash" and "oracle" in kinds:
-        kinds.remove("oracle")  # of label maps; these images are scored by boxes
-    return [f"{RESULTS}/controls/{image_set.name}-{kind}.csv" for kind in kinds]
-
-
-def table_histories(wildcards):
-    """The training histories of all runs in a table."""
-    return table_files(CONFIG.tables[wildcards.table], "history.csv")

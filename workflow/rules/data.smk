@@ -1,18 +1,5 @@
 """The data sets, in VOC layout: downloaded, linked, or (scenes) made."""
 
-BY_ROOT = {dataset.root: dataset for dataset in CONFIG.datasets.values()}
-
-
-def data_settings(wildcards):
-    """The settings file of the stage that provides the data set below a root."""
-    dataset = BY_ROOT[wildcards.root]
-    return f"{RESULTS}/settings/data/{dataset.name}/{data_stage(dataset)}.yaml"
-
-
-def stage_of_root(wildcards):
-    """The stage that provides the data set below a root."""
-    return data_stage(BY_ROOT[wildcards.root])
-
 
 # The receipt is the only declared output: Snakemake deletes declared outputs before a rule runs
 # again, and photographs that somebody waited for are not to be deleted.

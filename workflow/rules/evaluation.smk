@@ -1,32 +1,6 @@
 """Metrics of every run, of the controls, and of other methods on the same keys."""
 
 
-def learned_similarity(wildcards):
-    """The learned similarity of a run, where some table prints its matching."""
-    return (
-        f"{RESULTS}/runs/{wildcards.setting}/seed{wildcards.seed}/similarity.safetensors"
-        if "learned" in printed("matchings", CONFIG.matching.strategies, wildcards)
-        else []
-    )
-
-
-def printed(what, known, wildcards):
-    """Of the known matchings or mask sources, those that some table prints of these scores."""
-    tables = CONFIG.tables_with(wildcards.setting, IMAGE_SETS[wildcards.image_set])
-    wanted = {name for table in tables for name in getattr(table, what)}
-    return [name for name in known if name in wanted] or known[:1]
-
-
-def printed_options(wildcards):
-    """The same as options of the stage."""
-    matchings = printed("matchings", CONFIG.matching.strategies, wildcards)
-    sources = printed("mask_sources", CONFIG.evaluation.mask_sources, wildcards)
-    return " ".join(
-        [f"--matching {name}" for name in matchings]
-        + [f"--mask-source {name}" for name in sources]
-    )
-
-
 rule evaluate:
     input:
         learned_similarity,
@@ -93,17 +67,6 @@ rule sweep:
     shell:
         "python -m mmqsa sweep --run {params.run} --features {input.features}"
         " --settings {input.settings} --out {params.out} > {log} 2>&1"
-
-
-def fitting_cache(wildcards):
-    """The training cache, for controls that are fitted, where its labels fit the images."""
-    same = IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant
-    return ancient(TRAIN_CACHE) if same else []
-
-
-def fitting_option(wildcards, input):
-    """The same as an option of the stage."""
-    return f"--train {input.train}" if input.train else ""
 
 
 rule controls:

@@ -1,22 +1,6 @@
 """Feature caches: the backbone's keys and the label maps of an image set, in one HDF5 file."""
 
 
-def receipt(wildcards):
-    """What says that the photographs are there."""
-    return f"{CONFIG.datasets[wildcards.dataset].root}/receipt.json"
-
-
-def split(wildcards):
-    """The split of the image set that a cache is called after."""
-    return ImageSet.parse(wildcards.file, wildcards.dataset).split
-
-
-def variant(wildcards):
-    """How its images are changed, as an option."""
-    changed = ImageSet.parse(wildcards.file, wildcards.dataset).variant
-    return f"--variant {changed}" if changed else ""
-
-
 rule extract:
     input:
         receipt=ancient(receipt),
