@@ -95,6 +95,18 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path):
     assert not list(tmp_path.rglob("*evil*"))
 
 
+def test_a_link_is_refused(tmp_path):
+    path = tmp_path / "voc.tar"
+    with tarfile.open(path, "w") as tar:
+        link = tarfile.TarInfo("VOC2012")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(link)
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
+    assert not (tmp_path / "out/VOC2012").is_symlink()
+
+
 def test_an_absolute_path_stays_inside(tmp_path):
     path, outside = tmp_path / "voc.tar", tmp_path / "evil"
     md5 = archive(path, {**VOC, str(outside): b"evil"})
