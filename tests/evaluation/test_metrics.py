@@ -141,6 +141,16 @@ def test_one_slot_and_one_object():
     assert adjusted_rand_index(np.array([[5, 4]])) == 0.0
 
 
+@given(prediction=PREDICTION, truth=TRUTH)
+def test_slots_that_are_empty_change_nothing(prediction, truth):
+    """Fewer slots than K: as if the others were not there, whatever the numbers of those left."""
+    spread = np.array([1, 3, 6, 9, 11], np.uint8)[prediction]
+    one, other = (image_metrics(own, GroundTruth(truth, truth)) for own in (prediction, spread))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name])
+
+
 def test_more_segments_than_slots_count_as_not_found():
     truth = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 4)
     found = image_metrics(np.zeros((4, 4), np.uint8), GroundTruth(truth, None))
