@@ -29,12 +29,13 @@ def comparisons_table(
     metrics = [name for name in runs if "/" in name and name.split("/")[1] in HEADINGS]
     rows = []
     for source in spec.table.mask_sources:
-        own = _by_image(runs, metrics, "setting", mask_source=source)
+        where = {"mask_source": source, "matching": spec.table.matchings[0]}
+        own = _by_image(runs, metrics, "setting", **where)
         first = spec.table.settings[0] if spec.table.settings else None
         if first not in own:
             continue
-        named = [("setting", spec.table.labels.get(name, name), name) for name in own]
-        found = [(kind, label, own[name]) for kind, label, name in named if name != first]
+        labels = spec.table.labels
+        found = [("setting", labels.get(name, name), own[name]) for name in own if name != first]
         for name, values in _by_image(others, metrics, "name").items():
             kind = others.loc[others["name"] == name, "kind"].iloc[0]
             found.append(("control" if kind == "controls" else "method", name, values))
@@ -59,8 +60,6 @@ def _by_image(
     shared = [metric for metric in metrics if metric in rows]
     if not shared or rows.empty:
         return {}
-    if "matching" in where or "matching" in rows:
-        rows = rows[rows["matching"].isna() | (rows["matching"] == rows["matching"].iloc[0])]
     means = rows.groupby([name, "image_id"], sort=False)[shared].mean()
     return {key: means.loc[key] for key in rows[name].unique()}
 
