@@ -38,7 +38,7 @@ def comparisons_table(
         found = [("setting", labels.get(name, name), own[name]) for name in own if name != first]
         for name, values in _by_image(others, metrics, "name").items():
             kind = others.loc[others["name"] == name, "kind"].iloc[0]
-            found.append(("control" if kind == "controls" else "method", name, values))
+            found.append((kind, name, values))
         for kind, label, values in found:
             for metric in values:
                 protocol, short = metric.split("/")

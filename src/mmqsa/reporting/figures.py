@@ -163,11 +163,10 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
         }
         for entry in metrics.to_dict("records")
     ]
-    kinds = {"controls": "control", "probe": "supervised", "oracle": "supervised"}
     rows += [
-        {**entry, "label": entry["name"], "kind": kinds.get(entry["kind"], "method")}
+        {**entry, "label": entry["name"]}
         for entry in reference_metrics(results, spec).to_dict("records")
-        if entry["kind"] != "kmeans" or entry["slots"] in (2, spec.slots)
+        if entry["method"] != "kmeans" or entry["slots"] in (2, spec.slots)
     ]
     if not rows:
         raise InputError(f"{results}: no metrics to draw")

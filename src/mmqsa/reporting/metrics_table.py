@@ -23,7 +23,6 @@ COLUMNS = [
     *("n_images", "updates_per_head", "published", "published_source", "difference"),
 ]
 MISSING = "missing"
-SUPERVISED = ("probe", "oracle")
 
 
 def metrics_table(
@@ -69,8 +68,9 @@ def sweep_table(spec: Spec, results: Path, published: pd.DataFrame) -> tuple[pd.
             by_seed = group.groupby("seed")["value"].mean()
             values = {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
             rows.append({"kind": "setting", "label": label} | named | values | over_seeds(by_seed))
+    rows += _reference_rows(spec, reference_metrics(results, spec))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "slots", "iterations"])
-    wanted = table["mask_source"].isin(spec.table.mask_sources)
+    wanted = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
     return table, _printed(spec, table[wanted])
 
 
@@ -160,10 +160,9 @@ def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
         own = metrics[metrics["row"] == images]
         for name, note in _shown(spec, own).items():
             for entry in own[own["name"] == name].to_dict("records"):
-                kind = {"controls": "control"} | dict.fromkeys(SUPERVISED, "supervised")
                 rows.append(
                     {
-                        "kind": kind.get(entry["kind"], "method"),
+                        "kind": entry["kind"],
                         "label": ", ".join(filter(None, [name + note, images])),
                         **{key: entry[key] for key in ("row", "protocol", "metric", "n_images")},
                         "mean": entry["value"],
@@ -177,7 +176,7 @@ def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
 def _shown(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
     """What stands in a table, and a note: of k-means, as many clusters as slots and the best."""
     shown = dict.fromkeys(metrics["name"].unique(), "")
-    kmeans = metrics[metrics["kind"] == "kmeans"]
+    kmeans = metrics[metrics["method"] == "kmeans"]
     judged = kmeans[kmeans["metric"] == ("mbo_c" if "mbo_c" in set(kmeans["metric"]) else "corloc")]
     best = judged.loc[judged["value"].idxmax(), "name"] if len(judged) else None
     for name, slots in kmeans[["name", "slots"]].drop_duplicates().itertuples(index=False):

@@ -26,6 +26,9 @@ HEADINGS = {
 }
 
 
+_KINDS = {"controls": "control", "probe": "supervised", "oracle": "supervised"}
+
+
 class Spec(BaseModel):
     """One table and what it needs to know of the config: enough to make it again, alone."""
 
@@ -90,11 +93,14 @@ def run_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
 
 
 def reference_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
-    """The same of controls and other methods, which have a ``kind`` and a ``name``."""
+    """The same of what stands beneath: ``kind`` (method, supervised or control) and ``name``.
+
+    ``method`` is the stage's name of it.
+    """
     found = []
     for kind in spec.references:
         tables = _of_images(results / "controls", spec, f"-{kind}{suffix}")
-        found += [own.assign(kind=kind) for own in tables]
+        found += [own.assign(method=kind, kind=_KINDS.get(kind, "method")) for own in tables]
     return pd.concat(found) if found else _none()
 
 
@@ -107,12 +113,22 @@ def _of_images(folder: Path, spec: Spec, suffix: str) -> Iterator[pd.DataFrame]:
 
 
 def _none() -> pd.DataFrame:
-    columns = ["setting", "seed", "row", "images", "matching", "mask_source", "kind", "name"]
+    columns = [
+        "setting",
+        "seed",
+        "row",
+        "images",
+        "matching",
+        "mask_source",
+        "kind",
+        "method",
+        "name",
+    ]
     return pd.DataFrame(columns=[*columns, "slots", "protocol", "metric", "value", "n_images"])
 
 
 RUN_NAMES = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
-REFERENCE_NAMES = ["kind", "name", "slots", "row", "protocol", "metric"]
+REFERENCE_NAMES = ["kind", "method", "name", "slots", "row", "protocol", "metric"]
 
 
 def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:

@@ -40,11 +40,10 @@ def strata_table(
     rows.sort(key=lambda row: spec.table.mask_sources.index(row["mask_source"]))
     if len(others):
         for name, group in others.groupby("name", sort=False):
-            control = group["kind"].iloc[0] == "controls"
-            named = {"kind": "control" if control else "method", "label": name}
+            named = {"kind": group["kind"].iloc[0], "label": name}
             rows += _rows(group.assign(seed=0), named)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["kind"] = pd.Categorical(table["kind"], ["setting", "method", "control"])
+    table["kind"] = pd.Categorical(table["kind"], ["setting", "method", "supervised", "control"])
     table = table.sort_values("kind", kind="stable").astype({"kind": str})
     return table, _printed(spec, table)
 
