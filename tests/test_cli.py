@@ -35,8 +35,11 @@ def test_every_stage_is_a_subcommand():
         "controls",
         "premise",
         "baseline",
+        "agreement",
         "table",
         "figure",
+        "discover",
+        "export",
     ):
         assert stage in found.stdout
     assert time.monotonic() - started < 20  # torch is not imported for it
@@ -111,28 +114,24 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
             *("baseline", "--method", "lost", "--features", tmp_path / "val.h5"),
             *("--train", tmp_path / "train.h5", "--settings", path, "--out", tmp_path),
         ),
-        (
-            "figure",
-            "gallery",
-            "--run",
-            run,
-            "--features",
-            tmp_path / "val.h5",
-            "--voc",
-            voc_root,
-            "--per-image",
-            run / "metrics/scenes-val-per_image.csv",
-            "--out",
-            tmp_path / "gallery",
-            "--images",
-            "3",
+        ("agreement", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
+        *(
+            (
+                *("figure", "gallery", "--kind", kind, "--run", run, "--voc", voc_root),
+                *("--features", tmp_path / "val.h5", "--out", tmp_path / kind),
+                *("--per-image", run / "metrics/scenes-val-per_image.csv"),
+            )
+            for kind in ("gallery", "heads", "iterations")
         ),
+        ("export", "--run", run, "--out", tmp_path / "exported"),
+        ("discover", "--run", tmp_path / "exported", voc_root, "--out", tmp_path / "found"),
     ]
     for step in steps:
         done = mmqsa(*step)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1  # each says in one line what it did
-    assert (tmp_path / "gallery.png").stat().st_size > 10_000
+    for kind in ("gallery", "heads", "iterations"):
+        assert (tmp_path / f"{kind}.png").stat().st_size > 10_000
     assert Settings.load(run / "settings.yaml") == quick
 
 
@@ -141,6 +140,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
     [
         (("baseline", "--method", "lots", "--train", "x.h5"), "baselines.0: Input should be"),
         (("extract", "--voc", ".", "--split", "val", "--variant", "rain3"), "rain3: no corruption"),
+        (("discover", "x.jpg", "--run", "nowhere"), "nowhere/settings.yaml"),
     ],
 )
 def test_a_bad_option(tmp_path, arguments, said):

@@ -67,14 +67,41 @@ class ImageSet:
         return f"{self.dataset}-{self.file}"
 
 
+class Claim(Section):
+    """One claim of the paper, as an order of runs."""
+
+    says: str
+    source: str
+    """Where the paper says so."""
+    order: Annotated[list[str], Field(min_length=1)]
+    """From worst to best, SETTING or SETTING/MATCHING; a single one is held against the paper's
+    own values."""
+    of: Literal["mean", "spread"] = "mean"
+    """mean: of a metric, over seeds. spread: over seeds, which the last has least of."""
+
+
+class Curve(Section):
+    """A figure of every metric against one of the settings."""
+
+    against: str
+    """SECTION.KEY, such as slots.heads."""
+    lines: dict[str, list[Name]] = {}
+    """What a line is called -> its settings; empty: one line of all the table's."""
+
+
 class Table(Section):
     """One table: its rows are settings, under one or more matchings, on one or more image sets."""
 
-    kind: Literal["metrics", "sweep", "strata", "comparisons"] = "metrics"
+    kind: Literal[
+        "metrics", "sweep", "strata", "comparisons", "claims", "diagnosis", "compute", "provenance"
+    ] = "metrics"
     """sweep: other slots and iterations at evaluation; strata: by size and number of objects;
-    comparisons: every setting against the first, image by image."""
+    comparisons: every setting against the first, image by image; claims: a verdict for each;
+    diagnosis: signs of failure of the first setting; compute: what trainings took; provenance: what
+    made every run."""
     caption: str
-    settings: Annotated[list[Name], Field(min_length=1)]
+    settings: list[Name] = []
+    """Rows; those that are not run are left out. Empty: all that are run."""
     matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
     mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
     images: dict[str, list[str] | None] = {}
@@ -82,12 +109,27 @@ class Table(Section):
     null takes a row away."""
     updates: bool = False
     """Say how many updates each head got."""
-    references: bool = True
-    """Controls and other methods on the same keys stand beneath."""
+    references: Literal["all", "best", "none"] = "best"
+    """What stands beneath of controls and other methods on the same keys; best: the best of each
+    method, and every control that is best in something."""
     published: list[str] = []
     """Protocols of resources/published.csv to stand beneath."""
     labels: dict[str, str] = {}
     """What a row is called in print, by its setting or matching."""
+    intervals: bool = False
+    """Print the 95 % interval of every mean over seeds beneath it."""
+    claims: list[Claim] = []
+    """Of the kind claims."""
+    curve: Curve | None = None
+    """Drawn besides."""
+    figures: list[Literal["controls", "training", "strata", "severity", "similarity"]] = []
+    """Drawn besides: settings beside controls; losses; objects by size; metrics against a
+    corruption's severity; how alike the heads' slots are (of a diagnosis)."""
+
+    @property
+    def drawn(self) -> list[str]:
+        """All figures of the table."""
+        return [*(["curve"] if self.curve else []), *self.figures]
 
 
 class Config(Settings):
@@ -137,6 +179,21 @@ class Config(Settings):
                 known = ", ".join(self.settings)
                 raise ValueError(f"{where}: no setting is called {missing[0]!r}; there are {known}")
         for name, table in self.tables.items():
+            used = [own.split("/")[0] for claim in table.claims for own in claim.order]
+            used += chain(*table.curve.lines.values()) if table.curve else []
+            strangers = [own for own in used if own not in (table.settings or self.settings)]
+            if strangers:
+                raise ValueError(
+                    f"tables.{name}: {strangers[0]} stands in its claims or curve, but not among "
+                    "its settings; add it there"
+                )
+            if table.curve:
+                section, _, key = table.curve.against.partition(".")
+                if key not in getattr(type(getattr(self, section, None)), "model_fields", {}):
+                    raise ValueError(
+                        f"tables.{name}.curve.against: there is no setting "
+                        f"{table.curve.against!r}; say SECTION.KEY, such as slots.heads"
+                    )
             strangers = [own for own in table.matchings if own not in self.matching.strategies]
             if strangers:
                 raise ValueError(
@@ -181,12 +238,16 @@ class Config(Settings):
         }
         return dict(sorted(rows.items(), key=lambda row: (row[1] != own, row[0])))
 
+    def rows(self, table: Table) -> list[str]:
+        """The settings of a table that are run."""
+        return [name for name in table.settings or self.settings if name in self.names]
+
     def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
         """The tables that print a setting's scores on an image set."""
         return [
             table
             for table in self.tables.values()
-            if setting in table.settings and image_set in chain(*self.image_sets(table).values())
+            if setting in self.rows(table) and image_set in chain(*self.image_sets(table).values())
         ]
 
     @classmethod

@@ -1,13 +1,12 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from mmqsa.config import Config
 from mmqsa.errors import InputError
-from mmqsa.reporting.figures import heads_figure, methods_figure, training_figure
+from mmqsa.reporting.figures import FIGURES, draw
 from mmqsa.reporting.results import HEADINGS, load_spec, table_spec
 from mmqsa.reporting.tables import make_table
 from mmqsa.settings import dump_yaml
@@ -29,6 +28,12 @@ def config():
                     "settings": ["heads1", "full", "random"],
                     "labels": {"full": "8 heads"},
                     "published": ["paper"],
+                    "intervals": True,
+                    "curve": {
+                        "against": "slots.heads",
+                        "lines": {"a": ["heads1", "full"], "b": ["random"]},
+                    },
+                    "figures": ["controls", "training"],
                 },
             },
         }
@@ -73,7 +78,8 @@ def results(tmp_path, config):
 
 
 def test_table_has_mean_spread_n_control_and_missing(results):
-    csv, md, tex = make_table(load_spec(results / "settings/tables/heads.yaml"), results, PUBLISHED)
+    spec = load_spec(results / "settings/tables/heads.yaml")
+    csv, md, tex, _ = make_table(spec, results, PUBLISHED)
     table = pd.read_csv(csv)
     rows = table[(table["metric"] == "corloc") & (table["mask_source"] == "decoder")]
     rows = rows.set_index("setting")
@@ -92,10 +98,13 @@ def test_table_has_mean_spread_n_control_and_missing(results):
     text = md.read_text()
     assert "52.0 ± 2.8" in text and "missing" in text and "| one slot" in text
     assert "MMQSA (DINO ViT-S/16)" in text
+    assert "[26.6, 77.4]" in text and "[-9.0]" in text  # interval of heads1, full less the paper
+    assert "**60.0**" in text and "**52.0" not in text  # best of its mask source
     latex = tex.read_text()
-    assert (
-        r"52.0 $\pm$ 2.8" in latex and latex.count(r"\midrule") == 4
-    )  # masks of two sources, controls, published
+    assert r"52.0 \pm 2.8" in latex and r"\bfseries 60.0" in latex
+    assert latex.count(r"\midrule") == 4  # masks of two sources, controls, published
+    page = md.with_suffix(".html").read_text()
+    assert "<b>60.0</b>" in page and "http" not in page  # opens offline
 
 
 def test_other_data_are_not_compared_with_the_paper(results, config):
@@ -104,7 +113,7 @@ def test_other_data_are_not_compared_with_the_paper(results, config):
     )
     spec = results / "settings/tables/heads.yaml"
     spec.write_text(table_spec(other, "heads"))
-    csv, md, _ = make_table(load_spec(spec), results, PUBLISHED)
+    csv, md, *_ = make_table(load_spec(spec), results, PUBLISHED)
     assert pd.read_csv(csv)["difference"].isna().all()
     assert "Not the paper's data or backbone" in md.read_text()
 
@@ -117,18 +126,35 @@ def test_tables_are_the_same_bytes_again(results):
 
 def test_figures_are_drawn_and_are_the_same_bytes_again(results):
     spec = load_spec(results / "settings/tables/heads.yaml")
-    for draw in (heads_figure, methods_figure, training_figure):
-        paths = draw(spec, results)
+    assert spec.table.drawn == ["curve", "controls", "training"]
+    for kind in spec.table.drawn:
+        paths = draw(kind, spec, results)
         first = [path.read_bytes() for path in paths]
         assert [path.suffix for path in paths] == [".pdf", ".png"] and all(map(len, first))
-        assert first == [path.read_bytes() for path in draw(spec, results)]
+        assert first == [path.read_bytes() for path in draw(kind, spec, results)]
 
 
 def test_a_figure_of_nothing_is_an_error(tmp_path, results):
     spec = load_spec(results / "settings/tables/heads.yaml")
-    for draw in (heads_figure, methods_figure, training_figure):
+    for kind in FIGURES:
         with pytest.raises(InputError):
-            draw(spec, tmp_path / "empty")
+            draw(kind, spec, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"curve": {"against": "slots.heds"}}, "there is no setting 'slots.heds'"),
+        ({"curve": {"against": "slots.heads", "lines": {"a": ["other"]}}}, "other stands in"),
+        ({"claims": [{"says": "", "source": "", "order": ["other/greedy"]}]}, "other stands in"),
+    ],
+)
+def test_a_table_that_cannot_be_made_is_refused(config, change, said):
+    data = config.model_dump()
+    data["tables"]["heads"] |= change
+    data["settings"]["other"] = {}
+    with pytest.raises(ValidationError, match=said):
+        Config.model_validate(data)
 
 
 def test_every_published_number_has_a_source_and_a_known_metric():
@@ -136,12 +162,3 @@ def test_every_published_number_has_a_source_and_a_known_metric():
     assert published["source"].notna().all()
     assert set(published["metric"]) <= set(HEADINGS)
     assert set(published["protocol"]) == {"paper", "dinosaur", "boxes"}
-
-
-def test_reporting_needs_no_torch():
-    """Tables are made where no torch is installed."""
-    code = (
-        "import sys, mmqsa.cli, mmqsa.reporting.tables, mmqsa.reporting.figures\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

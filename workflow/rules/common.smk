@@ -26,7 +26,7 @@ SHOWCASE = f"{RESULTS}/runs/{CONFIG.showcase}/seed{CONFIG.seeds[0]}"
 DRAWN = {
     name: table
     for name, table in CONFIG.tables.items()
-    if set(table.settings) & set(CONFIG.names)
+    if CONFIG.rows(table)
 }
 
 
@@ -45,14 +45,17 @@ IMAGE_SETS = {
     for image_set in chain(*CONFIG.image_sets(table).values())
 } | {EVALUATED: EVAL_SET}
 TABLES = expand(
-    f"{RESULTS}/tables/{{table}}.{{suffix}}", table=DRAWN, suffix=["csv", "md", "tex"]
+    f"{RESULTS}/tables/{{table}}.{{suffix}}",
+    table=DRAWN,
+    suffix=["csv", "md", "tex", "html"],
 )
-FIGURES = [f"{RESULTS}/figures/gallery.png"]
-FIGURES += expand(
-    f"{RESULTS}/figures/{{figure}}.png",
-    figure=(["heads"] if "heads" in DRAWN else [])
-    + (["masking-controls", "masking-training"] if "masking" in DRAWN else []),
-)
+GALLERIES = ["gallery", "heads", "iterations"]
+FIGURES = expand(f"{RESULTS}/figures/showcase-{{gallery}}.png", gallery=GALLERIES)
+FIGURES += [
+    f"{RESULTS}/figures/{name}-{kind}.png"
+    for name, table in DRAWN.items()
+    for kind in table.drawn
+]
 
 PREMISE = [] if EVAL_SET.variant else [f"{RESULTS}/controls/{EVALUATED}-premise.csv"]
 
@@ -68,6 +71,8 @@ wildcard_constraints:
     setting="|".join(CONFIG.settings),
     seed=r"\d+",
     table="|".join(CONFIG.tables) or "none",
+    kind="curve|controls|training|strata|severity|similarity",
+    gallery="|".join(GALLERIES),
     dataset="|".join(CONFIG.datasets),
     image_set="|".join(map(re.escape, IMAGE_SETS)),
     method="|".join(CONFIG.evaluation.baselines) or "none",

@@ -69,6 +69,31 @@ rule sweep:
         " --settings {input.settings} --out {params.out} > {log} 2>&1"
 
 
+rule agreement:
+    input:
+        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        features=ancient(evaluated_cache),
+        code=code("evaluation/agreement.py", "model/*.py", "device.py"),
+    output:
+        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-agreement.csv",
+        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-slots.csv",
+    log:
+        f"{RESULTS}/logs/agreement-{{setting}}-seed{{seed}}-{{image_set}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=30,
+    params:
+        run=subpath(input.weights, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m mmqsa agreement --run {params.run} --features {input.features}"
+        " --out {params.out} > {log} 2>&1"
+
+
 rule controls:
     input:
         features=ancient(evaluated_cache),

@@ -37,8 +37,7 @@ def run_files(setting, *files):
 
 def table_files(table, *files):
     """The given files of every run in a table, those of settings that are not run left out."""
-    settings = [name for name in table.settings if name in CONFIG.names]
-    return [path for name in settings for path in run_files(name, *files)]
+    return [path for name in CONFIG.rows(table) for path in run_files(name, *files)]
 
 
 def table_sets(table):
@@ -49,15 +48,23 @@ def table_sets(table):
 def table_metrics(wildcards):
     """The metrics of all runs in a table, on all of its image sets."""
     table = CONFIG.tables[wildcards.table]
+    if table.kind in ("compute", "provenance"):
+        return []
     suffix = "-sweep" if table.kind == "sweep" else ""
     names = [f"metrics/{image_set.name}{suffix}.csv" for image_set in table_sets(table)]
-    return table_files(table, *names)
+    found = table_files(table, *names)
+    if table.kind == "diagnosis":  # of the first setting what its heads do as well
+        names = [
+            f"metrics/{image_set.name}-agreement.csv" for image_set in table_sets(table)
+        ]
+        found += [path for name in CONFIG.rows(table)[:1] for path in run_files(name, *names)]
+    return found
 
 
 def table_references(wildcards):
     """Controls and other methods on all image sets of a table that shows them."""
     table = CONFIG.tables[wildcards.table]
-    shown = table_sets(table) if table.references else []
+    shown = [] if table.references == "none" else table_sets(table)
     return [path for image_set in shown for path in references(image_set)]
 
 
@@ -69,9 +76,38 @@ def references(image_set):
     return [f"{RESULTS}/controls/{image_set.name}-{kind}.csv" for kind in kinds]
 
 
-def table_histories(wildcards):
-    """The training histories of all runs in a table."""
-    return table_files(CONFIG.tables[wildcards.table], "history.csv")
+def table_runs(wildcards):
+    """The records of the trainings of all runs in a table."""
+    table = CONFIG.tables[wildcards.table]
+    return table_files(table, "history.csv", "provenance.json", "settings.yaml")
+
+
+def table_labels(wildcards):
+    """What a table is called in the report."""
+    return {"table": CONFIG.tables[wildcards.table].caption}
+
+
+def table_theme(wildcards):
+    """Where a table stands in the report."""
+    kind = CONFIG.tables[wildcards.table].kind
+    return {
+        "claims": "Verdicts",
+        "diagnosis": "Verdicts",
+        "comparisons": "Verdicts",
+        "compute": "Runs",
+        "provenance": "Runs",
+    }.get(kind, "Metrics")
+
+
+def figure_labels(wildcards):
+    """What a figure is called in the report."""
+    table = CONFIG.tables[wildcards.table]
+    return {"figure": f"{table.caption}: {wildcards.kind}"}
+
+
+def gallery_labels(wildcards):
+    """What a gallery is called in the report."""
+    return {"figure": f"Images: {wildcards.gallery}"}
 
 
 def data_settings(wildcards):

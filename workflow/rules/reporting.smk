@@ -1,21 +1,25 @@
-"""Tables (csv, md, tex) and figures (pdf, png)."""
+"""Tables (csv, md, tex; html for the report) and figures (pdf, png)."""
 
 
 rule table:
     input:
         table_metrics,
         table_references,
+        table_runs,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
         published="resources/published.csv",
-        code=code("reporting/[!f]*.py"),
+        code=code("reporting/*.py"),
     output:
         csv=f"{RESULTS}/tables/{{table}}.csv",
-        md=report(
-            f"{RESULTS}/tables/{{table}}.md",
+        md=f"{RESULTS}/tables/{{table}}.md",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+        html=report(
+            f"{RESULTS}/tables/{{table}}.html",
             category="Tables",
+            subcategory=table_theme,
+            labels=table_labels,
             caption="../report/table.rst",
         ),
-        tex=f"{RESULTS}/tables/{{table}}.tex",
     log:
         f"{RESULTS}/logs/table-{{table}}.log",
     conda:
@@ -27,71 +31,31 @@ rule table:
         " > {log} 2>&1"
 
 
-rule heads_figure:
-    input:
-        metrics=f"{RESULTS}/tables/heads.csv",
-        spec=f"{RESULTS}/settings/tables/heads.yaml",
-        code=code("reporting/results.py", "reporting/figures.py"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/heads.png",
-            category="Figures",
-            caption="../report/heads.rst",
-        ),
-        pdf=f"{RESULTS}/figures/heads.pdf",
-    log:
-        f"{RESULTS}/logs/figure-heads.log",
-    conda:
-        "../../environment.yml"
-    params:
-        results=subpath(output[0], ancestor=2),
-    shell:
-        "python -m mmqsa figure heads {input.spec} --results {params.results} > {log} 2>&1"
-
-
-rule controls_figure:
+rule figure:
     input:
         table_metrics,
         table_references,
+        table_runs,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
-        code=code("reporting/results.py", "reporting/figures.py"),
+        code=code("reporting/*.py"),
     output:
         png=report(
-            f"{RESULTS}/figures/{{table}}-controls.png",
+            f"{RESULTS}/figures/{{table}}-{{kind}}.png",
             category="Figures",
-            caption="../report/controls.rst",
+            subcategory="From metrics",
+            labels=figure_labels,
+            caption="../report/figure.rst",
         ),
-        pdf=f"{RESULTS}/figures/{{table}}-controls.pdf",
+        pdf=f"{RESULTS}/figures/{{table}}-{{kind}}.pdf",
     log:
-        f"{RESULTS}/logs/figure-{{table}}-controls.log",
+        f"{RESULTS}/logs/figure-{{table}}-{{kind}}.log",
     conda:
         "../../environment.yml"
     params:
         results=subpath(output[0], ancestor=2),
     shell:
-        "python -m mmqsa figure controls {input.spec} --results {params.results} > {log} 2>&1"
-
-
-rule training_figure:
-    input:
-        table_histories,
-        spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
-        code=code("reporting/results.py", "reporting/figures.py"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/{{table}}-training.png",
-            category="Figures",
-            caption="../report/training.rst",
-        ),
-        pdf=f"{RESULTS}/figures/{{table}}-training.pdf",
-    log:
-        f"{RESULTS}/logs/figure-{{table}}-training.log",
-    conda:
-        "../../environment.yml"
-    params:
-        results=subpath(output[0], ancestor=2),
-    shell:
-        "python -m mmqsa figure training {input.spec} --results {params.results} > {log} 2>&1"
+        "python -m mmqsa figure metrics {input.spec} --kind {wildcards.kind}"
+        " --results {params.results} > {log} 2>&1"
 
 
 rule gallery:
@@ -100,16 +64,23 @@ rule gallery:
         weights=f"{SHOWCASE}/model.safetensors",
         per_image=f"{SHOWCASE}/metrics/{EVALUATED}-per_image.csv",
         features=ancient(EVAL_CACHE),
-        code=code("evaluation/gallery.py", "model/*.py", "reporting/figures.py"),
+        code=code(
+            "evaluation/gallery.py",
+            "evaluation/pictures.py",
+            "model/*.py",
+            "reporting/style.py",
+        ),
     output:
         png=report(
-            f"{RESULTS}/figures/gallery.png",
+            f"{RESULTS}/figures/showcase-{{gallery}}.png",
             category="Figures",
+            subcategory="Images",
+            labels=gallery_labels,
             caption="../report/gallery.rst",
         ),
-        pdf=f"{RESULTS}/figures/gallery.pdf",
+        pdf=f"{RESULTS}/figures/showcase-{{gallery}}.pdf",
     log:
-        f"{RESULTS}/logs/figure-gallery.log",
+        f"{RESULTS}/logs/showcase-{{gallery}}.log",
     conda:
         "../../environment.yml"
     params:
@@ -117,6 +88,6 @@ rule gallery:
         root=subpath(input.receipt, parent=True),
         out=subpath(output.png, strip_suffix=".png"),
     shell:
-        "python -m mmqsa figure gallery --run {params.run} --features {input.features}"
-        " --voc {params.root} --per-image {input.per_image}"
+        "python -m mmqsa figure gallery --kind {wildcards.gallery} --run {params.run}"
+        " --features {input.features} --voc {params.root} --per-image {input.per_image}"
         " --out {params.out} > {log} 2>&1"

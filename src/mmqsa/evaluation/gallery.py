@@ -1,142 +1,158 @@
-"""The qualitative grid: photographs, ground truth, what was hidden, masks and boxes.
+"""The qualitative figures: many images in short, a few with every head, one over iterations.
 
-It needs a run, its features and the photographs, so it lives with the evaluation and not with the
-figures that are drawn from metrics alone.
+They need a run, its features and the photographs, so they live with the evaluation and not with the
+figures that are drawn from metrics alone. Images are chosen by rank, never by hand.
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
-import torch
 
-from mmqsa.data.geometry import VOID, Geometry
+from mmqsa.data.geometry import VOID
 from mmqsa.data.voc import VocFolder
-from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
-from mmqsa.evaluation.scoring import label_maps
+from mmqsa.evaluation.pictures import (
+    Picture,
+    attention_over_iterations,
+    best_slots,
+    chosen_images,
+    draw_box,
+    objects_of,
+    overlay,
+    pictures,
+    seen,
+)
 from mmqsa.features.store import FeatureCache
-from mmqsa.model.inference import Discoverer
-from mmqsa.model.masking import visible_patches
-from mmqsa.reporting.figures import PAGE, save, style
+from mmqsa.reporting.style import PAGE, save, style
 from mmqsa.training.run import Run
 
-SCORE = "paper/mbo_c"
+RANKS = ("best", "median", "worst")
+NEAR = {"wspace": 0.03, "hspace": 0.03}
 
 
-def chosen_images(per_image: Path, number: int) -> list[str]:
-    """Image ids at even quantiles of mBO^c, best first: not hand-picked."""
-    table = pd.read_csv(per_image)
-    first = table[
-        (table["matching"] == table["matching"].iloc[0])
-        & (table["mask_source"] == "attention")
-        & (table["eval_seed"] == table["eval_seed"].iloc[0])
-    ]
-    if first.empty or SCORE not in first:
-        raise InputError(f"{per_image}: has no {SCORE} of attention masks to choose images by")
-    ranked = first.dropna(subset=SCORE).sort_values([SCORE, "image_id"], ascending=[False, True])
-    positions = np.linspace(0, len(ranked) - 1, min(number, len(ranked))).round().astype(int)
-    return list(ranked["image_id"].iloc[positions])
-
-
-@torch.inference_mode()
 def gallery(
     run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path, number: int = 6
 ) -> list[Path]:
-    """Draw ``number`` images of the cache to ``out`` (.pdf and .png); returns the paths."""
-    chosen = chosen_images(per_image, number)
-    rows = {image_id: row for row, image_id in enumerate(cache.ids)}
-    indices = sorted(rows[image_id] for image_id in chosen)
-    keys = torch.from_numpy(cache.keys[indices])
-    generator = torch.Generator().manual_seed(0)
-    discoverer = Discoverer(run.model)
-    found = discoverer.run_heads(keys, generator)
-    reference = torch.zeros(len(keys), dtype=torch.int64)
-    masks = discoverer.discover(found, reference, "hungarian")
-    maps = {
-        "decoder alphas": label_maps(masks["decoder"], cache.side),
-        "slot attention": label_maps(masks["attention"], cache.side),
-        "one head": label_maps(found.attention[:, 0], cache.side),
-    }
-    masking = run.settings.masking
-    scored = keys if masking.score == "raw" else run.model.standardised(keys)
-    uniform = torch.rand(keys.shape[:2], generator=generator)
-    visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()
-    geometry = Geometry(cache.attributes["geometry"], cache.side)
-    drawn = {  # best of what is shown first: noise moves a score a little from the evaluation's
-        image_id: image_metrics(
-            maps["slot attention"][indices.index(rows[image_id])],
-            GroundTruth(cache.classes[rows[image_id]], None),
-        )["paper", "mbo_c"]
-        for image_id in chosen
-    }
-    titles = ["photograph", "ground truth", "seen in training", *maps]
+    """``number`` images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
+    drawn = pictures(run, cache, voc, chosen_images(per_image, number))
+    titles = ["photograph", "ground truth", "seen in training"]
+    titles += ["decoder alphas", "slot attention", "one head"]
     with style():
         size = PAGE / len(titles)
         figure, axes = plt.subplots(
-            len(chosen),
+            len(drawn),
             len(titles),
-            figsize=(PAGE, size * len(chosen) * 1.02),
+            figsize=(PAGE, size * len(drawn) * 1.02),
             squeeze=False,
-            gridspec_kw={"wspace": 0.03, "hspace": 0.03},
+            gridspec_kw=NEAR,
         )
-        ordered = sorted(drawn.items(), key=lambda item: -item[1])
-        for row, (image_id, score) in zip(axes, ordered, strict=True):
-            position = indices.index(rows[image_id])
-            image = geometry.image(voc.image(image_id))
-            truth = cache.classes[rows[image_id]]
-            row[0].imshow(image)
-            row[0].set_ylabel(f"mBO$^c$ {100 * score:.0f}", fontsize=7)
-            objects = [label for label in np.unique(truth) if label not in (0, VOID)]
-            _overlay(row[1], image, np.where(truth == VOID, 0, truth), objects, background=0)
-            row[2].imshow(_seen(image, visible[position], cache.grid))
-            for axis, prediction in zip(row[3:], maps.values(), strict=True):
-                best = _best_slots(prediction[position], truth)
-                _overlay(axis, image, prediction[position], best)
+        for row, picture in zip(axes, drawn, strict=True):
+            _photograph_and_truth(row, picture, cache.grid)
+            row[0].set_ylabel(f"mBO$^c$ {100 * picture.score:.0f}", fontsize=7)
+            maps = picture.merged["decoder"], picture.merged["attention"], picture.heads[0]
+            for axis, prediction in zip(row[3:], maps, strict=True):
+                overlay(axis, picture.image, prediction, best_slots(prediction, picture.truth))
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=7)
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
+        _bare(axes)
         return save(figure, out)
 
 
-def _best_slots(prediction: np.ndarray, truth: np.ndarray) -> list[int]:
-    """For every class in the image, the slot that overlaps it best."""
-    truth = GroundTruth(truth, None)
-    overlap = truth.overlaps(truth.classes, truth.counts(prediction))
-    return sorted(set(overlap[truth.classes.first_object :].argmax(axis=1).tolist()))
+def heads_gallery(
+    run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path
+) -> list[Path]:
+    """Best, median and worst image by mBO^c: the stages above, every head's attention below.
+
+    Matched slots have one colour in all heads. In the last panel the true boxes are black, those
+    of the slots that overlap the objects best dashed red.
+    """
+    drawn = pictures(run, cache, voc, chosen_images(per_image, len(RANKS)))
+    titles = ["photograph", "ground truth", "seen in training"]
+    titles += ["decoder alphas", "slot attention", "boxes"]
+    heads = run.model.heads
+    with style():
+        sizes = [PAGE / len(titles), PAGE / max(heads, len(titles))]
+        figure = plt.figure(figsize=(PAGE, 1.12 * sum(sizes) * len(drawn)))
+        blocks = figure.add_gridspec(len(drawn), 1, hspace=0.06)
+        for block, picture, rank in zip(blocks, drawn, RANKS, strict=False):
+            rows = block.subgridspec(2, 1, height_ratios=sizes, hspace=0.12)
+            above = _axes(figure, rows[0], len(titles))
+            below = _axes(figure, rows[1], max(heads, len(titles)))
+            _photograph_and_truth(above, picture, cache.grid)
+            for axis, source in zip(above[3:], ("decoder", "attention"), strict=False):
+                overlay(axis, picture.image, picture.merged[source], [])
+            _true_and_found_boxes(above[5], picture)
+            for index, (axis, prediction) in enumerate(zip(below, picture.heads, strict=False)):
+                overlay(axis, picture.image, prediction, [])
+                axis.set_title(f"head {index + 1}", fontsize=6, pad=2)
+            for axis in below[heads:]:
+                axis.set_visible(False)
+            for axis, title in zip(above, titles, strict=True):
+                axis.set_title(title, fontsize=7, pad=3)
+            above[0].set_ylabel(f"{rank}: mBO$^c$ {100 * picture.score:.0f}", fontsize=7)
+            _bare(np.array([*above, *below]))
+        return save(figure, out)
 
 
-def _overlay(
-    axis: plt.Axes, image: np.ndarray, labels: np.ndarray, boxed: list[int], background: int = -1
-) -> None:
-    """Labels (S, S) in colour over the greyed image, with the tight boxes of those in ``boxed``."""
-    palette = np.array(sns.color_palette("tab10", 10) + sns.color_palette("husl", 60))
-    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
-    coloured = 0.45 * grey + 0.55 * palette[labels]
-    axis.imshow(np.where((labels == background)[..., None], grey, coloured))
-    for label in boxed:
-        x0, y0, x1, y1 = boxes((labels == label).astype(np.int32))[0]
-        for width, colour in ((1.8, "white"), (0.8, "black")):  # to be seen on any ground
-            axis.add_patch(
-                plt.Rectangle(
-                    (x0, y0),
-                    x1 - x0 - 1,
-                    y1 - y0 - 1,
-                    fill=False,
-                    linewidth=width,
-                    edgecolor=colour,
-                )
-            )
+def iterations_gallery(
+    run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path
+) -> list[Path]:
+    """The median image by mBO^c: one head's attention, slot by slot, after every iteration."""
+    middle = chosen_images(per_image, 3)[1:2] or chosen_images(per_image, 1)
+    (picture,) = pictures(run, cache, voc, middle)
+    iterations = run.settings.slots.iterations
+    attention = attention_over_iterations(run, cache, picture.image_id, iterations)
+    slots = attention.shape[1]
+    with style():
+        size = PAGE / (slots + 1)
+        figure, axes = plt.subplots(
+            iterations,
+            slots + 1,
+            figsize=(PAGE, size * iterations * 1.05),
+            squeeze=False,
+            gridspec_kw=NEAR,
+        )
+        for number, (row, own) in enumerate(zip(axes, attention, strict=True)):
+            row[0].imshow(picture.image)
+            row[0].set_ylabel(f"iteration {number + 1}", fontsize=7)
+            for slot, axis in enumerate(row[1:]):
+                heat = own[slot].reshape(cache.grid, cache.grid)
+                axis.imshow(heat, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+                if number == 0:
+                    axis.set_title(f"slot {slot + 1}", fontsize=7)
+        axes[0][0].set_title("photograph", fontsize=7)
+        _bare(axes)
+        return save(figure, out)
 
 
-def _seen(image: np.ndarray, visible: np.ndarray, grid: int) -> np.ndarray:
-    """The image with the patches that training hides darkened: (S, S, 3) float."""
-    shown = np.zeros(grid * grid, dtype=bool)
-    shown[visible] = True
-    patch = image.shape[0] // grid
-    mask = shown.reshape(grid, grid).repeat(patch, axis=0).repeat(patch, axis=1)
-    return image / 255 * np.where(mask, 1.0, 0.15)[..., None]
+def _photograph_and_truth(row: np.ndarray, picture: Picture, grid: int) -> None:
+    """What all begin with: the photograph, its labels with their boxes, what training sees."""
+    row[0].imshow(picture.image)
+    truth = picture.truth
+    labels = np.where(truth == VOID, 0, truth)
+    overlay(row[1], picture.image, labels, objects_of(truth), background=0)
+    row[2].imshow(seen(picture.image, picture.visible, grid))
+
+
+def _true_and_found_boxes(axis: plt.Axes, picture: Picture) -> None:
+    axis.imshow(picture.image)
+    for label in objects_of(picture.truth):
+        draw_box(axis, picture.truth == label, "black")
+    found = picture.merged["attention"]
+    for slot in best_slots(found, picture.truth):
+        if (found == slot).any():
+            draw_box(axis, found == slot, "red", "--")
+
+
+def _axes(figure: plt.Figure, place, number: int) -> list[plt.Axes]:
+    grid = place.subgridspec(1, number, wspace=0.03)
+    return [figure.add_subplot(grid[0, index]) for index in range(number)]
+
+
+def _bare(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+
+
+GALLERIES = {"gallery": gallery, "heads": heads_gallery, "iterations": iterations_gallery}

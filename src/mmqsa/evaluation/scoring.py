@@ -15,25 +15,30 @@ from mmqsa.features.store import FeatureCache
 
 
 def label_maps(masks: Tensor, side: int) -> np.ndarray:
-    """Masks (B, K, P) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax.
+    """Masks (B, K, P) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax."""
+    return winning_slots(masks, side, side)[0].cpu().numpy()
 
-    Bilinear upsampling is linear in rows and in columns, so it is two products with one (S, grid)
-    matrix; slots are taken one at a time, so that K full-size maps are never held.
+
+def winning_slots(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Masks (B, K, P) -> the slot that wins each pixel (B, h, w) uint8, and its mask's value there.
+
+    Bilinear upsampling is linear in rows and in columns, so it is a product with one matrix for
+    each; slots are taken one at a time, so that K full-size maps are never held.
     A tie goes to the earlier slot.
     """
     batch, slots, patches = masks.shape
     grid = round(patches**0.5)
     square = masks.float().view(batch, slots, grid, grid)
-    to_pixels = _bilinear(grid, side).to(masks.device)
-    rows = to_pixels @ square  # (B, K, S, grid)
-    best = rows[:, 0] @ to_pixels.T
+    to_rows, to_columns = (_bilinear(grid, size).to(masks.device) for size in (height, width))
+    rows = to_rows @ square  # (B, K, h, grid)
+    best = rows[:, 0] @ to_columns.T
     found = torch.zeros(best.shape, dtype=torch.uint8, device=masks.device)
     for slot in range(1, slots):
-        candidate = rows[:, slot] @ to_pixels.T
+        candidate = rows[:, slot] @ to_columns.T
         higher = torch.gt(candidate, best).view(torch.uint8)
         torch.maximum(found, higher.mul_(slot), out=found)  # a later slot's number is the larger
         torch.maximum(best, candidate, out=best)
-    return found.cpu().numpy()
+    return found, best
 
 
 def _bilinear(grid: int, side: int) -> Tensor:

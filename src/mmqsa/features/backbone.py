@@ -26,7 +26,7 @@ class FrozenViT:
     """A ViT in evaluation mode and what must be known to use its features.
 
     ``width`` numbers per patch, ``grid`` patches a side; ``weights_sha256`` is the file's hash for
-    a local file, else that of all tensors in name order.
+    a local file, else ``state_sha256``, that of all tensors in name order.
     """
 
     network: VisionTransformer
@@ -35,6 +35,7 @@ class FrozenViT:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_sha256: str
+    state_sha256: str
     grid: int
     width: int
 
@@ -91,7 +92,8 @@ def load_backbone(settings: Backbone) -> FrozenViT:
         raise InputError(
             f"backbone.block: {settings.block}, but {settings.name} has {len(native.blocks)} blocks"
         )
-    weights, sha256 = _weights(settings, native)
+    weights, file_sha256 = backbone_weights(settings, native)
+    state_sha256 = _state_sha256(weights)
     grid = settings.image_size // patch
     weights["pos_embed"] = _resample(weights["pos_embed"], grid, native, settings)
     network = _create(settings, pretrained=False, img_size=settings.image_size)
@@ -103,7 +105,8 @@ def load_backbone(settings: Backbone) -> FrozenViT:
         block=settings.block % len(native.blocks),
         mean=mean,
         std=std,
-        weights_sha256=sha256,
+        weights_sha256=file_sha256 or state_sha256,
+        state_sha256=state_sha256,
         grid=grid,
         width=network.embed_dim,
     )
@@ -115,14 +118,17 @@ def _create(settings: Backbone, pretrained: bool, **size: int) -> VisionTransfor
         return timm.create_model(settings.name, pretrained=pretrained, num_classes=0, **size)
 
 
-def _weights(settings: Backbone, native: VisionTransformer) -> tuple[dict[str, Tensor], str]:
-    """State dict at the network's native size, and its sha256."""
+def backbone_weights(
+    settings: Backbone, native: VisionTransformer | None = None
+) -> tuple[dict[str, Tensor], str | None]:
+    """State dict at the network's native size, and the sha256 of the file, where it is a file."""
+    native = native or _create(settings, pretrained=False)
     if not settings.pretrained:
         if settings.weights:
             raise InputError("backbone.weights: given, but backbone.pretrained is false; drop one")
         state = native.state_dict()
         state["pos_embed"] = _smooth_positions(native, state["pos_embed"])
-        return state, _state_sha256(state)
+        return state, None
     if settings.weights:
         path = Path(expand(settings.weights, "backbone.weights"))
         return _local_weights(path, native, settings.name), _file_sha256(path)
@@ -135,7 +141,7 @@ def _weights(settings: Backbone, native: VisionTransformer) -> tuple[dict[str, T
             f"({reason}); fetch them on a machine with the network and name the file in "
             "backbone.weights"
         ) from None
-    return state, _state_sha256(state)
+    return state, None
 
 
 def _smooth_positions(native: VisionTransformer, embedding: Tensor) -> Tensor:

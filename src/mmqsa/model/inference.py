@@ -45,8 +45,12 @@ class Discoverer:
 
     def run_heads(self, keys: Tensor, generator: torch.Generator) -> HeadOutputs:
         """Keys (B, P, D), nothing hidden -> what each of the H heads found."""
+        return self.run_heads_from(self.noise(len(keys), generator), keys)
+
+    def run_heads_from(self, noise: Tensor, keys: Tensor) -> HeadOutputs:
+        """The same from given slot noise (H, B, K, W)."""
         features = self.model.encoder(self.model.standardised(keys))
-        return HeadOutputs(*self.heads(features, self.noise(len(keys), generator)))
+        return HeadOutputs(*self.heads(features, noise))
 
     def noise(self, batch: int, generator: torch.Generator) -> Tensor:
         """Standard normal slot noise of every head (H, B, K, W)."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmqsa.reporting.metrics_table import caption
+from mmqsa.reporting.metrics_table import MISSING, caption
 from mmqsa.reporting.results import HEADINGS, Spec, reference_tables, run_tables
 from mmqsa.reporting.statistics import holm, paired
 from mmqsa.reporting.typeset import Printed
@@ -27,14 +27,17 @@ def comparisons_table(
     runs = run_tables(results, spec, "-per_image")
     others = reference_tables(results, spec, "-per_image")
     metrics = [name for name in runs if "/" in name and name.split("/")[1] in HEADINGS]
-    rows = []
+    rows = [
+        {"kind": "missing", "label": spec.table.labels.get(name, name), "mask_source": "any"}
+        for name in spec.table.settings
+        if name not in set(runs["setting"])
+    ]
     for source in spec.table.mask_sources:
         where = {"mask_source": source, "matching": spec.table.matchings[0]}
         own = _by_image(runs, metrics, "setting", **where)
-        first = spec.table.settings[0] if spec.table.settings else None
+        labels, first = spec.table.labels, next(iter(spec.table.settings), None)
         if first not in own:
             continue
-        labels = spec.table.labels
         found = [("setting", labels.get(name, name), own[name]) for name in own if name != first]
         for name, values in _by_image(others, metrics, "name").items():
             kind = others.loc[others["name"] == name, "kind"].iloc[0]
@@ -65,7 +68,7 @@ def _by_image(
 
 
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
-    metrics = [name for name in HEADINGS if name in set(table["metric"])]
+    metrics = [name for name in HEADINGS if name in set(table["metric"])] or ["corloc"]
     heading = ["", "masks compared with", *(HEADINGS[name] for name in metrics)]
     rows, groups = [], []
     names = ["mask_source", "kind", "label"]
@@ -73,7 +76,7 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
         cells = [label, source]
         for metric in metrics:
             entry = own[own["metric"] == metric]
-            cells.append(_cell(entry.iloc[0]) if len(entry) else "")
+            cells.append(_cell(entry.iloc[0]) if len(entry) else _absent(kind))
         rows.append(cells)
         groups.append(f"{source} {kind}")
     first = spec.table.settings[0] if spec.table.settings else "nothing"
@@ -83,6 +86,10 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
         "test, Holm's correction)."
     )
     return Printed(text, heading, rows, groups, left=2)
+
+
+def _absent(kind: str) -> str:
+    return MISSING if kind == "missing" else ""
 
 
 def _cell(entry: pd.Series) -> str:

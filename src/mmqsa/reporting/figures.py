@@ -1,159 +1,41 @@
-"""Figures from metrics alone: one style, vector PDF and PNG."""
+"""Figures from metrics alone, one kind a function; FIGURES names them."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display on a cluster
-
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
 
-from mmqsa.atomic import whole_file
 from mmqsa.errors import InputError
-from mmqsa.reporting.results import (
-    HEADINGS,
-    Spec,
-    reference_metrics,
-    run_folder,
-    run_metrics,
+from mmqsa.reporting.curves import curve_figure, severity_figure
+from mmqsa.reporting.results import Spec, reference_metrics, run_folder, run_metrics, run_tables
+from mmqsa.reporting.strata import NUMBER_NAMES, SIZE_NAMES, strata_table
+from mmqsa.reporting.style import (
+    COLUMN,
+    DASHES,
+    MARKERS,
+    PAGE,
+    SOURCES,
+    legend_below,
+    of_first_protocol,
+    save,
+    style,
+    title,
 )
-from mmqsa.settings import Settings
-
-COLUMN, PAGE = 3.4, 7.0  # inches: a column and a page of a two-column paper
-SOURCES = {
-    "decoder": "decoder alphas",
-    "attention": "slot attention",
-    "decoder-masks": "decoder alphas, merged as masks",
-}
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The one style: readable at the size of a caption, in print and in grey."""
-    settings = {
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.labelsize": 8,
-        "legend.fontsize": 7,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "axes.linewidth": 0.6,
-        "lines.linewidth": 1.3,
-        "pdf.fonttype": 42,
-        "figure.dpi": 200,
-        "savefig.bbox": "tight",
-        "savefig.pad_inches": 0.03,
-    }
-    with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(settings):
-        yield
+def draw(kind: str, spec: Spec, results: Path) -> list[Path]:
+    """Draw a figure of a table to ``figures/{table}-{kind}`` (.pdf, .png); returns the paths."""
+    return FIGURES[kind](spec, results, results / "figures" / f"{spec.name}-{kind}")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.pdf`` and ``stem.png``: the same figure, the same bytes."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png")]
-    for path in paths:
-        stamp = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-        with whole_file(path) as temporary:
-            figure.savefig(temporary, metadata=stamp)
-    plt.close(figure)
-    return paths
-
-
-def _title(metric: str) -> str:
-    return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[metric])
-
-
-def _drawn(results: Path, spec: Spec) -> pd.DataFrame:
-    """A table's metrics under Hungarian matching, of the mask sources that it shows."""
+def controls_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
+    """Every setting of a table against k-means and the controls, per metric, as points."""
     metrics = run_metrics(results, spec)
     sources = metrics["mask_source"].isin(spec.table.mask_sources)
-    return metrics[sources & (metrics["matching"] == "hungarian")]
-
-
-def _shown(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
-    paper = metrics[metrics["protocol"] == "paper"]
-    rows = paper if len(paper) else metrics
-    return rows, [name for name in HEADINGS if name in set(rows["metric"])]
-
-
-def heads_figure(spec: Spec, results: Path) -> list[Path]:
-    """Each metric against the number of heads: mean and deviation over seeds, runs, controls."""
-    metrics = _drawn(results, spec)
-    if metrics.empty:
-        raise InputError(f"{results}: no run of {', '.join(spec.table.settings)} to draw")
-    metrics, shown = _shown(metrics)
-    runs = metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False)
-    found = {
-        setting: Settings.load(run_folder(results, setting, seed) / "settings.yaml")
-        for setting, seed in runs
-    }
-    metrics = metrics.assign(
-        heads=metrics["setting"].map({name: own.slots.heads for name, own in found.items()}),
-        steps=metrics["setting"].map({name: own.training.steps for name, own in found.items()}),
-    )
-    references = reference_metrics(results, spec)
-    with style():
-        figure, axes = plt.subplots(1, len(shown), figsize=(PAGE, 2.3), layout="constrained")
-        for axis, metric in zip(axes, shown, strict=True):
-            _draw_heads(axis, metrics[metrics["metric"] == metric])
-            _draw_references(axis, references, metric, spec)
-            axis.set(title=_title(metric), xlabel="query heads", ylabel="")
-        axes[0].set_ylabel("%")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        return save(figure, results / "figures" / "heads")
-
-
-def _draw_heads(axis: plt.Axes, own: pd.DataFrame) -> None:
-    """At equal steps a line, at equal updates per head a dashed one: they meet at most heads."""
-    own = own.assign(
-        whole=own["steps"] == own["steps"].max(), most=own["heads"] == own["heads"].max()
-    )
-    for index, (source, group) in enumerate(own.groupby("mask_source", sort=False)):
-        colour, marker = sns.color_palette("colorblind")[index], "os"[index % 2]
-        budgets = [("", "-", colour, group[group["whole"]])]
-        if not group["whole"].all():
-            equal = group[~group["whole"] | group["most"]]
-            budgets.append((", equal updates per head", "--", "white", equal))
-        for note, dashes, face, runs in budgets:
-            spread = runs.groupby("heads")["value"].agg(["mean", "std"]).fillna(0)
-            axis.errorbar(
-                spread.index,
-                spread["mean"],
-                spread["std"],
-                linestyle=dashes,
-                marker=marker,
-                markersize=4,
-                markerfacecolor=face,
-                capsize=2.5,
-                color=colour,
-                label=SOURCES[source] + note,
-            )
-    ticks = sorted(own["heads"].unique())
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(tick) for tick in ticks])
-    axis.minorticks_off()
-
-
-def _draw_references(axis: plt.Axes, references: pd.DataFrame, metric: str, spec: Spec) -> None:
-    rows = references[references["metric"] == metric]
-    lines = {f"k-means, K = {spec.slots}": "--", "centre square": ":", "one slot": "-."}
-    for name, dashes in lines.items():
-        value = rows[rows["name"] == name]["value"]
-        if len(value):
-            axis.axhline(value.iloc[0], color="0.35", linestyle=dashes, linewidth=1, label=name)
-
-
-def methods_figure(spec: Spec, results: Path) -> list[Path]:
-    """Every setting of a table against k-means and the controls, per metric, as points."""
-    metrics = _drawn(results, spec)
+    metrics = metrics[sources & (metrics["matching"] == "hungarian")]
     rows = [
         {
             "label": f"{spec.table.labels.get(entry['setting'], entry['setting'])}, "
@@ -170,7 +52,7 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
     ]
     if not rows:
         raise InputError(f"{results}: no metrics to draw")
-    table, shown = _shown(pd.DataFrame(rows))
+    table, shown = of_first_protocol(pd.DataFrame(rows))
     order = [*SOURCES.values(), "method", "supervised", "control"]
     table = table.sort_values("kind", key=lambda own: own.map(order.index), kind="stable")
     labels = list(dict.fromkeys(table["label"]))
@@ -201,12 +83,12 @@ def methods_figure(spec: Spec, results: Path) -> list[Path]:
                 legend=False,
                 ax=axis,
             )
-            axis.set(title=_title(metric), xlabel="%", ylabel="", xlim=(-3, 103))
+            axis.set(title=title(metric), xlabel="%", ylabel="", xlim=(-3, 103))
             axis.grid(True, axis="y", linewidth=0.4)
-        return save(figure, results / "figures" / f"{spec.name}-controls")
+        return save(figure, stem)
 
 
-def training_figure(spec: Spec, results: Path) -> list[Path]:
+def training_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
     """Loss over steps, one line per run: a curve that still falls is a run cut short."""
     with style():
         figure, axis = plt.subplots(figsize=(COLUMN, 2.4), layout="constrained")
@@ -232,4 +114,109 @@ def training_figure(spec: Spec, results: Path) -> list[Path]:
             raise InputError(f"{results}: no training history to draw")
         axis.set(xlabel="optimiser step", ylabel="loss (variance not explained)")
         axis.legend(frameon=False)
-        return save(figure, results / "figures" / f"{spec.name}-training")
+        return save(figure, stem)
+
+
+def strata_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
+    """The best slot's IoU against the size of objects, and their number, per mask source."""
+    table, _ = strata_table(spec, results, pd.DataFrame())
+    if table.empty:
+        raise InputError(f"{results}: no objects to draw")
+    kind = "instance" if "instance" in set(table["labels"]) else "class"
+    table = table[(table["labels"] == kind) & (table["n_objects"] > 0)]
+    sources = [own for own in spec.table.mask_sources if own in set(table["mask_source"])]
+    columns = {"size": SIZE_NAMES, "number": NUMBER_NAMES}
+    with style():
+        figure, axes = plt.subplots(
+            len(sources),
+            2,
+            figsize=(PAGE, 0.8 + 1.7 * len(sources)),
+            width_ratios=[5, 3],
+            sharey="row",
+            squeeze=False,
+            layout="constrained",
+        )
+        for row, source in zip(axes, sources, strict=True):
+            for axis, (by, order) in zip(row, columns.items(), strict=True):
+                own = table[table["by"] == by]
+                _draw_strata(axis, own[own["mask_source"] == source], order, spec)
+                _draw_blind(axis, own, order, spec)
+                axis.set_xticks(range(len(order)), order)
+            row[0].set_ylabel(f"{SOURCES[source]}, IoU %")
+        axes[-1][0].set_xlabel("share of the image")
+        axes[-1][1].set_xlabel("in the image")
+        legend_below(figure, axes[0][0])
+        return save(figure, stem)
+
+
+def _draw_strata(axis: plt.Axes, own: pd.DataFrame, order: list[str], spec: Spec) -> None:
+    for index, setting in enumerate(spec.table.settings):
+        values = own[own["setting"] == setting].set_index("stratum").reindex(order)
+        if values["mean"].isna().all():
+            continue
+        axis.errorbar(
+            np.arange(len(order)) + 0.06 * (index - len(spec.table.settings) / 2),
+            values["mean"],
+            values["sd"].fillna(0),
+            linestyle=DASHES[index % len(DASHES)],
+            marker=MARKERS[index],
+            markersize=4,
+            linewidth=1,
+            capsize=2,
+            color=sns.color_palette("colorblind")[index],
+            label=spec.table.labels.get(setting, setting),
+        )
+
+
+def _draw_blind(axis: plt.Axes, own: pd.DataFrame, order: list[str], spec: Spec) -> None:
+    """One other method and one control, in grey."""
+    lines = {f"k-means, K = {spec.slots}": "--", f"{spec.slots} fixed boxes": ":"}
+    for name, dashes in lines.items():
+        values = own[own["label"] == name].set_index("stratum")["mean"].reindex(order)
+        if values.notna().any():
+            axis.plot(range(len(order)), values, dashes, color="0.45", linewidth=1, label=name)
+
+
+def similarity_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
+    """Cosine similarity of all heads' slots before and after matching, mean over images.
+
+    Of the first setting's first seed; blocks are heads, in them slots.
+    """
+    found = run_tables(results, spec, "-agreement")
+    found = found[found["setting"] == spec.table.settings[0]] if len(found) else found
+    if found.empty:
+        raise InputError(f"{results}: no -agreement.csv of a run to draw; run `mmqsa agreement`")
+    found = found[found["seed"] == found["seed"].min()]
+    slots = int(found["slot"].max()) + 1
+    rows = found["head"] * slots + found["slot"]
+    columns = found["other_head"] * slots + found["other_slot"]
+    with style():
+        figure, axes = plt.subplots(1, 2, figsize=(PAGE, 3.3), layout="constrained")
+        low = found[["before", "after"]].min().min()
+        for axis, when in zip(axes, ("before", "after"), strict=True):
+            matrix = pd.DataFrame({"row": rows, "column": columns, "value": found[when]})
+            matrix = matrix.pivot(index="row", columns="column", values="value")
+            drawn = axis.imshow(matrix, cmap="cividis", vmin=low, vmax=1, interpolation="nearest")
+            edges = np.arange(slots, len(matrix), slots) - 0.5
+            for edge in edges:
+                axis.axhline(edge, color="white", linewidth=0.5)
+                axis.axvline(edge, color="white", linewidth=0.5)
+            middles = np.arange(0, len(matrix), slots) + (slots - 1) / 2
+            names = range(1, len(middles) + 1)
+            axis.set_xticks(middles, names)
+            axis.set_yticks(middles, names)
+            axis.grid(False)
+            axis.set(title=f"{when} matching", xlabel="head")
+        axes[0].set_ylabel("head")
+        figure.colorbar(drawn, ax=axes, label="cosine similarity", shrink=0.85)
+        return save(figure, stem)
+
+
+FIGURES: dict[str, Callable[[Spec, Path, Path], list[Path]]] = {
+    "curve": curve_figure,
+    "controls": controls_figure,
+    "training": training_figure,
+    "strata": strata_figure,
+    "severity": severity_figure,
+    "similarity": similarity_figure,
+}

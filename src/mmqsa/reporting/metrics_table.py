@@ -1,5 +1,6 @@
 """Tables of metrics: settings over seeds, other methods on the same keys, published numbers."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def sweep_table(spec: Spec, results: Path, published: pd.DataFrame) -> tuple[pd.
             by_seed = group.groupby("seed")["value"].mean()
             values = {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
             rows.append({"kind": "setting", "label": label} | named | values | over_seeds(by_seed))
+    absent = [name for name in spec.table.settings if name not in {row["setting"] for row in rows}]
+    for setting in absent:
+        row = {"kind": "setting", "label": spec.table.labels.get(setting, setting)}
+        row |= {"setting": setting, "mask_source": spec.table.mask_sources[0], "n_seeds": 0}
+        rows.append(row | {"protocol": "paper", "metric": "corloc"})
     rows += _reference_rows(spec, reference_metrics(results, spec))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "slots", "iterations"])
     wanted = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
@@ -174,18 +180,23 @@ def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
 
 
 def _shown(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
-    """What stands in a table, and a note: of k-means, as many clusters as slots and the best."""
-    shown = dict.fromkeys(metrics["name"].unique(), "")
-    kmeans = metrics[metrics["method"] == "kmeans"]
-    judged = kmeans[kmeans["metric"] == ("mbo_c" if "mbo_c" in set(kmeans["metric"]) else "corloc")]
-    best = judged.loc[judged["value"].idxmax(), "name"] if len(judged) else None
-    for name, slots in kmeans[["name", "slots"]].drop_duplicates().itertuples(index=False):
-        if slots == spec.slots:
+    """What stands beneath a table, and a note: all; or of each method what has the best mBO^c (or
+    CorLoc), k-means with as many clusters as slots, and every control that is best in a metric.
+    """
+    every = dict.fromkeys(metrics["name"].unique(), "")
+    if spec.table.references == "all" or metrics.empty:
+        return every
+    best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
+    judge = "mbo_c" if "mbo_c" in set(metrics["metric"]) else "corloc"
+    leading = best[(best["kind"] == "control") | (best["metric"] == judge)]
+    shown = {}
+    for name in every:
+        rows = metrics[metrics["name"] == name]
+        if rows["method"].iloc[0] == "kmeans" and rows["slots"].iloc[0] == spec.slots:
             shown[name] = " (as many as slots)"
-        elif name == best:
-            shown[name] = " (its best)"
-        else:
-            del shown[name]
+        elif name in set(leading["name"]):
+            several = metrics[metrics["method"] == rows["method"].iloc[0]]["name"].nunique() > 1
+            shown[name] = " (its best)" if several and rows["kind"].iloc[0] == "method" else ""
     return shown
 
 
@@ -199,16 +210,45 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     frame = table.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         first = group.iloc[0]
-        cells = [label, source, "" if np.isnan(first["n_seeds"]) else str(int(first["n_seeds"]))]
+        where = f"{first['protocol']} protocol" if kind == "published" else source
+        cells = [label, where, "" if np.isnan(first["n_seeds"]) else str(int(first["n_seeds"]))]
         if updates:
             number = first["updates_per_head"]
             cells.append("" if np.isnan(number) else f"{number:,.0f}")
-        for metric in metrics:  # mBO^c is one number under both protocols
-            entry = group[group["metric"] == metric]
-            cells.append(_cell(entry.iloc[0]) if len(entry) else "")
-        rows.append(cells)
-        kinds.append(f"{kind} {source}")
-    return Printed(caption(spec), heading, rows, kinds, left=2)
+        own = [group[group["metric"] == metric] for metric in metrics]
+        # mBO^c is one number under both protocols
+        entries = [entry.iloc[0] if len(entry) else None for entry in own]
+        for note, show in (("", _cell), *_below(spec, kind)):
+            shown = ["" if entry is None else show(entry) for entry in entries]
+            if any(shown):
+                rows.append([note, "", *[""] * (len(cells) - 2), *shown] if note else cells + shown)
+                kinds.append(f"{kind} {source}")
+    printed = Printed(caption(spec), heading, rows, kinds, left=2)
+    printed.embolden(
+        list(range(len(heading) - len(metrics), len(heading))),
+        {name for name in kinds if name.startswith("setting")},
+    )
+    return printed
+
+
+def _below(spec: Spec, kind: str) -> list[tuple[str, Callable[[pd.Series], str]]]:
+    """What stands beneath a row: its interval, and how far it is from the paper's own value."""
+    if kind != "setting":
+        return []
+    rows = [("  95 % interval", _interval)] if spec.table.intervals else []
+    return [*rows, ("  against the paper", _difference)] if spec.comparable else rows
+
+
+def _interval(entry: pd.Series) -> str:
+    if np.isnan(entry["ci_low"]):
+        return ""
+    return f"[{entry['ci_low']:.1f}, {entry['ci_high']:.1f}]"
+
+
+def _difference(entry: pd.Series) -> str:
+    if np.isnan(entry["difference"]):
+        return ""
+    return f"[{entry['difference']:+.1f}]"
 
 
 def _says_the_same(metric: str, table: pd.DataFrame) -> bool:

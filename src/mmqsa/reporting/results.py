@@ -47,17 +47,26 @@ class Spec(BaseModel):
 def table_spec(config: Config, name: str) -> str:
     """The YAML text of a table's spec; rows whose settings are not run are left out."""
     table = config.tables[name]
-    rows = [setting for setting in table.settings if setting in config.names]
+    rows = config.rows(table)
+    changes: dict = {"settings": rows}
+    if table.curve:
+        lines = {
+            label: [setting for setting in own if setting in rows]
+            for label, own in table.curve.lines.items()
+        }
+        changes["curve"] = table.curve.model_copy(update={"lines": lines})
     sets = config.image_sets(table)
     evaluated = sorted({image_set.name for row in sets.values() for image_set in row})
     scored = ", ".join(evaluated) if len(evaluated) < 3 else f"{len(evaluated)} image sets"
     spec = Spec(
         name=name,
-        table=table.model_copy(update={"settings": rows}),
+        table=table.model_copy(update=changes),
         images={row: [image_set.name for image_set in own] for row, own in sets.items()},
         slots=config.slots.number,
         seeds=config.seeds,
-        references=["controls", *config.evaluation.baselines] if table.references else [],
+        references=(
+            [] if table.references == "none" else ["controls", *config.evaluation.baselines]
+        ),
         comparable=(
             config.dataset.name == "voc2012"
             and config.backbone.name == "vit_small_patch16_224.dino"

@@ -1,8 +1,4 @@
-"""``mmqsa STAGE …``: each stage of the pipeline from files to files.
-
-Thin on purpose: parse, call, say in one line what was done. A stage's modules are imported when
-it is called, so that ``--help`` answers at once and tables need no torch.
-"""
+"""The stages that lead from photographs to metrics."""
 
 import sys
 from pathlib import Path
@@ -10,33 +6,16 @@ from typing import Annotated
 
 import typer
 
-from mmqsa.errors import InputError
-from mmqsa.settings import Evaluation, Matching, Settings, validated
-
-app = typer.Typer(
-    help="Masked multi-query slot attention, from photographs to the paper's tables.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+from mmqsa.cli.application import (
+    Device,
+    Features,
+    Out,
+    RequireGpu,
+    RunFolder,
+    SettingsFile,
+    app,
 )
-
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="Resolved settings file; default: the paper's.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", envvar="MMQSA_DEVICE")]
-RequireGpu = Annotated[
-    bool,
-    typer.Option("--require-gpu", help="Stop where there is no GPU.", envvar="MMQSA_REQUIRE_GPU"),
-]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
-Results = Annotated[Path, typer.Option(help="Results folder.")]
-Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
-SpecFile = Annotated[Path, typer.Argument(help="A table's spec.")]
-RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
-
-figure = typer.Typer(help="Draw a figure: pdf and png.", no_args_is_help=True)
-app.add_typer(figure, name="figure")
+from mmqsa.settings import Evaluation, Matching, Settings, validated
 
 
 def _settings(path: Path | None) -> Settings:
@@ -231,6 +210,24 @@ def similarity(
 
 
 @app.command()
+def agreement(
+    run: RunFolder,
+    features: Features,
+    out: Out,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Measure how alike the heads' slots are before and after matching, and how many are used."""
+    from mmqsa.device import choose_device
+    from mmqsa.evaluation.agreement import score_agreement
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import Run
+
+    chosen = choose_device(device, require_gpu)
+    print(f"{score_agreement(Run.load(run), FeatureCache(features), out, chosen)}: written")
+
+
+@app.command()
 def controls(
     features: Features,
     out: Out,
@@ -280,94 +277,3 @@ def baseline(
     caches = FeatureCache(features), FeatureCache(train)
     for name in chosen.evaluation.baselines:
         print(f"{score_baseline(name, *caches, chosen, out)}: written")
-
-
-@app.command()
-def specs(
-    configs: Annotated[list[Path], typer.Argument(help="config.yaml, and files on top of it.")],
-    out: Out,
-) -> None:
-    """Write the spec of every table in a config, to make tables without Snakemake."""
-    from mmqsa.atomic import write_text
-    from mmqsa.config import Config
-    from mmqsa.reporting.results import table_spec
-
-    config = Config.load(*configs)
-    for name in config.tables:
-        write_text(out / f"{name}.yaml", table_spec(config, name))
-    print(f"{out}: specs of {', '.join(config.tables)}")
-
-
-@app.command()
-def table(
-    specs: Annotated[list[Path], typer.Argument(help="Table specs (RESULTS/settings/tables/*).")],
-    results: Results,
-    published: Published = Path("resources/published.csv"),
-) -> None:
-    """Make tables from metrics alone: csv, md and tex."""
-    from mmqsa.reporting.results import load_spec
-    from mmqsa.reporting.tables import make_table
-
-    for spec in specs:
-        print(f"{make_table(load_spec(spec), results, published)[1]}: written")
-
-
-@figure.command("heads")
-def figure_heads(spec: SpecFile, results: Results) -> None:
-    """Metrics against the number of heads."""
-    from mmqsa.reporting.figures import heads_figure
-    from mmqsa.reporting.results import load_spec
-
-    print(f"{heads_figure(load_spec(spec), results)[0]}: written")
-
-
-@figure.command("controls")
-def figure_controls(spec: SpecFile, results: Results) -> None:
-    """A table's settings beside k-means and the controls."""
-    from mmqsa.reporting.figures import methods_figure
-    from mmqsa.reporting.results import load_spec
-
-    print(f"{methods_figure(load_spec(spec), results)[0]}: written")
-
-
-@figure.command("training")
-def figure_training(spec: SpecFile, results: Results) -> None:
-    """Training curves of a table's settings."""
-    from mmqsa.reporting.figures import training_figure
-    from mmqsa.reporting.results import load_spec
-
-    print(f"{training_figure(load_spec(spec), results)[0]}: written")
-
-
-@figure.command("gallery")
-def figure_gallery(
-    run: RunFolder,
-    features: Features,
-    voc: Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")],
-    per_image: Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")],
-    out: Annotated[Path, typer.Option(help="Path of the figure, without suffix.")],
-    images: Annotated[int, typer.Option(min=1, max=64, help="Rows.")] = 6,
-) -> None:
-    """Images with ground truth, masks and boxes, from best to worst."""
-    from mmqsa.data.voc import VocFolder
-    from mmqsa.evaluation.gallery import gallery
-    from mmqsa.features.store import FeatureCache
-    from mmqsa.training.run import Run
-
-    drawn = gallery(
-        Run.load(run), FeatureCache(features), VocFolder.find(voc), per_image, out, images
-    )
-    print(f"{drawn[0]}: written")
-
-
-def main() -> None:
-    """Run the command line: bad input is one line and exit code 1."""
-    try:
-        app()
-    except InputError as error:
-        print(f"mmqsa: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-if __name__ == "__main__":
-    main()

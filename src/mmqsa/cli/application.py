@@ -1,0 +1,25 @@
+"""The command line's application, and the options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Masked multi-query slot attention, from photographs to the paper's tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="Resolved settings file; default: the paper's.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", envvar="MMQSA_DEVICE")]
+RequireGpu = Annotated[
+    bool,
+    typer.Option("--require-gpu", help="Stop where there is no GPU.", envvar="MMQSA_REQUIRE_GPU"),
+]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
+RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]

@@ -1,0 +1,98 @@
+"""Tables and figures: from metrics alone, and those that need a run and photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmqsa.cli.application import Features, Out, RunFolder, app
+
+Results = Annotated[Path, typer.Option(help="Results folder.")]
+Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
+Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/settings/tables/*).")]
+VocRoot = Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")]
+PerImage = Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")]
+Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
+
+figure = typer.Typer(help="Draw figures: pdf and png.", no_args_is_help=True)
+app.add_typer(figure, name="figure")
+
+
+@app.command()
+def specs(
+    configs: Annotated[list[Path], typer.Argument(help="config.yaml, and files on top of it.")],
+    out: Out,
+) -> None:
+    """Write the spec of every table in a config, to make tables without Snakemake."""
+    from mmqsa.atomic import write_text
+    from mmqsa.config import Config
+    from mmqsa.reporting.results import table_spec
+
+    config = Config.load(*configs)
+    for name in config.tables:
+        write_text(out / f"{name}.yaml", table_spec(config, name))
+    print(f"{out}: specs of {', '.join(config.tables)}")
+
+
+@app.command()
+def table(
+    specs: Specs, results: Results, published: Published = Path("resources/published.csv")
+) -> None:
+    """Make tables from metrics alone: csv, md, tex and html."""
+    from mmqsa.reporting.results import load_spec
+    from mmqsa.reporting.tables import make_table
+
+    for spec in specs:
+        print(f"{make_table(load_spec(spec), results, published)[1]}: written")
+
+
+@figure.command("metrics")
+def figure_metrics(
+    specs: Specs,
+    results: Results,
+    kind: Annotated[
+        str | None, typer.Option(help="Of the figures that a table has, only this.")
+    ] = None,
+) -> None:
+    """Draw the figures of tables, from metrics alone."""
+    from mmqsa.errors import InputError
+    from mmqsa.reporting.figures import draw
+    from mmqsa.reporting.results import load_spec
+
+    for path in specs:
+        spec = load_spec(path)
+        if kind is not None and kind not in spec.table.drawn:
+            known = ", ".join(spec.table.drawn) or "none"
+            raise InputError(
+                f"--kind {kind}: the table {spec.name} has no such figure, but {known}"
+            )
+        for name in [kind] if kind else spec.table.drawn:
+            print(f"{draw(name, spec, results)[0]}: written")
+
+
+@figure.command("gallery")
+def figure_gallery(
+    run: RunFolder,
+    features: Features,
+    voc: VocRoot,
+    per_image: PerImage,
+    out: Stem,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="gallery: images from best to worst; heads: best, median and worst with every "
+            "head; iterations: one image after every iteration."
+        ),
+    ] = "gallery",
+) -> None:
+    """Draw images with ground truth, masks and boxes; none is picked by hand."""
+    from mmqsa.data.voc import VocFolder
+    from mmqsa.errors import InputError
+    from mmqsa.evaluation.gallery import GALLERIES
+    from mmqsa.features.store import FeatureCache
+    from mmqsa.training.run import Run
+
+    if kind not in GALLERIES:
+        raise InputError(f"--kind {kind}: no gallery; there are {', '.join(GALLERIES)}")
+    sources = Run.load(run), FeatureCache(features), VocFolder.find(voc)
+    print(f"{GALLERIES[kind](*sources, per_image, out)[0]}: written")

@@ -1,0 +1,55 @@
+"""A trained run on anyone's photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmqsa.cli.application import Device, Out, RunFolder, app
+from mmqsa.settings import MaskSource, MatchingName
+
+
+@app.command()
+def discover(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs, and folders of them.")],
+    run: RunFolder,
+    out: Out,
+    mask_source: Annotated[
+        MaskSource, typer.Option(help="attention follows objects best on short trainings.")
+    ] = "attention",
+    matching: Annotated[MatchingName, typer.Option(help="How heads are matched.")] = "hungarian",
+    slots: Annotated[
+        int | None, typer.Option(min=1, max=255, help="Default: as many as in training.")
+    ] = None,
+    smallest: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the image that an object has at least.")
+    ] = 0.0,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="The backbone's weights; default: the run folder's own, or its settings'."
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = 8,
+    device: Device = "auto",
+) -> None:
+    """Find the objects in photographs: label maps, overlays, a table, COCO annotations."""
+    from mmqsa.discover import load
+    from mmqsa.discover.output import discover as run_on
+
+    finder = load(run, device, backbone, mask_source, matching, slots, smallest)
+    print(f"{out}: objects of {run_on(finder, photographs, out, batch)} photographs")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Out,
+    with_backbone: Annotated[
+        bool, typer.Option(help="Put the backbone's weights beside the run's.")
+    ] = True,
+) -> None:
+    """Put a run into one folder that works wherever it is copied."""
+    from mmqsa.discover.export import export as run_export
+
+    print(f"{out}: {len(run_export(run, out, with_backbone))} files")
