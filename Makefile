@@ -6,7 +6,7 @@ CORES ?= all
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
-.PHONY: help environment demo test benchmark lint tables schema
+.PHONY: help environment demo test benchmark lint report tables schema
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -43,14 +43,26 @@ lint: environment
 	snakemake --lint
 	snakemake -n > /dev/null
 
+## make report        one page of the demo's tables, figures and provenance, to open anywhere
+report: environment
+	snakemake --configfile config/demo.yaml --report results/demo/report.html
+
 ## make tables        tables and figures of results/voc-subset again, from its metrics alone
+# They need no torch: where there is no .venv yet, they get a small environment of their own.
 SHIPPED := results/voc-subset
-tables: environment
-	mmqsa specs config.yaml config/voc-subset.yaml --out $(SHIPPED)/settings/tables
-	mmqsa table $(SHIPPED)/settings/tables/*.yaml --results $(SHIPPED)
-	mmqsa figure heads $(SHIPPED)/settings/tables/heads.yaml --results $(SHIPPED)
-	mmqsa figure controls $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
-	mmqsa figure training $(SHIPPED)/settings/tables/masking.yaml --results $(SHIPPED)
+LIGHT := $(if $(wildcard $(VENV)/ready),$(VENV),.venv-tables)
+MMQSA := PYTHONPATH=src $(LIGHT)/bin/python -m mmqsa
+SPECS := $(SHIPPED)/settings/tables
+tables: $(LIGHT)/ready
+	$(MMQSA) specs config.yaml config/voc-subset.yaml --out $(SPECS)
+	$(MMQSA) table $(SPECS)/*.yaml --results $(SHIPPED)
+	$(MMQSA) figure metrics $(SPECS)/*.yaml --results $(SHIPPED)
+
+.venv-tables/ready: constraints.txt
+	$(PYTHON) -m venv .venv-tables
+	.venv-tables/bin/python -m pip install -q -c constraints.txt \
+		pandas seaborn scipy pydantic pyyaml tabulate typer
+	touch $@
 
 ## make schema        write the config's schema from settings.py and config.py
 schema: environment

@@ -177,7 +177,7 @@ def test_signs_of_failure(made, tmp_path):
     assert found["seeds more than 2 points apart"] == "no"  # 1.3
     assert found["slots collapsed"] == found["heads that never match"] == "not measured"
     assert found["below a training-free method on the same keys"] == "not measured"
-    assert "CorLoc 60.0, centre square 70.0" in text
+    assert "CorLoc 60.0, 70.0 (centre square)" in text
     # The heads' own numbers: one slot has everything, head 1 is like no other.
     folder = tmp_path / "runs/full/seed0/metrics"
     pd.DataFrame(

@@ -134,8 +134,23 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert set(tables["sizes"]["labels"]) == {"class", "instance"}
     for name in ("sweep", "comparisons"):
         assert len(tables[name]) and tables[name].iloc[:, 0].notna().all()
-    for figure in ("gallery", "heads", "masking-controls", "masking-training"):
+    drawn = {path.stem for path in (results / "figures").glob("*.png")}
+    assert drawn == {
+        *("showcase-gallery", "showcase-heads", "showcase-iterations", "heads-curve"),
+        *("masking-controls", "masking-training", "sizes-strata", "shift-severity"),
+        "diagnosis-similarity",
+    }
+    for figure in drawn:
         assert (results / "figures" / f"{figure}.png").stat().st_size > 5000
+    assert set(tables["diagnosis"]["found"]) <= {"yes", "no", "not measured"}
+    assert (
+        tables["diagnosis"]
+        .set_index("sign")
+        .loc["slots collapsed", "found"]
+        .isin(["yes", "no"])
+        .all()
+    )
+    assert len(tables["provenance"]) == 3 * 2
     resolved = yaml.safe_load((results / "runs/no-masking/seed1/settings.yaml").read_text())
     assert resolved["masking"]["strategy"] == "none"
 
@@ -182,6 +197,17 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
         assert jobs["table"] == expected["table"]
     if not expected:
         assert jobs == {}
+
+
+def test_the_report_opens_offline(demo):
+    folder, arguments = demo
+    snakemake(folder, *arguments, "--report", "report.html")
+    page = (folder / "report.html").read_text()
+    for name in ("masking.html", "claims.html", "showcase-heads.png", "masking-controls.png"):
+        assert name in page
+    assert "20 steps of 4 images" in page.replace("\\n", " ")  # captions quote the run's settings
+    loaded = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(https?://[^"'> ]+)""", page)
+    assert not loaded
 
 
 def test_tables_from_results_without_features_or_weights(demo, tmp_path):

@@ -9,6 +9,7 @@ from mmqsa.atomic import whole_file, write_text
 from mmqsa.discover.finder import BACKBONE
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import backbone_weights
+from mmqsa.settings import Backbone, expand
 from mmqsa.training.run import HISTORY, PROVENANCE, SETTINGS, SIMILARITY, WEIGHTS, Run
 
 CARD = """---
@@ -31,7 +32,7 @@ finder = load("FOLDER")
 found = finder(Image.open("photo.jpg"))   # found.masks, found.boxes, found.scores
 ```
 
-`{backbone_file}` {holds}; it has its own licence. `provenance.json` says what made the run.
+`provenance.json` says what made the run; {holds}.
 """
 
 
@@ -50,11 +51,10 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
                 shutil.copyfile(folder / name, temporary)
             written.append(out / name)
     settings, provenance = run.settings, run.provenance
-    own = with_backbone and settings.backbone.pretrained  # random weights are drawn again
-    if own:
-        with whole_file(out / BACKBONE) as temporary:
-            save_file(backbone_weights(settings.backbone)[0], temporary)
-        written.append(out / BACKBONE)
+    holds = "the weights of the backbone are made again by its name"
+    if with_backbone and settings.backbone.pretrained:  # random weights are drawn again
+        written.append(_export_backbone(settings.backbone, out))
+        holds = f"`{written[-1].name}` holds the weights of the backbone, with their own licence"
     card = CARD.format(
         name=folder.resolve().parent.name if folder.name.startswith("seed") else folder.name,
         feature=settings.backbone.feature,
@@ -69,8 +69,21 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
         split=provenance["cache"]["split"],
         steps=settings.training.steps,
         batch=settings.training.batch_size,
-        backbone_file=BACKBONE,
-        holds="holds the backbone's weights" if own else "is not here: they are made by name",
+        holds=holds,
     )
     write_text(out / "README.md", card)
     return [*written, out / "README.md"]
+
+
+def _export_backbone(backbone: Backbone, out: Path) -> Path:
+    """A local file as it is, so that its hash stays; what timm has fetched in a file of its own."""
+    if backbone.weights:
+        source = Path(expand(backbone.weights, "backbone.weights"))
+        path = out / f"{BACKBONE}{source.suffix}"
+        with whole_file(path) as temporary:
+            shutil.copyfile(source, temporary)
+        return path
+    path = out / f"{BACKBONE}.safetensors"
+    with whole_file(path) as temporary:
+        save_file(backbone_weights(backbone)[0], temporary)
+    return path

@@ -17,12 +17,12 @@ from mmqsa.evaluation.metrics import boxes
 from mmqsa.evaluation.scoring import winning_slots
 from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.extract import cache_attributes, normalise
-from mmqsa.features.store import NETWORK_ATTRIBUTES, check_attributes
+from mmqsa.features.store import NETWORK_ATTRIBUTES
 from mmqsa.model.inference import Discoverer
 from mmqsa.settings import MaskSource, MatchingName, Settings
 from mmqsa.training.run import Run
 
-BACKBONE = "backbone.safetensors"  # in a run's folder: its weights, wherever the folder goes
+BACKBONE = "backbone"  # with any suffix, in a run's folder: its weights, wherever that goes
 
 
 @dataclass
@@ -149,8 +149,7 @@ def load(
     """
     folder = Path(run)
     trained = Run.load(folder)
-    own = folder / BACKBONE
-    file = backbone or (own if own.is_file() else None)
+    file = backbone or next(folder.glob(f"{BACKBONE}.*"), None)
     settings = trained.settings
     if file is not None:
         changed = settings.backbone.model_copy(update={"weights": str(file)})
@@ -165,7 +164,12 @@ def _check_backbone(network: FrozenViT, settings: Settings, run: Run, folder: Pa
     """The features must be those that the run was trained on."""
     trained_on = run.provenance["cache"]
     here = cache_attributes(network, settings, split="", ids=[])
-    expected = {name: trained_on.get(name) for name in NETWORK_ATTRIBUTES}
-    if expected["weights_sha256"] == network.state_sha256:  # the same tensors in another file
-        del expected["weights_sha256"]
-    check_attributes(here, expected, settings.backbone.weights or folder, "the trained run")
+    if trained_on["weights_sha256"] == network.state_sha256:  # the same tensors in another file
+        here["weights_sha256"] = network.state_sha256
+    for name in NETWORK_ATTRIBUTES:
+        if here[name] != trained_on.get(name):
+            raise InputError(
+                f"{settings.backbone.weights or folder}: the backbone's {name} is {here[name]!r}, "
+                f"but the run was trained on {trained_on.get(name)!r}; name its own weights "
+                "(--backbone), and leave its settings as they are"
+            )

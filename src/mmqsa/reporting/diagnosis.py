@@ -122,7 +122,7 @@ def _below(*kinds: str) -> Callable[[Evidence], Finding]:
         for metric in evidence.own.index:
             if above := evidence.above(kinds, metric):
                 name, value = above[0]
-                parts.append(f"{HEADINGS[metric]} {evidence.own[metric]:.1f}, {name} {value:.1f}")
+                parts.append(f"{HEADINGS[metric]} {evidence.own[metric]:.1f}, {value:.1f} ({name})")
         return Finding(bool(parts), "; ".join(parts) or "above all of them in every metric")
 
     return check

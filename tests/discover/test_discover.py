@@ -1,0 +1,212 @@
+"""From images to masks, and from masks to files."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from safetensors.torch import load_file, save_file
+
+from mmqsa.data.voc import VocFolder
+from mmqsa.discover import load
+from mmqsa.discover.export import export
+from mmqsa.discover.finder import BACKBONE, objects
+from mmqsa.discover.output import discover
+from mmqsa.errors import InputError
+from mmqsa.evaluation.scoring import label_maps
+from mmqsa.features.backbone import backbone_weights, load_backbone
+from mmqsa.features.extract import extract
+from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Settings, dump_yaml
+from mmqsa.training.loop import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def finder(run_folder):
+    return load(run_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(voc_root):
+    paths = sorted((voc_root / "VOC2012/JPEGImages").glob("*.jpg"))[:4]
+    return [Image.open(path).convert("RGB") for path in paths]
+
+
+def test_objects_of_masks_by_hand():
+    """A 4 x 4 grid: slot 0 around, slot 1 a block of 4, slot 2 one patch, slot 3 nothing."""
+    won = np.zeros((4, 4), dtype=int)
+    won[1:3, 1:3], won[1, 1] = 1, 2
+    masks = torch.nn.functional.one_hot(torch.tensor(won.ravel()), 4).T.float() * 0.9 + 0.025
+    found = objects(masks, width=4, height=4)
+    assert found.labels.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert found.areas.tolist() == [12, 3, 1]
+    assert found.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 2, 2]]
+    assert found.scores == pytest.approx([0.925, 0.925])
+    assert found.background_score == pytest.approx(0.925)
+    assert found.masks.shape == (2, 4, 4) and found.masks.sum() == 4
+    large = objects(masks, width=4, height=4, smallest=0.1)  # 1 of 16 pixels is less
+    assert large.areas.tolist() == [13, 3]
+    alone = objects(torch.ones(1, 16), width=7, height=3)
+    assert alone.masks.shape == (0, 3, 7) and alone.boxes.shape == (0, 4)
+
+
+def test_masks_are_those_of_the_pipeline(finder, run_folder, voc_root, settings, tmp_path):
+    """On squashed images the same features, the same slots, the same label maps."""
+    squashed = settings.dataset.model_copy(update={"geometry": "squash"})
+
+    voc = VocFolder.find(voc_root)
+    path = tmp_path / "val.h5"
+    extract(voc, "val", settings.model_copy(update={"dataset": squashed}), path, CPU)
+    cache = FeatureCache(path)
+    keys = torch.from_numpy(cache.keys[:])
+    noise = finder.noise.expand(-1, len(keys), -1, -1)
+    with torch.inference_mode():
+        found = finder.discoverer.run_heads_from(noise, keys)
+        first = torch.zeros(len(keys), dtype=torch.int64)
+        masks = finder.discoverer.discover(found, first, "hungarian", ["attention"])["attention"]
+    expected = label_maps(masks, cache.side)
+    for index, image_id in enumerate(cache.ids):
+        image = voc.image(image_id).resize((cache.side, cache.side), Image.Resampling.BICUBIC)
+        own = finder(image)
+        pairs = {*zip(expected[index].ravel().tolist(), own.labels.ravel().tolist(), strict=True)}
+        assert len(pairs) == len({slot for slot, _ in pairs})  # each slot is one object
+
+
+def test_an_image_does_not_depend_on_the_others(finder, images):
+    together = finder(images)
+    for image, found in zip(images, together, strict=True):
+        alone = finder(image)
+        assert alone.labels.shape == image.size[::-1]
+        assert np.mean(alone.labels == found.labels) > 0.999  # but for rounding in a batch
+    assert np.array_equal(finder(images[0]).labels, finder(images[0]).labels)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 400), (997, 31)])
+def test_any_size(finder, size):
+    found = finder(Image.new("RGB", size, "red"))
+    assert found.labels.shape == size[::-1] and found.areas.sum() == size[0] * size[1]
+
+
+def test_options(run_folder, images):
+    few = load(run_folder, "cpu", slots=2, mask_source="decoder", matching="greedy")(images[0])
+    assert len(few.scores) <= 1
+    with pytest.raises(InputError, match="no learned similarity"):
+        load(run_folder, "cpu", matching="learned")
+
+
+def test_files(finder, images, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "sub").mkdir(parents=True)
+    images[0].save(folder / "one.png")
+    images[1].convert("L").save(folder / "sub/two.jpg")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match=r"1 of 3 photographs.*broken\.jpg.*other 2"):
+        discover(finder, [folder], out, batch=1)
+    labels = np.asarray(Image.open(out / "masks/one.png"))
+    expected = finder(images[0])
+    assert np.array_equal(labels, expected.labels)
+    assert Image.open(out / "overlays/sub/two.jpg").size == images[1].size
+    table = pd.read_csv(out / "objects.csv")
+    own = table[table["mask"] == "masks/one.png"]
+    assert own["background"].tolist() == [True] + [False] * len(expected.scores)
+    assert own["area"].tolist() == expected.areas.tolist()
+    assert own["share"].sum() == pytest.approx(1, abs=1e-4)
+    assert own[["x0", "y0", "x1", "y1"]].iloc[1:].to_numpy().tolist() == expected.boxes.tolist()
+    coco = COCO(out / "coco.json")
+    annotations = coco.imgToAnns[next(i for i in coco.imgs if "one" in coco.imgs[i]["file_name"])]
+    assert len(annotations) == len(expected.scores)
+    for annotation, mask in zip(annotations, expected.masks, strict=True):
+        assert np.array_equal(coco.annToMask(annotation), mask)
+    detections = [
+        {name: own[name] for name in ("image_id", "category_id", "segmentation", "score")}
+        for own in coco.dataset["annotations"]
+    ]
+    assert len(coco.loadRes(detections).anns) == len(coco.anns)
+    assert discover(finder, [folder / "one.png"], out) == 1  # again, over what was there
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, voc_root, settings):
+    """A run on a backbone whose weights are a local file: the run's folder and the file."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    random = settings.backbone
+
+    state, _ = backbone_weights(random)
+    save_file(state, folder / "vit.safetensors", {"made": "elsewhere"})
+    own = random.model_copy(update={"pretrained": True, "weights": str(folder / "vit.safetensors")})
+    chosen = settings.model_copy(update={"backbone": own})
+    extract(VocFolder.find(voc_root), "train", chosen, folder / "train.h5", CPU)
+    train(FeatureCache(folder / "train.h5"), chosen, 0, folder / "run", CPU)
+    return folder / "run", folder / "vit.safetensors"
+
+
+def test_an_exported_run_works_without_what_it_was_made_from(pretrained, images, tmp_path):
+    run, weights = pretrained
+    before = load(run, "cpu")(images[0])
+    export(run, tmp_path / "exported")
+    shutil.move(tmp_path / "exported", tmp_path / "elsewhere")
+    moved = tmp_path / "elsewhere"
+    weights.rename(weights.with_suffix(".away"))
+    try:
+        with pytest.raises(InputError, match=r"vit\.safetensors: no such file"):
+            load(run, "cpu")
+        assert np.array_equal(load(moved, "cpu")(images[0]).labels, before.labels)
+        card = (moved / "README.md").read_text()
+        assert "library_name: mmqsa" in card and "4 slots, 3 heads" in card
+    finally:
+        weights.with_suffix(".away").rename(weights)
+    with pytest.raises(InputError, match="not empty"):
+        export(run, moved)
+
+
+def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_path, monkeypatch):
+    """The hub is played by the random network that the run was trained on."""
+    hub = tmp_path / "run"
+    shutil.copytree(run_folder, hub)
+    settings = Settings.load(hub / "settings.yaml")
+    state, _ = backbone_weights(settings.backbone)
+    named = settings.backbone.model_copy(update={"pretrained": True})
+    chosen = settings.model_copy(update={"backbone": named})
+    (hub / "settings.yaml").write_text(dump_yaml(chosen.sections()))
+    monkeypatch.setattr("mmqsa.discover.export.backbone_weights", lambda backbone: (state, None))
+    written = export(hub, tmp_path / "exported")
+    assert tmp_path / "exported/backbone.safetensors" in written
+    found = load(tmp_path / "exported", "cpu")(images[0])
+    assert np.array_equal(found.labels, load(run_folder, "cpu")(images[0]).labels)
+
+
+def test_another_networks_weights_are_refused(pretrained, tmp_path):
+    run, weights = pretrained
+    state = load_file(weights)
+    state["norm.weight"] += 1
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors: the backbone's weights_sha256"):
+        load(run, "cpu", backbone=tmp_path / "other.safetensors")
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    shutil.copy(tmp_path / "other.safetensors", copied / f"{BACKBONE}.safetensors")
+    with pytest.raises(InputError, match=BACKBONE):
+        load(copied, "cpu")
+
+
+def test_random_weights_are_drawn_again(run_folder, tmp_path):
+    written = export(run_folder, tmp_path / "exported")
+    assert BACKBONE not in {path.stem for path in written}
+    load(tmp_path / "exported", "cpu")
+    provenance = json.loads((tmp_path / "exported/provenance.json").read_text())
+    settings = Settings.load(tmp_path / "exported/settings.yaml")
+    backbone = load_backbone(settings.backbone)
+    assert backbone.weights_sha256 == backbone.state_sha256
+    assert backbone.state_sha256 == provenance["cache"]["weights_sha256"]
+    changed = settings.backbone.model_copy(update={"seed": 1})
+    (tmp_path / "exported/settings.yaml").write_text(
+        dump_yaml(settings.model_copy(update={"backbone": changed}).sections())
+    )
+    with pytest.raises(InputError, match="weights_sha256"):
+        load(tmp_path / "exported", "cpu")

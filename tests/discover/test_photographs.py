@@ -1,0 +1,74 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmqsa.discover.photographs import as_rgb, find_photographs, read_photograph
+from mmqsa.errors import InputError
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def reopened(image, format, **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def test_an_image_is_shown_upright():
+    turned = Image.Exif()
+    turned[274] = 6  # to be turned by 90 degrees clockwise
+    image = reopened(Image.fromarray(RGB), "PNG", exif=turned)
+    assert np.array_equal(as_rgb(image), np.rot90(RGB, -1))
+
+
+def test_transparency_lies_over_white():
+    image = Image.fromarray(RGB)
+    image.putalpha(Image.fromarray(np.repeat([[0] * 15 + [255] * 15], 20, 0).astype(np.uint8)))
+    found = np.asarray(as_rgb(image))
+    assert (found[:, :15] == 255).all() and np.array_equal(found[:, 15:], RGB[:, 15:])
+    palette = Image.fromarray(RGB).quantize(4)
+    palette.info["transparency"] = 0
+    hidden = np.asarray(palette) == 0
+    assert (np.asarray(as_rgb(palette))[hidden] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_every_mode_becomes_rgb(mode):
+    found = as_rgb(Image.fromarray(RGB).convert(mode if mode != "LAB" else "RGB"))
+    assert found.mode == "RGB" and found.size == (30, 20)
+
+
+def test_deep_grey_keeps_its_range():
+    deep = np.array([[0, 128 * 257, 65535]], dtype=np.uint16)
+    for image in (Image.fromarray(deep), reopened(Image.fromarray(deep), "PNG")):
+        assert np.asarray(as_rgb(image))[0, :, 0].tolist() == [0, 128, 255]
+    floats = np.array([[-1.0, 0.0, 1.0]], dtype=np.float32)
+    assert np.asarray(as_rgb(Image.fromarray(floats)))[0, :, 0].tolist() == [0, 127, 255]
+
+
+def test_what_is_no_image_is_refused_by_name(tmp_path):
+    (tmp_path / "text.jpg").write_text("nothing")
+    whole = io.BytesIO()
+    Image.fromarray(RGB).save(whole, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:300])
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("text.jpg", "cut.jpg", "empty.png", "absent.jpg", "."):
+        with pytest.raises(InputError, match=str(tmp_path / name)):
+            read_photograph(tmp_path / name)
+
+
+def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
+    inside, out = tmp_path / "in", tmp_path / "in/out"
+    names = ("a.jpg", "a.png", "a-png.jpg", "sub/a.jpg", ".hidden/b.jpg", "notes.txt", "out/c.jpg")
+    for name in names:
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        (inside / name).touch()
+    absent = tmp_path / "absent.jpg"
+    found = find_photographs([inside, inside / "a.jpg", absent], besides=out)
+    assert [str(path.relative_to(tmp_path)) for path, _ in found] == [
+        *("in/a-png.jpg", "in/a.jpg", "in/a.png", "in/sub/a.jpg", "in/a.jpg", "absent.jpg"),
+    ]
+    called = [str(name) for _, name in found]
+    assert called == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]
