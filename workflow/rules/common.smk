@@ -23,11 +23,7 @@ RESULTS = CONFIG.results
 DATASET = CONFIG.dataset
 GPU = 0 if CONFIG.device == "cpu" else 1
 SHOWCASE = f"{RESULTS}/runs/{CONFIG.showcase}/seed{CONFIG.seeds[0]}"
-DRAWN = {
-    name: table
-    for name, table in CONFIG.tables.items()
-    if CONFIG.rows(table)
-}
+DRAWN = {name: table for name, table in CONFIG.tables.items() if CONFIG.rows(table)}
 
 
 def cache(image_set):

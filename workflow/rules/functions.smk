@@ -57,7 +57,9 @@ def table_metrics(wildcards):
         names = [
             f"metrics/{image_set.name}-agreement.csv" for image_set in table_sets(table)
         ]
-        found += [path for name in CONFIG.rows(table)[:1] for path in run_files(name, *names)]
+        found += [
+            path for name in CONFIG.rows(table)[:1] for path in run_files(name, *names)
+        ]
     return found
 
 
