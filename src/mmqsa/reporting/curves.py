@@ -120,7 +120,7 @@ def _ticks(axis: plt.Axes, values: list[float]) -> None:
         doubling = all(two == 2 * one for one, two in pairwise(values))
         if doubling:
             axis.set_xscale("log", base=2)
-    apart, last, names = 0.09 * (values[-1] - values[0]), -float("inf"), []
+    apart, last, names = 0.14 * (values[-1] - values[0]), -float("inf"), []
     for value in values:  # crowded ticks stay without a name
         names.append(f"{value:g}" if value - last >= apart or axis.get_xscale() == "log" else "")
         last = value if names[-1] else last

@@ -206,7 +206,7 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     metrics = [name for name in metrics if not _says_the_same(name, table)]
     updates = ["updates per head"] if spec.table.updates else []
     heading = ["", "masks", "n", *updates, *(HEADINGS[name] for name in metrics)]
-    rows, kinds = [], []
+    rows, kinds, compared = [], [], []
     frame = table.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         first = group.iloc[0]
@@ -223,11 +223,10 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
             if any(shown):
                 rows.append([note, "", *[""] * (len(cells) - 2), *shown] if note else cells + shown)
                 kinds.append(f"{kind} {source}")
+                own_kind = kind == "setting" and not note
+                compared.append(f"{source}, {first['row']}" if own_kind else "")
     printed = Printed(caption(spec), heading, rows, kinds, left=2)
-    printed.embolden(
-        list(range(len(heading) - len(metrics), len(heading))),
-        {name for name in kinds if name.startswith("setting")},
-    )
+    printed.embolden(list(range(len(heading) - len(metrics), len(heading))), compared)
     return printed
 
 

@@ -105,7 +105,10 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
         f"{caption(spec)} Mean IoU of the best slot; an object is {what}; in brackets how many "
         "objects there are."
     )
-    return Printed(text, heading, rows, groups, left=2)
+    printed = Printed(text, heading, rows, groups, left=2)
+    own = [name if name.startswith("setting") else "" for name in groups]
+    printed.embolden(list(range(3, len(heading))), own)
+    return printed
 
 
 def _cell(found: pd.DataFrame, stratum: str) -> str:

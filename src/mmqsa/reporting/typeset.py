@@ -22,11 +22,13 @@ class Printed:
     left: int = 1  # columns of words, set flush left
     bold: set[tuple[int, int]] = field(default_factory=set)
 
-    def embolden(self, columns: list[int], among: set[str]) -> None:
-        """Make the highest number bold of each of ``columns``, in every group named ``among``."""
+    def embolden(self, columns: list[int], compared: list[str]) -> None:
+        """Make the highest number of each of ``columns`` bold, among the rows that ``compared``
+        calls the same; an empty name stands apart.
+        """
         for column in columns:
-            for group in among:
-                own = [index for index, name in enumerate(self.groups) if name == group]
+            for name in set(compared) - {""}:
+                own = [index for index, called in enumerate(compared) if called == name]
                 values = {index: _leading(self.rows[index][column]) for index in own}
                 found = {index: value for index, value in values.items() if value is not None}
                 if len(found) > 1:
