@@ -2,11 +2,16 @@
 
 from typing import get_args
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CPU, SMALL
+from PIL import Image
 
 from mmqsa.device import choose_device
+from mmqsa.discover import load
+from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features import resident
 from mmqsa.features.store import FeatureCache
@@ -50,6 +55,17 @@ def test_one_run_gives_the_same_masks_on_both_devices(run_folder, caches):
             masks = discoverer.discover(heads, reference, "hungarian")
             found.append(masks["attention"].cpu())
     torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
+
+
+def test_discovery_gives_the_same_objects_on_both_devices(tmp_path, run_folder, voc_root, caches):
+    paths = sorted((voc_root / "VOC2012/JPEGImages").glob("*.jpg"))[:3]
+    images = [Image.open(path) for path in paths]
+    found = load(run_folder, "cpu")(images), load(run_folder, "cuda")(images)
+    for one, two in zip(*found, strict=True):
+        assert np.mean(one.labels == two.labels) > 0.98
+    cache = FeatureCache(caches["val"])
+    path = score_agreement(Run.load(run_folder), cache, tmp_path, GPU)
+    assert pd.read_csv(path)["after"].between(-1, 1.001).all()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

@@ -1,13 +1,16 @@
 """The chain on real photographs with real weights: MMQSA_VOC and MMQSA_WEIGHTS say where."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU
 
 from mmqsa.data.voc import VocFolder
+from mmqsa.discover import load
 from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.extract import extract
 from mmqsa.features.store import FeatureCache
 from mmqsa.settings import Settings
@@ -106,11 +109,29 @@ def test_normalised_cuts_find_masks_on_real_keys(tmp_path, real_caches, real_set
     assert cut["miou_with_background"] > square["miou_with_background"] + 10
 
 
-def test_a_short_training_finds_objects(tmp_path, real_caches, real_settings):
-    done = train(real_caches["train"], real_settings, 0, tmp_path / "run", CPU)
-    assert done["final_loss"] < 1.1
-    run = Run.load(tmp_path / "run")
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory, real_caches, real_settings):
+    folder = tmp_path_factory.mktemp("real-run")
+    assert train(real_caches["train"], real_settings, 0, folder, CPU)["final_loss"] < 1.1
+    return folder
+
+
+def test_a_short_training_finds_objects(tmp_path, real_caches, real_settings, real_run):
+    run = Run.load(real_run)
     path = evaluate(run, real_caches["val"], real_settings, tmp_path, CPU)
     square = values(score_controls(real_caches["val"], tmp_path), name="centre square")
     found = values(path, matching="hungarian", mask_source="attention")
     assert found["mbo_c"] > square["mbo_c"] + 5
+
+
+def test_discovery_on_whole_photographs(photographs, real_run):
+    """Scored at their own size, where the labels were drawn."""
+    finder, scores, one_object = load(real_run, "cpu"), [], []
+    for image_id in photographs.ids("val")[:12]:
+        image = photographs.image(image_id)
+        truth = GroundTruth(photographs.classes(image_id, image.size), None)
+        found = finder(image)
+        assert found.labels.shape == image.size[::-1]
+        scores.append(image_metrics(found.labels, truth)["paper", "mbo_c"])
+        one_object.append(image_metrics(np.ones_like(found.labels), truth)["paper", "mbo_c"])
+    assert np.mean(scores) > np.mean(one_object) + 0.1
