@@ -24,8 +24,11 @@ HEAVY = [
 # What `make tables` does, where none of the heavy packages can be imported.
 MAKE = f"""
 import sys
-for name in {HEAVY}:
-    sys.modules[name] = None
+class Absent:
+    def find_spec(self, name, *others):
+        if name.split(".")[0] in {HEAVY}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
 from mmqsa.cli import application
 root, results = sys.argv[1:]
 specs = results + "/settings/tables"

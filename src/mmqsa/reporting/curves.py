@@ -4,8 +4,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from mmqsa.errors import InputError
 from mmqsa.reporting.results import (
@@ -47,14 +49,7 @@ def curve_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
     lines = curve.lines or {"": spec.table.settings}
     references = reference_metrics(results, spec)
     with style():
-        figure, axes = plt.subplots(
-            len(sources),
-            len(shown),
-            figsize=(PAGE, 0.6 + 1.6 * len(sources)),
-            sharex=True,
-            squeeze=False,
-            layout="constrained",
-        )
+        figure, axes = _panels(sources, shown, _NAMES.get(curve.against, curve.against))
         for row, source in zip(axes, sources, strict=True):
             for axis, metric in zip(row, shown, strict=True):
                 own = metrics[(metrics["mask_source"] == source) & (metrics["metric"] == metric)]
@@ -64,13 +59,27 @@ def curve_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
                 low, high = pd.concat([own["value"], drawn]).agg(["min", "max"])
                 axis.set_ylim(low - 0.1 * (high - low) - 0.5, high + 0.1 * (high - low) + 0.5)
                 _ticks(axis, sorted(set(at.values())))
-            row[0].set_ylabel(f"{SOURCES[source]}, %")
-        for axis, metric in zip(axes[0], shown, strict=True):
-            axis.set_title(title(metric))
-        for axis in axes[-1]:
-            axis.set_xlabel(_NAMES.get(curve.against, curve.against))
         legend_below(figure, axes[0][0])
         return save(figure, stem)
+
+
+def _panels(sources: list[str], metrics: list[str], along: str) -> tuple[Figure, np.ndarray]:
+    """A row of panels per mask source, a column per metric."""
+    figure, axes = plt.subplots(
+        len(sources),
+        len(metrics),
+        figsize=(PAGE, 0.6 + 1.6 * len(sources)),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.set_title(title(metric))
+    for axis, source in zip(axes[:, 0], sources, strict=True):
+        axis.set_ylabel(f"{SOURCES[source]}, %")
+    for axis in axes[-1]:
+        axis.set_xlabel(along)
+    return figure, axes
 
 
 _NAMES = {
@@ -161,14 +170,7 @@ def severity_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
     sources = [own for own in spec.table.mask_sources if own in set(metrics["mask_source"])]
     kinds = sorted(metrics["row"].unique())
     with style():
-        figure, axes = plt.subplots(
-            len(sources),
-            len(shown),
-            figsize=(PAGE, 0.6 + 1.6 * len(sources)),
-            sharex=True,
-            squeeze=False,
-            layout="constrained",
-        )
+        figure, axes = _panels(sources, shown, "severity")
         for row, source in zip(axes, sources, strict=True):
             for axis, metric in zip(row, shown, strict=True):
                 for index, kind in enumerate(kinds):
@@ -189,10 +191,6 @@ def severity_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
                         color=sns.color_palette("colorblind")[index],
                         label=kind,
                     )
-            row[0].set_ylabel(f"{SOURCES[source]}, %")
-        for axis, metric in zip(axes[0], shown, strict=True):
-            axis.set_title(title(metric))
-        for axis in axes[-1]:
-            axis.set(xlabel="severity", xticks=range(6))
+        axes[-1][0].set_xticks(range(6))
         legend_below(figure, axes[0][0], columns=6)
         return save(figure, stem)
