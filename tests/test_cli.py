@@ -147,3 +147,10 @@ def test_a_bad_option(tmp_path, arguments, said):
     features = ("--features", "x.h5") if arguments[0] == "baseline" else ()
     found = mmqsa(*arguments, *features, "--out", tmp_path / "out")
     assert found.returncode == 1 and said in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, run_folder):
+    (tmp_path / "file").touch()
+    found = mmqsa("export", "--run", run_folder, "--out", tmp_path / "file/below")
+    assert found.returncode == 1 and found.stderr.count("\n") == 1
+    assert found.stderr.startswith(f"mmqsa: {tmp_path}/file")

@@ -38,7 +38,10 @@ def discover(
     from mmqsa.discover.output import discover as run_on
 
     finder = load(run, device, backbone, mask_source, matching, slots, smallest)
-    print(f"{out}: objects of {run_on(finder, photographs, out, batch)} photographs")
+    done = run_on(finder, photographs, out, batch)
+    print(
+        f"{out}: masks, overlays, objects.csv and coco.json of {done} photograph{'s'[: done != 1]}"
+    )
 
 
 @app.command()

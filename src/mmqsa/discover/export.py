@@ -22,7 +22,8 @@ Masked multi-query slot attention for unsupervised object discovery, on {feature
 `{backbone}`: {slots} slots, {heads} heads, {strategy} masking of {ratio:.0%}. Trained by
 mmqsa {version} on {images:,} images ({dataset}, {split}), {steps:,} steps of {batch} images.
 
-    pip install mmqsa
+With mmqsa installed:
+
     mmqsa discover --run FOLDER photo.jpg --out out
 
 ```python

@@ -94,7 +94,7 @@ def training_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
         figure, axis = plt.subplots(figsize=(COLUMN, 2.4), layout="constrained")
         colours = sns.color_palette("colorblind", len(spec.table.settings))
         drawn = False
-        for colour, setting in zip(colours, spec.table.settings, strict=True):
+        for index, setting in enumerate(spec.table.settings):
             for seed in spec.seeds:
                 path = run_folder(results, setting, seed) / "history.csv"
                 history = pd.read_csv(path) if path.is_file() else []
@@ -104,7 +104,8 @@ def training_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
                     axis.plot(
                         history["step"],
                         history["loss"],
-                        color=colour,
+                        color=colours[index],
+                        linestyle=DASHES[index % len(DASHES)],
                         linewidth=0.9,
                         label=None if label in known else label,
                     )
