@@ -198,6 +198,12 @@ def test_signs_of_failure(made, tmp_path):
     assert "least gained by head 1" in text
 
 
+def test_without_a_run_nothing_is_diagnosed(made, tmp_path):
+    for path in (tmp_path / "runs/full").rglob("voc2012-val.csv"):
+        path.unlink()
+    assert set(made("diagnosis")[0]["found"]) == {"not measured"}
+
+
 def test_compute_and_provenance_show_what_is_missing(made, tmp_path):
     (tmp_path / "runs/full/seed0/provenance.json").write_text(
         '{"mmqsa": "0.1.0", "packages": {"torch": "2"}, "python": "3", "device": "cpu", '

@@ -50,25 +50,17 @@ class Evidence:
     others: pd.DataFrame  # of controls and other methods
 
     @property
-    def method(self) -> str:
-        return self.spec.table.settings[0]
-
-    def means(self, setting: str) -> pd.Series:
-        """Mean over seeds of every metric that a setting has."""
-        own = self.runs[self.runs["setting"] == setting]
-        return own.groupby("metric", sort=False)["value"].mean()
+    def method(self) -> str | None:
+        return next(iter(self.spec.table.settings), None)
 
     @cached_property
     def own(self) -> pd.Series:
-        return self.means(self.method)
-
-    def above(self, kinds: tuple[str, ...], metric: str) -> list[tuple[str, float]]:
-        """What of these kinds scores higher than the method, best first."""
-        rows = self.others[self.others["kind"].isin(kinds) & (self.others["metric"] == metric)]
-        rows = rows[rows["value"] > self.own[metric]].sort_values("value", ascending=False)
-        return list(rows[["name", "value"]].itertuples(index=False, name=None))
+        """Mean over seeds of every metric of the method; empty without a run."""
+        runs = self.runs[self.runs["setting"] == self.method]
+        return runs.groupby("metric", sort=False)["value"].mean()
 
     def best(self, kind: str, metric: str) -> tuple[str, float] | None:
+        """What scores highest of the controls, methods or what is supervised, and its value."""
         rows = self.others[(self.others["kind"] == kind) & (self.others["metric"] == metric)]
         if rows.empty:
             return None
@@ -114,15 +106,15 @@ def _not_told_from(other: str) -> Callable[[Evidence], Finding]:
     return check
 
 
-def _below(*kinds: str) -> Callable[[Evidence], Finding]:
+def _below(kind: str) -> Callable[[Evidence], Finding]:
     def check(evidence: Evidence) -> Finding:
-        if evidence.others[evidence.others["kind"].isin(kinds)].empty:
+        if evidence.others[evidence.others["kind"] == kind].empty:
             return Finding(None, "")
         parts = []
-        for metric in evidence.own.index:
-            if above := evidence.above(kinds, metric):
-                name, value = above[0]
-                parts.append(f"{HEADINGS[metric]} {evidence.own[metric]:.1f}, {value:.1f} ({name})")
+        for metric, own in evidence.own.items():
+            name, value = evidence.best(kind, metric) or ("", 0.0)
+            if value > own:
+                parts.append(f"{HEADINGS[metric]} {own:.1f}, {value:.1f} ({name})")
         return Finding(bool(parts), "; ".join(parts) or "above all of them in every metric")
 
     return check
@@ -251,7 +243,7 @@ def diagnosis_table(
             where = (metrics["mask_source"] == source) & (metrics["matching"] == "hungarian")
             where &= metrics["protocol"].isin(["paper", "boxes"])
             evidence = Evidence(spec, results, source, metrics[where], others)
-            finding = check(evidence) if spec.table.settings else Finding(None, "")
+            finding = check(evidence) if len(evidence.own) else Finding(None, "")
             found = UNKNOWN if finding.found is None else ("yes" if finding.found else "no")
             named = "" if check in WITHOUT_MASKS else source
             row = [sign, named, found, finding.evidence, advice]
