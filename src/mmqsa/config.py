@@ -152,7 +152,7 @@ class Config(Settings):
     tables: dict[Name, Table | None] = {}
     """null takes away a table of the config below."""
     showcase: Name = "full"
-    """The setting whose first seed the qualitative figure shows."""
+    """The paper's method: its own values stand beside it, and images are shown of its first seed."""
 
     @field_validator("tables")
     @classmethod

@@ -114,7 +114,7 @@ def _own_rows(spec: Spec, results: Path, published: pd.DataFrame) -> list[dict]:
             if images_of is not None and row["n_seeds"]:
                 values = 100 * images_of[f"{protocol}/{metric}"].to_numpy()
                 row["images_low"], row["images_high"] = bootstrap_interval(values)
-            if setting == "full" and matching == "hungarian":
+            if setting == spec.showcase and matching == "hungarian":
                 row |= _against_paper(spec, row, published)
             rows.append(row)
     return rows

@@ -39,6 +39,7 @@ class Spec(BaseModel):
     images: dict[str, list[str]]  # what a row says -> names of the metrics files it is the mean of
     slots: int
     seeds: list[int]
+    showcase: str  # the setting that is the paper's method
     references: list[str]  # controls and other methods
     comparable: bool  # same data set and backbone as the paper: a difference to it means something
     what: str  # data, backbone and budget in words, for captions
@@ -64,6 +65,7 @@ def table_spec(config: Config, name: str) -> str:
         images={row: [image_set.name for image_set in own] for row, own in sets.items()},
         slots=config.slots.number,
         seeds=config.seeds,
+        showcase=config.showcase,
         references=(
             [] if table.references == "none" else ["controls", *config.evaluation.baselines]
         ),
