@@ -152,7 +152,7 @@ class Config(Settings):
     tables: dict[Name, Table | None] = {}
     """null takes away a table of the config below."""
     showcase: Name = "full"
-    """The paper's method: its own values stand beside it, and images are shown of its first seed."""
+    """The paper's method: held against the paper's values, and shown in images (first seed)."""
 
     @field_validator("tables")
     @classmethod
