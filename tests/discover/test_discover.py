@@ -52,6 +52,14 @@ def test_objects_of_masks_by_hand():
     assert found.masks.shape == (2, 4, 4) and found.masks.sum() == 4
     large = objects(masks, width=4, height=4, smallest=0.1)  # 1 of 16 pixels is less
     assert large.areas.tolist() == [13, 3]
+    corners = torch.zeros(2, 4, 4)
+    corners[1, 1, 1] = corners[1, 2, 2] = corners[1, 2, 3] = 1  # corners do not connect
+    corners[0] = 1 - corners[1]
+    assert objects(corners.flatten(1), 4, 4).areas.tolist() == [13, 3]
+    parts = objects(corners.flatten(1), 4, 4, split=True)
+    assert parts.areas.tolist() == [13, 2, 1]
+    assert parts.boxes.tolist() == [[2, 2, 4, 3], [1, 1, 2, 2]]
+    assert objects(corners.flatten(1), 4, 4, 0.1, split=True).areas.tolist() == [14, 2]
     alone = objects(torch.ones(1, 16), width=7, height=3)
     assert alone.masks.shape == (0, 3, 7) and alone.boxes.shape == (0, 4)
 

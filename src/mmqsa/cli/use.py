@@ -24,6 +24,9 @@ def discover(
     smallest: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the image that an object has at least.")
     ] = 0.0,
+    split: Annotated[
+        bool, typer.Option("--split", help="Every connected part is an object of its own.")
+    ] = False,
     backbone: Annotated[
         Path | None,
         typer.Option(
@@ -37,7 +40,7 @@ def discover(
     from mmqsa.discover import load
     from mmqsa.discover.output import discover as run_on
 
-    finder = load(run, device, backbone, mask_source, matching, slots, smallest)
+    finder = load(run, device, backbone, mask_source, matching, slots, smallest, split)
     done = run_on(finder, photographs, out, batch)
     print(
         f"{out}: masks, overlays, objects.csv and coco.json of {done} photograph{'s'[: done != 1]}"

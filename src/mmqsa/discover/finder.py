@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import label
 from torch import Tensor
 
 from mmqsa.data.geometry import Geometry
@@ -22,6 +23,7 @@ from mmqsa.model.inference import Discoverer
 from mmqsa.settings import MaskSource, MatchingName, Settings
 from mmqsa.training.run import Run
 
+MOST = 255  # objects
 BACKBONE = "backbone"  # with any suffix, in a run's folder: its weights, wherever that goes
 
 
@@ -68,17 +70,20 @@ class Finder:
         matching: MatchingName = "hungarian",
         slots: int | None = None,
         smallest: float = 0.0,
+        split: bool = False,
     ):
         """``slots``: other than the run was trained with; fewer give larger parts.
 
-        ``smallest``: share of the image, 0..1, below which a slot counts as background.
+        ``smallest``: share of the image, 0..1, below which an object counts as background.
+        ``split``: every connected part of a slot is an object of its own.
 
         Raises InputError for the matching ``learned`` where the run has no learned similarity.
         """
         if matching == "learned" and run.similarity is None:
             raise InputError("matching learned: this run has no learned similarity; choose another")
         self.backbone, self.device = backbone, device
-        self.source, self.matching, self.smallest = mask_source, matching, smallest
+        self.source, self.matching = mask_source, matching
+        self.smallest, self.split = smallest, split
         self.geometry = Geometry("squash", run.settings.backbone.image_size)
         self.precision = run.settings.backbone.precision
         self.backbone.network.to(device)
@@ -93,7 +98,7 @@ class Finder:
         photographs = [as_rgb(image) for image in images]
         masks = self._masks([self.geometry.image(image) for image in photographs])
         return [
-            objects(own, *image.size, self.smallest)
+            objects(own, *image.size, self.smallest, self.split)
             for own, image in zip(masks, photographs, strict=True)
         ]
 
@@ -109,24 +114,30 @@ class Finder:
         return self.discoverer.discover(found, first, self.matching, [self.source])[self.source]
 
 
-def objects(masks: Tensor, width: int, height: int, smallest: float = 0.0) -> Found:
-    """The masks (K, P) of one image -> its objects at ``width`` x ``height`` px."""
+def objects(
+    masks: Tensor, width: int, height: int, smallest: float = 0.0, split: bool = False
+) -> Found:
+    """The masks (K, P) of one image -> its objects at ``width`` x ``height`` px.
+
+    At most 255 are kept, the largest: a label map has no more.
+    """
     won, value = (own[0].cpu().numpy() for own in winning_slots(masks[None], height, width))
-    slots = len(masks)
-    areas = np.bincount(won.ravel(), minlength=slots)
-    totals = np.bincount(won.ravel(), weights=value.ravel(), minlength=slots)
     border = np.concatenate([won[[0, -1]].ravel(), won[1:-1, [0, -1]].ravel()])
-    background = np.bincount(border, minlength=slots).argmax()
-    found = np.flatnonzero((areas > 0) & (areas >= smallest * won.size))
-    found = found[found != background]
-    found = found[np.argsort(-areas[found], kind="stable")]
-    number = np.zeros(slots, dtype=np.uint8)  # of slots that are no object: 0
-    number[found] = np.arange(1, len(found) + 1)
-    labels = number[won]
-    rest = np.setdiff1d(np.arange(slots), found)
+    background = np.bincount(border, minlength=len(masks)).argmax()
+    parts = np.zeros(won.shape, dtype=np.int32)  # 0 background, then candidates for objects
+    for slot in np.unique(won[won != background]):
+        found = label(won == slot)[0] if split else won == slot
+        parts = np.where(found, parts.max() + found, parts)
+    areas, totals = np.bincount(parts.ravel()), np.bincount(parts.ravel(), value.ravel())
+    kept = 1 + np.flatnonzero(areas[1:] >= max(1, smallest * won.size))
+    kept = kept[np.argsort(-areas[kept], kind="stable")][:MOST]
+    number = np.zeros(len(areas), dtype=np.uint8)  # of parts that are no object: 0
+    number[kept] = np.arange(1, len(kept) + 1)
+    labels = number[parts]
+    rest = number == 0
     return Found(
         labels=labels,
-        scores=totals[found] / areas[found],
+        scores=totals[kept] / areas[kept],
         boxes=boxes(labels),
         background_score=float(totals[rest].sum() / max(areas[rest].sum(), 1)),
     )
@@ -140,6 +151,7 @@ def load(
     matching: MatchingName = "hungarian",
     slots: int | None = None,
     smallest: float = 0.0,
+    split: bool = False,
 ) -> Finder:
     """A run's folder, ready for images; see Finder for the options.
 
@@ -157,7 +169,7 @@ def load(
     network = load_backbone(settings.backbone)
     _check_backbone(network, settings, trained, folder)
     chosen = choose_device(device)
-    return Finder(trained, network, chosen, mask_source, matching, slots, smallest)
+    return Finder(trained, network, chosen, mask_source, matching, slots, smallest, split)
 
 
 def _check_backbone(network: FrozenViT, settings: Settings, run: Run, folder: Path) -> None:
