@@ -159,6 +159,20 @@ def test_verdicts(made):
     assert "reproduced (+20.0, p < 0.001)" in text and "not reproduced (-9.0)" in text
 
 
+@pytest.mark.parametrize(
+    "value, verdict",
+    [(59.0, "reproduced"), (61.0, "reproduced"), (61.5, "not enough runs"), (63, "not reproduced")],
+)
+def test_the_papers_own_value_is_reached_or_not(made, tmp_path, value, verdict):
+    """Ours is 60, and its interval ends at 62.05."""
+    (tmp_path / "published.csv").write_text(
+        f"protocol,method,encoder,metric,value,source,note\npaper,MMQSA,,corloc,{value},s,\n"
+    )
+    table, _ = made("claims")
+    own = table[(table["claim"] == "CorLoc 68.99") & (table["metric"] == "corloc")]
+    assert own["verdict"].tolist() == [verdict]
+
+
 def test_other_data_get_no_verdict_against_the_papers_numbers(made):
     table, _ = made("claims", backbone="vit_tiny_patch16_224")
     own = table[(table["claim"] == "CorLoc 68.99") & (table["metric"] == "corloc")]
