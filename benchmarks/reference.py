@@ -156,7 +156,7 @@ def _matched(overlap: np.ndarray) -> float:
 
 
 def _boxes(prediction: np.ndarray, classes: np.ndarray) -> list[tuple]:
-    """One of each slot; that of the largest, the one that has most of the border left out, first."""
+    """One of each slot, first that of the largest but for the one that has most of the border."""
     valid = classes != VOID
     inner = np.zeros_like(valid)
     inner[1:-1, 1:-1] = True
