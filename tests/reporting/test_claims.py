@@ -58,6 +58,15 @@ def test_a_trend_over_several_settings():
     assert held(claim(*"abcd"), metrics(flat))["p"] > 0.9
 
 
+def test_a_trend_that_its_ends_contradict_is_none():
+    values = {
+        name: [10.0 * rank, 10.0 * rank + 1, 10.0 * rank + 2] for rank, name in enumerate("abcd")
+    }
+    values["a"] = [1000.0, 2.0, 3.0]  # one run out of the way: the mean, not the ranks
+    found = held(claim(*"abcd"), metrics(values))
+    assert found["difference"] < 0 and found["p"] == 1
+
+
 def test_spread_shrinks_along_the_order():
     values = {
         name: [50 + width * step for step in (-2, -1, 0, 1, 2)]

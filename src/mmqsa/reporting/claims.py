@@ -81,11 +81,11 @@ def held(claim: Claim, metrics: pd.DataFrame) -> dict:
     if claim.of == "spread":
         apart = np.concatenate([(own - own.median()).abs() for own in groups])
         row |= {"difference": groups[0].std(ddof=1) - groups[-1].std(ddof=1), "test": "tau, spread"}
-        return row | {"p": _p(kendalltau(ranks, apart).pvalue)}
+        return row | {"p": _trend(ranks, -apart, row["difference"])}
     first, last = groups[0], groups[-1]
     row["difference"] = last.mean() - first.mean()
     if len(groups) > 2:
-        return row | {"test": "tau", "p": _p(kendalltau(ranks, np.concatenate(groups)).pvalue)}
+        return row | {"test": "tau", "p": _trend(ranks, np.concatenate(groups), row["difference"])}
     settings = {name.split("/")[0] for name in claim.order}
     if len(settings) == 1:  # the same runs, merged in two ways
         shared = first.index.intersection(last.index)
@@ -93,6 +93,12 @@ def held(claim: Claim, metrics: pd.DataFrame) -> dict:
             return row | {"test": "paired t", "p": 1.0}
         return row | {"test": "paired t", "p": _p(ttest_rel(last[shared], first[shared]).pvalue)}
     return row | {"test": "Welch's t", "p": _p(ttest_ind(last, first, equal_var=False).pvalue)}
+
+
+def _trend(ranks: np.ndarray, values: np.ndarray, difference: float) -> float:
+    """p of a trend over ranks; 1 where it points the other way than the two ends do."""
+    found = kendalltau(ranks, values)
+    return 1.0 if found.statistic * difference < 0 else _p(found.pvalue)
 
 
 def _values(metrics: pd.DataFrame, name: str) -> pd.Series:
