@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmqsa.reporting.metrics_table import MISSING
 from mmqsa.reporting.results import Spec, provenance
 from mmqsa.reporting.typeset import Printed
 
@@ -12,7 +13,6 @@ COLUMNS = [
     *("images", "seconds", "images_per_second", "final_loss"),
     *("mmqsa", "torch", "python", "cache_fingerprint"),
 ]
-MISSING = "missing"
 
 
 def compute_table(
