@@ -18,6 +18,7 @@ from mmqsa.discover.finder import BACKBONE, objects
 from mmqsa.discover.output import discover
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import label_maps
+from mmqsa.features import backbone
 from mmqsa.features.backbone import backbone_weights, load_backbone
 from mmqsa.features.extract import extract
 from mmqsa.features.store import FeatureCache
@@ -165,6 +166,8 @@ def test_an_exported_run_works_without_what_it_was_made_from(pretrained, images,
         with pytest.raises(InputError, match=r"vit\.safetensors: no such file"):
             load(run, "cpu")
         assert np.array_equal(load(moved, "cpu")(images[0]).labels, before.labels)
+        export(moved, tmp_path / "again")  # from the folder's own weights
+        assert np.array_equal(load(tmp_path / "again", "cpu")(images[0]).labels, before.labels)
         card = (moved / "README.md").read_text()
         assert "library_name: mmqsa" in card and "4 slots, 3 heads" in card
     finally:
@@ -182,8 +185,17 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     named = settings.backbone.model_copy(update={"pretrained": True})
     chosen = settings.model_copy(update={"backbone": named})
     (hub / "settings.yaml").write_text(dump_yaml(chosen.sections()))
-    monkeypatch.setattr("mmqsa.discover.export.backbone_weights", lambda backbone: (state, None))
-    written = export(hub, tmp_path / "exported")
+    create = backbone._create
+
+    def fetch(settings, pretrained, **size):
+        network = create(settings, pretrained=False, **size)
+        if pretrained:
+            network.load_state_dict(state)
+        return network
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "_create", fetch)
+        written = export(hub, tmp_path / "exported")
     assert tmp_path / "exported/backbone.safetensors" in written
     found = load(tmp_path / "exported", "cpu")(images[0])
     assert np.array_equal(found.labels, load(run_folder, "cpu")(images[0]).labels)
@@ -201,6 +213,9 @@ def test_another_networks_weights_are_refused(pretrained, tmp_path):
     shutil.copy(tmp_path / "other.safetensors", copied / f"{BACKBONE}.safetensors")
     with pytest.raises(InputError, match=BACKBONE):
         load(copied, "cpu")
+    with pytest.raises(InputError, match=BACKBONE):
+        export(copied, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_random_weights_are_drawn_again(run_folder, tmp_path):
@@ -209,9 +224,9 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     load(tmp_path / "exported", "cpu")
     provenance = json.loads((tmp_path / "exported/provenance.json").read_text())
     settings = Settings.load(tmp_path / "exported/settings.yaml")
-    backbone = load_backbone(settings.backbone)
-    assert backbone.weights_sha256 == backbone.state_sha256
-    assert backbone.state_sha256 == provenance["cache"]["weights_sha256"]
+    drawn = load_backbone(settings.backbone)
+    assert drawn.weights_sha256 == drawn.state_sha256
+    assert drawn.state_sha256 == provenance["cache"]["weights_sha256"]
     changed = settings.backbone.model_copy(update={"seed": 1})
     (tmp_path / "exported/settings.yaml").write_text(
         dump_yaml(settings.model_copy(update={"backbone": changed}).sections())

@@ -62,6 +62,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path):
 def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
     inside, out = tmp_path / "in", tmp_path / "in/out"
     names = ("a.jpg", "a.png", "a-png.jpg", "sub/a.jpg", ".hidden/b.jpg", "notes.txt", "out/c.jpg")
+    names += ("features.h5", "paper.pdf", "film.mpg")
     for name in names:
         (inside / name).parent.mkdir(parents=True, exist_ok=True)
         (inside / name).touch()

@@ -6,10 +6,10 @@ it is called, so that ``--help`` answers at once and tables need no torch.
 
 import sys
 
-from mmqsa.cli import application, pipeline, reporting, use
+from mmqsa.cli import application, pipeline, reporting, trained
 from mmqsa.errors import InputError
 
-__all__ = ["application", "main", "pipeline", "reporting", "use"]
+__all__ = ["application", "main", "pipeline", "reporting", "trained"]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mmqsa.atomic import whole_file, write_text
-from mmqsa.discover.finder import BACKBONE
+from mmqsa.discover.finder import BACKBONE, run_backbone
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import backbone_weights
 from mmqsa.settings import Backbone, expand
@@ -40,11 +40,15 @@ found = finder(Image.open("photo.jpg"))   # found.masks, found.boxes, found.scor
 def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
     """Copy a run's files to ``out``, its backbone's weights and a model card beside them.
 
-    Raises InputError when ``out`` holds something already, or the run is damaged.
+    Raises InputError when ``out`` holds something already, the run is damaged, or the backbone's
+    weights are not those that it was trained on.
     """
     run = Run.load(folder)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; name a new folder")
+    backbone = None
+    if with_backbone and run.settings.backbone.pretrained:  # random weights are drawn again
+        _, backbone = run_backbone(folder, run)
     written = []
     for name in (SETTINGS, HISTORY, PROVENANCE, WEIGHTS, SIMILARITY):
         if (folder / name).is_file():
@@ -53,8 +57,8 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
             written.append(out / name)
     settings, provenance = run.settings, run.provenance
     holds = "the weights of the backbone are made again by its name"
-    if with_backbone and settings.backbone.pretrained:  # random weights are drawn again
-        written.append(_export_backbone(settings.backbone, out))
+    if backbone:
+        written.append(_export_backbone(backbone, out))
         holds = f"`{written[-1].name}` holds the weights of the backbone, with their own licence"
     card = CARD.format(
         name=folder.resolve().parent.name if folder.name.startswith("seed") else folder.name,

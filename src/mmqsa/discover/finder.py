@@ -20,7 +20,7 @@ from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.extract import cache_attributes, normalise
 from mmqsa.features.store import NETWORK_ATTRIBUTES
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import MaskSource, MatchingName, Settings
+from mmqsa.settings import Backbone, MaskSource, MatchingName, Settings
 from mmqsa.training.run import Run
 
 MOST = 255  # objects
@@ -161,15 +161,26 @@ def load(
     """
     folder = Path(run)
     trained = Run.load(folder)
-    file = backbone or next(folder.glob(f"{BACKBONE}.*"), None)
-    settings = trained.settings
+    network, _ = run_backbone(folder, trained, backbone)
+    chosen = choose_device(device)
+    return Finder(trained, network, chosen, mask_source, matching, slots, smallest, split)
+
+
+def run_backbone(
+    folder: Path, run: Run, file: str | Path | None = None
+) -> tuple[FrozenViT, Backbone]:
+    """The backbone that a run was trained on, and the settings that made it here.
+
+    From ``file``, else from the run folder's own, else as the run's settings say.
+    """
+    settings = run.settings
+    file = file or next(folder.glob(f"{BACKBONE}.*"), None)
     if file is not None:
         changed = settings.backbone.model_copy(update={"weights": str(file)})
         settings = settings.model_copy(update={"backbone": changed})
     network = load_backbone(settings.backbone)
-    _check_backbone(network, settings, trained, folder)
-    chosen = choose_device(device)
-    return Finder(trained, network, chosen, mask_source, matching, slots, smallest, split)
+    _check_backbone(network, settings, run, folder)
+    return network, settings.backbone
 
 
 def _check_backbone(network: FrozenViT, settings: Settings, run: Run, folder: Path) -> None:

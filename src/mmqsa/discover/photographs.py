@@ -43,6 +43,16 @@ def read_photograph(path: Path) -> Image.Image:
         raise InputError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
 
 
+def _image_suffixes() -> set[str]:
+    """Of what Pillow opens the images: not, for example, HDF5, MPEG or PostScript."""
+    known = Image.registered_extensions().items()
+    return {
+        suffix
+        for suffix, format in known
+        if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/")
+    }
+
+
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
     """Files, and every image file below folders: (file, name without suffix for what is written).
 
@@ -50,7 +60,7 @@ def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, P
     their suffix, then by a number. What lies below ``besides`` is left out. A path that does not
     exist, or a folder without images, is passed on for its reader to refuse.
     """
-    known = set(Image.registered_extensions())
+    known = _image_suffixes()
     found: list[tuple[Path, Path]] = []
     for path in paths:
         inside = sorted(

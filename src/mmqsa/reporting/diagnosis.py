@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -143,7 +144,7 @@ def _heads_unmatched(evidence: Evidence) -> Finding:
     worst = gain.idxmin()
     text = (
         f"cosine of matched slots {by_head['after'].mean():.2f}, of any two "
-        f"{apart['before'].mean():.2f}; least gained by head {worst}: {gain[worst]:+.2f}"
+        f"{apart['before'].mean():.2f}; least gained by head {worst + 1}: {gain[worst]:+.2f}"
     )
     return Finding(bool((gain < ALIKE).any()), text)
 
@@ -164,8 +165,6 @@ def _still_falling(evidence: Evidence) -> Finding:
 
 
 def _decoder_ignores_image(evidence: Evidence) -> Finding:
-    if evidence.source != "decoder":
-        return Finding(None, "")
     best = evidence.best("control", "miou_with_background")
     if best is None or "miou_with_background" not in evidence.own.index:
         return Finding(None, "")
@@ -174,92 +173,106 @@ def _decoder_ignores_image(evidence: Evidence) -> Finding:
     return Finding(own < best[1] + 2, text)
 
 
-CHECKS: list[tuple[str, Callable[[Evidence], Finding], str]] = [
-    (
+@dataclass(frozen=True)
+class Check:
+    """One sign: how it is looked for, what to try, and what it is a sign of.
+
+    ``of``: every mask source by itself, the decoder's masks alone, or the run whatever its masks.
+    """
+
+    sign: str
+    look: Callable[[Evidence], Finding]
+    advice: str
+    of: Literal["masks", "decoder", "run"] = "masks"
+
+
+CHECKS = [
+    Check(
         "masks found, boxes loose",
         _boxes_loose,
         "stray pixels widen the box of a slot: look at the gallery; train longer, or with fewer "
         "slots",
     ),
-    (
+    Check(
         f"seeds more than {WIDE_SPREAD:.0f} points apart",
         _seeds_apart,
         "more seeds before any conclusion; slots.initialisation: learned; more heads",
     ),
-    (
+    Check(
         "random masking as good as background masking",
         _not_told_from("random"),
         "look at the premise (does masking hide the background on these keys?); other ratios",
     ),
-    (
+    Check(
         "training no better than none",
         _not_told_from("untrained"),
         "train longer; slots.start: random, if the start is what scores",
     ),
-    (
+    Check(
         "below a control that looks at no image",
         _below("control"),
         "do not report that metric without its control; prefer one box an image, or mBO",
     ),
-    (
+    Check(
         "below a training-free method on the same keys",
         _below("method"),
         "a wider decoder, longer training, a better backbone; report that method beside",
     ),
-    (
+    Check(
         "slots collapsed",
         _collapsed,
         "keys.standardise: feature; decoder positions as large as slots; more warm-up",
     ),
-    (
+    Check(
         "heads that never match",
         _heads_unmatched,
         "fewer heads, or more steps: each head gets its share of the updates only",
+        of="run",
     ),
-    ("loss still falling at the end", _still_falling, "training.steps"),
-    (
+    Check("loss still falling at the end", _still_falling, "training.steps", of="run"),
+    Check(
         "decoder explains position, not the image",
         _decoder_ignores_image,
         "decoder.width, training.steps, keys.standardise: position; score the attention masks",
+        of="decoder",
     ),
 ]
-WITHOUT_MASKS = (_still_falling, _heads_unmatched)  # say the same of every mask source
-OF_DECODER = (_decoder_ignores_image,)
 
 
 def diagnosis_table(
     spec: Spec, results: Path, published: pd.DataFrame
 ) -> tuple[pd.DataFrame, Printed]:
-    """A row per sign of failure and mask source."""
-    metrics = run_metrics(results, spec)
-    others = reference_metrics(results, spec)
-    if len(others):
-        others = others[(others["protocol"] == "paper") | (others["protocol"] == "boxes")]
+    """A row per sign of failure and what it is a sign of."""
+    metrics, others = (
+        table[table["protocol"].isin(["paper", "boxes"])]
+        for table in (run_metrics(results, spec), reference_metrics(results, spec))
+    )
     rows = []
-    for sign, check, advice in CHECKS:
-        for source in spec.table.mask_sources:
-            if check in OF_DECODER and source != "decoder":
-                continue
+    for check in CHECKS:
+        for source in _sources(check, spec):
             where = (metrics["mask_source"] == source) & (metrics["matching"] == "hungarian")
-            where &= metrics["protocol"].isin(["paper", "boxes"])
             evidence = Evidence(spec, results, source, metrics[where], others)
-            finding = check(evidence) if len(evidence.own) else Finding(None, "")
+            finding = check.look(evidence) if len(evidence.own) else Finding(None, "")
             found = UNKNOWN if finding.found is None else ("yes" if finding.found else "no")
-            named = "" if check in WITHOUT_MASKS else source
-            row = [sign, named, found, finding.evidence, advice]
+            named = "" if check.of == "run" else source
+            row = [check.sign, named, found, finding.evidence, check.advice]
             rows.append(dict(zip(COLUMNS, row, strict=True)))
-            if check in WITHOUT_MASKS:
-                break
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table, _printed(spec, table)
 
 
+def _sources(check: Check, spec: Spec) -> list[str]:
+    if check.of == "run":  # any of them tells
+        return spec.table.mask_sources[:1]
+    return [own for own in spec.table.mask_sources if check.of == "masks" or own == "decoder"]
+
+
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     rows = table.assign(**{"try": table["try"].where(table["found"] == "yes", "")})
-    method = spec.table.labels.get(*[next(iter(spec.table.settings), "nothing")] * 2)
+    method = next(iter(spec.table.settings), "nothing")
     bold = {(index, 2) for index, found in enumerate(table["found"]) if found == "yes"}
     return Printed(
-        f"{caption(spec)} Signs of failure of: {method}.",
+        f"{caption(spec)} Signs of failure of: {spec.table.labels.get(method, method)}.",
         ["sign", "masks", "found", "by", "what to try"],
         rows.to_numpy().tolist(),
         table["sign"].tolist(),

@@ -1,4 +1,4 @@
-"""A trained run on anyone's photographs."""
+"""What a trained run is good for: masks for anyone's photographs, and a folder to share."""
 
 from pathlib import Path
 from typing import Annotated
