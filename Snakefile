@@ -12,6 +12,7 @@ validate(config, "workflow/schemas/config.schema.yaml", set_default=False)
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/functions.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"

@@ -18,6 +18,7 @@ from mmqsa.settings import (
     MaskSource,
     MatchingName,
     Name,
+    Positive,
     Section,
     Seed,
     Settings,
@@ -132,6 +133,18 @@ class Table(Section):
         return [*(["curve"] if self.curve else []), *self.figures]
 
 
+class Scheduling(Section):
+    """What jobs are expected to take, and so what a scheduler is asked for; no number depends on
+    it."""
+
+    gpu_tflops: Positive = 200.0
+    """10^12 operations a second of a training on the GPU."""
+    cpu_tflops: Positive = 0.1
+    """The same of one CPU core."""
+    margin: Positive = 3.0
+    """A job's time limit over its expected time."""
+
+
 class Config(Settings):
     """The whole of config.yaml."""
 
@@ -141,6 +154,7 @@ class Config(Settings):
     """cpu frees the trainings from the one-per-GPU rule."""
     require_gpu: bool = False
     """With `auto`: stop where there is no GPU instead of computing on the CPU."""
+    scheduling: Scheduling = Scheduling()
     other_datasets: dict[Name, Dataset] = {}
     """To evaluate on, besides the one that is trained on; a table's `images` names them."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]

@@ -24,18 +24,37 @@ def _machine_memory() -> Iterator[int]:
 
 
 def _group_memory() -> Iterator[int]:
+    """What the control groups leave, of version 2 or of version 1, which many clusters have."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
-        own = next((line[3:] for line in lines if line.startswith("0::")), "/")  # version 2 alone
-        for group in {Path("/sys/fs/cgroup" + own), Path("/sys/fs/cgroup")}:
-            if (group / "memory.max").exists():
-                limit = (group / "memory.max").read_text().strip()
-                used = int((group / "memory.current").read_text())
-                rows = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
-                if limit != "max":
-                    yield int(limit) - used + int(rows["inactive_file"])  # that cache gives way
-    except (OSError, ValueError, KeyError):
+    except OSError:
         return
+    own = {
+        name: path
+        for _, names, path in (line.split(":", 2) for line in lines)
+        for name in names.split(",")
+    }
+    yield from _left(Path("/sys/fs/cgroup"), own.get("", "/"), "memory.max", "memory.current")
+    if "memory" in own:
+        yield from _left(
+            Path("/sys/fs/cgroup/memory"),
+            own["memory"],
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        )
+
+
+def _left(top: Path, own: str, limit: str, used: str) -> Iterator[int]:
+    """Of a process's control group, and of the topmost that it sees: a container's own."""
+    for group in {top / own.lstrip("/"), top}:
+        try:
+            most = (group / limit).read_text().strip()
+            taken = int((group / used).read_text())
+            rows = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
+            if most != "max":
+                yield int(most) - taken + int(rows["inactive_file"])  # that cache gives way
+        except (OSError, ValueError, KeyError):
+            continue
 
 
 def _process_memory() -> Iterator[int]:

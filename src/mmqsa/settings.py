@@ -253,14 +253,15 @@ class Settings(Section):
 
 
 # What a stage's outcome depends on: a change elsewhere re-runs nothing of it.
+_BACKBONE = set(Backbone.model_fields) - {"batch_size"}
 RUN_SECTIONS = ("keys", "masking", "slots", "decoder", "training")
 STAGES: dict[str, dict[str, Any]] = {
     "download": {"dataset": {"kind", "sources", "md5"}},
     "scenes": {"dataset": {"kind", "scenes"}},
-    "features": {"dataset": {"name", "geometry"}, "backbone": True},
+    "features": {"dataset": {"name", "geometry"}, "backbone": _BACKBONE},
     "run": {
         "dataset": {"name", "geometry", "train_split"},
-        "backbone": set(Backbone.model_fields) - {"batch_size"},
+        "backbone": _BACKBONE,
         **dict.fromkeys(RUN_SECTIONS, True),
     },
     "controls": {"slots": {"number"}, "evaluation": {"seeds"}},

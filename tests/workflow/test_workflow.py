@@ -1,97 +1,16 @@
 """The workflow: plan, lint, end to end, and what re-runs when something changes."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from project import ROOT, planned, snakemake
 
 pytestmark = pytest.mark.workflow
-ROOT = Path(__file__).parents[2]
-TOP = [
-    "Snakefile",
-    "config.yaml",
-    "config",
-    "workflow",
-    "profiles",
-    "src",
-    "environment.yml",
-    "resources/published.csv",
-]
-HANDFUL = {
-    "dataset": {"scenes": {"train": 8, "val": 6, "side": 96}},
-    "backbone": {"image_size": 96},
-    "slots": {
-        "number": 4,
-        "heads": 2,
-        "width": 16,
-        "mlp_width": 16,
-        "encoder_width": 16,
-        "start": "random",
-    },
-    "decoder": {"width": 16},
-    "training": {"steps": 20, "log_every": 10, "batch_size": 4},
-    "matching": {"similarity": {"steps": 2}},
-    "evaluation": {
-        "kmeans_clusters": [2, 4],
-        "cut_segments": [2],
-        "sweep": {"slots": [3], "iterations": [1]},
-    },
-}
-
-
-def snakemake(folder, *arguments, check=True):
-    """Run Snakemake with this interpreter's packages first on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PATH": path},
-    )
-    if check and done.returncode:
-        raise AssertionError(done.stdout + done.stderr)
-    return done
-
-
-def planned(done) -> dict[str, int]:
-    """Job counts of a dry run."""
-    text = done.stdout + done.stderr
-    if "Nothing to be done" in text:
-        return {}
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
-    return {
-        name: int(count) for name, count in (row.split() for row in table[1].strip().splitlines())
-    }
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy of the project, as a fresh clone would be."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in TOP:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, target)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def demo(copy):
-    """The demo's chain on a handful of scenes: the arguments, and the finished folder."""
-    (copy / "handful.yaml").write_text(yaml.safe_dump(HANDFUL))
-    arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
-    snakemake(copy, *arguments)
-    return copy, arguments
 
 
 def test_the_papers_plan_needs_nothing_downloaded(copy):

@@ -31,9 +31,19 @@ def cache(image_set):
     return f"{RESULTS}/features/{image_set.dataset}/{image_set.file}.h5"
 
 
+def identity(image_set):
+    """What that cache was made with, in a file so small that its content is compared.
+
+    Rules take both: the cache itself as ancient, since a touch of a file of gigabytes would train
+    everything anew, and this one plainly, so that another cache does.
+    """
+    return f"{RESULTS}/features/{image_set.dataset}/{image_set.file}.json"
+
+
 TRAIN_SET = CONFIG.split_set(DATASET.train_split)
 EVAL_SET = CONFIG.split_set(DATASET.eval_split)
 TRAIN_CACHE, EVAL_CACHE = cache(TRAIN_SET), cache(EVAL_SET)
+TRAIN_IDENTITY, EVAL_IDENTITY = identity(TRAIN_SET), identity(EVAL_SET)
 EVALUATED = EVAL_SET.name
 IMAGE_SETS = {
     image_set.name: image_set
@@ -55,11 +65,12 @@ FIGURES += [
 
 PREMISE = [] if EVAL_SET.variant else [f"{RESULTS}/controls/{EVALUATED}-premise.csv"]
 
-# The package is found by its path, so that it need not be installed in a rule's environment. The
-# device goes by the environment too: as a param, another device would train everything anew.
+# The package is found by its path, so that it need not be installed in a rule's environment. What
+# changes speed alone goes by the environment too: as params it would train everything anew.
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={SOURCE} MMQSA_DEVICE={CONFIG.device}"
-    f" MMQSA_REQUIRE_GPU={CONFIG.require_gpu:d}; "
+    f" MMQSA_REQUIRE_GPU={CONFIG.require_gpu:d}"
+    f" MMQSA_EXTRACTION_BATCH={CONFIG.backbone.batch_size}; "
 )
 
 

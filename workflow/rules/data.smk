@@ -3,9 +3,8 @@
 
 # The receipt is the only declared output: Snakemake deletes declared outputs before a rule runs
 # again, and photographs that somebody waited for are not to be deleted.
+# Its settings are params, not a file below `results`: several configs may share a root.
 rule data:
-    input:
-        settings=data_settings,
     output:
         receipt="{root}/receipt.json",
     log:
@@ -15,5 +14,7 @@ rule data:
         "../../environment.yml"
     params:
         stage=stage_of_root,
+        settings=data_settings,
     shell:
-        "python -m mmqsa {params.stage} --settings {input.settings} --out {wildcards.root} > {log} 2>&1"
+        "printf '%s' {params.settings:q} |"
+        " python -m mmqsa {params.stage} --settings /dev/stdin --out {wildcards.root} > {log} 2>&1"

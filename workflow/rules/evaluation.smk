@@ -7,6 +7,7 @@ rule evaluate:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         settings=f"{RESULTS}/settings/evaluation.yaml",
         features=ancient(evaluated_cache),
+        identity=evaluated_identity,
         code=code(
             "evaluation/evaluate.py",
             "evaluation/scoring.py",
@@ -25,8 +26,9 @@ rule evaluate:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(largest_scoring),
+        runtime=limit(largest_scoring),
+        expected_minutes=expected(scoring),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output.metrics, parent=True),
@@ -42,6 +44,7 @@ rule sweep:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         settings=f"{RESULTS}/settings/sweep.yaml",
         features=ancient(evaluated_cache),
+        identity=evaluated_identity,
         code=code(
             "evaluation/evaluate.py",
             "evaluation/scoring.py",
@@ -59,8 +62,9 @@ rule sweep:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(sweeping),
+        runtime=limit(sweeping),
+        expected_minutes=expected(sweeping),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
@@ -73,6 +77,7 @@ rule agreement:
     input:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         features=ancient(evaluated_cache),
+        identity=evaluated_identity,
         code=code("evaluation/agreement.py", "model/*.py", "device.py"),
     output:
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-agreement.csv",
@@ -84,8 +89,9 @@ rule agreement:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=memory(largest_scoring),
+        runtime=limit(largest_scoring),
+        expected_minutes=expected(scoring),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
@@ -97,7 +103,9 @@ rule agreement:
 rule controls:
     input:
         features=ancient(evaluated_cache),
+        identity=evaluated_identity,
         train=fitting_cache,
+        train_identity=fitting_identity,
         settings=f"{RESULTS}/settings/controls.yaml",
         code=code(
             "evaluation/controls.py",
@@ -111,6 +119,10 @@ rule controls:
         f"{RESULTS}/logs/controls-{{image_set}}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory(largest_method),
+        runtime=limit(largest_method),
+        expected_minutes=expected(largest_method),
     params:
         out=subpath(output[0], parent=True),
         train=fitting_option,
@@ -122,6 +134,7 @@ rule controls:
 rule premise:
     input:
         features=ancient(EVAL_CACHE),
+        identity=EVAL_IDENTITY,
         code=code("evaluation/premise.py", "model/masking.py"),
     output:
         f"{RESULTS}/controls/{EVALUATED}-premise.csv",
@@ -140,7 +153,9 @@ rule premise:
 rule baseline:
     input:
         features=ancient(evaluated_cache),
+        identity=evaluated_identity,
         train=ancient(TRAIN_CACHE),
+        train_identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/baselines.yaml",
         code=code(
             "evaluation/baselines.py",
@@ -157,8 +172,9 @@ rule baseline:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(largest_method),
+        runtime=limit(largest_method),
+        expected_minutes=expected(largest_method),
     params:
         out=subpath(output[0], parent=True),
     shell:

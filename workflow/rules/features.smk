@@ -1,9 +1,12 @@
-"""Feature caches: the backbone's keys and the label maps of an image set, in one HDF5 file."""
+"""Feature caches: the backbone's keys and the label maps of an image set, in one HDF5 file.
+
+Beside each a small file that says what it was made with.
+"""
 
 
 rule extract:
     input:
-        receipt=ancient(receipt),
+        receipt=receipt,
         settings=f"{RESULTS}/settings/data/{{dataset}}/features.yaml",
         code=code(
             "features/backbone.py",
@@ -14,20 +17,22 @@ rule extract:
             "device.py",
         ),
     output:
-        f"{RESULTS}/features/{{dataset}}/{{file}}.h5",
+        cache=f"{RESULTS}/features/{{dataset}}/{{file}}.h5",
+        identity=f"{RESULTS}/features/{{dataset}}/{{file}}.json",
     log:
         f"{RESULTS}/logs/extract-{{dataset}}-{{file}}.log",
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: extraction_threads
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(extraction),
+        runtime=limit(extraction),
+        expected_minutes=expected(extraction),
     params:
         root=subpath(input.receipt, parent=True),
         split=split,
         variant=variant,
     shell:
         "python -m mmqsa extract --voc {params.root} --split {params.split} {params.variant}"
-        " --settings {input.settings} --out {output} > {log} 2>&1"
+        " --settings {input.settings} --out {output.cache} > {log} 2>&1"

@@ -26,6 +26,11 @@ def evaluated_cache(wildcards):
     return cache(IMAGE_SETS[wildcards.image_set])
 
 
+def evaluated_identity(wildcards):
+    """What that cache was made with."""
+    return identity(IMAGE_SETS[wildcards.image_set])
+
+
 def run_files(setting, *files):
     """The given files of every seed's run of a setting."""
     return [
@@ -113,9 +118,10 @@ def gallery_labels(wildcards):
 
 
 def data_settings(wildcards):
-    """The settings file of the stage that provides the data set below a root."""
+    """The settings of the stage that provides the data set below a root."""
     dataset = BY_ROOT[wildcards.root]
-    return f"{RESULTS}/settings/data/{dataset.name}/{data_stage(dataset)}.yaml"
+    own = CONFIG.model_copy(update={"dataset": dataset})
+    return dump_yaml(own.for_stage(data_stage(dataset)))
 
 
 def stage_of_root(wildcards):
@@ -165,10 +171,19 @@ def printed_options(wildcards):
     )
 
 
+def _can_fit(wildcards):
+    """Whether the training cache's labels fit the images."""
+    return IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant
+
+
 def fitting_cache(wildcards):
-    """The training cache, for controls that are fitted, where its labels fit the images."""
-    same = IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant
-    return ancient(TRAIN_CACHE) if same else []
+    """The training cache, for controls that are fitted."""
+    return ancient(TRAIN_CACHE) if _can_fit(wildcards) else []
+
+
+def fitting_identity(wildcards):
+    """What that cache was made with."""
+    return TRAIN_IDENTITY if _can_fit(wildcards) else []
 
 
 def fitting_option(wildcards, input):

@@ -60,10 +60,11 @@ rule figure:
 
 rule gallery:
     input:
-        receipt=ancient(f"{DATASET.root}/receipt.json"),
+        receipt=f"{DATASET.root}/receipt.json",
         weights=f"{SHOWCASE}/model.safetensors",
         per_image=f"{SHOWCASE}/metrics/{EVALUATED}-per_image.csv",
         features=ancient(EVAL_CACHE),
+        identity=EVAL_IDENTITY,
         code=code(
             "evaluation/gallery.py",
             "evaluation/pictures.py",

@@ -8,6 +8,7 @@ And the similarity that is learned on some of them, for the matching of that nam
 rule train:
     input:
         features=ancient(TRAIN_CACHE),
+        identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/runs/{{setting}}.yaml",
         code=code(
             "model/masking.py",
@@ -31,14 +32,14 @@ rule train:
         provenance=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
     log:
         f"{RESULTS}/logs/train-{{setting}}-seed{{seed}}.log",
-    retries: 1
     conda:
         "../../environment.yml"
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=memory(training),
+        runtime=limit(training),
+        expected_minutes=expected(training),
     params:
         run=subpath(output.weights, parent=True),
     shell:
@@ -50,6 +51,7 @@ rule similarity:
     input:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         features=ancient(TRAIN_CACHE),
+        identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/similarity.yaml",
         code=code(
             "model/*.py",
@@ -68,8 +70,9 @@ rule similarity:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=memory(learning_similarity),
+        runtime=limit(learning_similarity),
+        expected_minutes=expected(learning_similarity),
     params:
         run=subpath(input.weights, parent=True),
     shell:

@@ -17,6 +17,8 @@ from mmqsa.cli.application import (
 )
 from mmqsa.settings import Evaluation, Matching, Settings, validated
 
+STOPPED = 143  # what shells say of a process that SIGTERM ended
+
 
 def _settings(path: Path | None) -> Settings:
     return Settings.load(path) if path else Settings()
@@ -58,6 +60,12 @@ def extract(
             "and its severity (noise, blur, contrast, jpeg, fog, pixelate; 1-5): fog3."
         ),
     ] = "",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images per pass; default: the settings'.", envvar="MMQSA_EXTRACTION_BATCH"
+        ),
+    ] = None,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
@@ -79,6 +87,7 @@ def extract(
         out,
         choose_device(device, require_gpu),
         corruption,
+        batch_size,
     )
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 
@@ -96,10 +105,14 @@ def train(
     from mmqsa.device import choose_device
     from mmqsa.features.store import FeatureCache
     from mmqsa.training.loop import train as run
+    from mmqsa.training.signals import Stopped
 
-    done = run(
-        FeatureCache(features), _settings(settings), seed, out, choose_device(device, require_gpu)
-    )
+    chosen = choose_device(device, require_gpu)
+    try:
+        done = run(FeatureCache(features), _settings(settings), seed, out, chosen)
+    except Stopped as stopped:
+        print(f"mmqsa: {stopped}", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
     print(
         f"{out}: loss {done['final_loss']}, {done['seconds']} s, "
         f"{done['images_per_second']} images/s on {done['device']}"

@@ -1,6 +1,7 @@
 """Photographs to a feature cache."""
 
 import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 import mmqsa
+from mmqsa.atomic import write_text
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.voc import VocFolder
@@ -32,19 +34,24 @@ def extract(
     out: Path,
     device: torch.device,
     corruption: Corruption | None = None,
+    batch_size: int | None = None,
 ) -> int:
     """Write the cache of ``split`` to ``out``; resumes an unfinished one.
 
-    Returns the number of images done now: 0 when ``out`` is already what the settings ask for.
-    Raises InputError when ``out`` exists and was made otherwise; it stays as it is.
+    Beside it ``out``.json, what it was made with: small enough to be compared by content.
+
+    ``batch_size`` is the settings' where it is None. Returns the number of images done now: 0 when
+    ``out`` is already what the settings ask for. Raises InputError when ``out`` exists and was made otherwise; it stays as it is.
     """
     ids = voc.ids(split)
     voc.check(ids)
     backbone = load_backbone(settings.backbone)
     attributes = cache_attributes(backbone, settings, split, ids)
     attributes["corruption"] = corruption.name if corruption else None
+    identity = json.dumps(attributes, indent=2) + "\n"
     if out.exists():
         check_attributes(FeatureCache(out).attributes, attributes, out)
+        write_text(out.with_suffix(".json"), identity)
         return 0
     geometry = Geometry(settings.dataset.geometry, settings.backbone.image_size)
     versions = {"mmqsa": mmqsa.__version__}
@@ -53,7 +60,7 @@ def extract(
     try:
         pending = writer.pending
         backbone.network.to(device)
-        size = settings.backbone.batch_size
+        size = batch_size or settings.backbone.batch_size
         batches = [pending[start : start + size] for start in range(0, len(pending), size)]
         prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry, corruption), batches)
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
@@ -75,6 +82,7 @@ def extract(
         writer.close()
         raise
     writer.finish()
+    write_text(out.with_suffix(".json"), identity)
     return len(pending)
 
 
@@ -115,7 +123,7 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 
     At most AHEAD batches wait, so memory does not grow with the data set.
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         waiting: deque[list[Future]] = deque()
         try:
             for indices in batches:

@@ -22,6 +22,7 @@ class Progress:
     updates: list[int] = field(default_factory=list)  # of each head
     order: list[int] = field(default_factory=list)  # images left of the epoch
     losses: list[float] = field(default_factory=list)  # of the steps since the last history row
+    resumed: list[int] = field(default_factory=list)  # steps at which it was taken up again
 
 
 def save(
@@ -77,7 +78,9 @@ def restore(
     optimiser.load_state_dict(state["optimiser"])
     for generator, saved in zip(generators, state["generators"], strict=True):
         generator.set_state(saved)
-    return Progress(**state["progress"])
+    progress = Progress(**state["progress"])
+    progress.resumed.append(progress.step)
+    return progress
 
 
 def step_of(path: Path) -> int | None:

@@ -26,6 +26,7 @@ from mmqsa.training.batches import Batches
 from mmqsa.training.checkpoint import Progress
 from mmqsa.training.run import save_run
 from mmqsa.training.schedule import learning_rate_factor
+from mmqsa.training.signals import Stopped, StopSignals, stop_signals
 from mmqsa.training.step import make_step
 
 HISTORY_FIELDS = ["step", "loss", "learning_rate", "images_per_second"]
@@ -37,20 +38,28 @@ def train(
     """Train one run into the folder ``out`` and return its provenance.
 
     A training that was killed goes on from its checkpoint. Raises InputError on a loss that is
-    not finite, naming the step.
+    not finite, naming the step; Stopped after SIGTERM or SIGINT, with a checkpoint of the last step.
     """
     keep_freed_memory()
-    training = _Training(cache, settings, seed, out, device)
-    training.run()
-    return training.finish()
+    with stop_signals() as stop:
+        training = _Training(cache, settings, seed, out, device, stop)
+        training.run()
+        return training.finish()
 
 
 class _Training:
     """One training between its files: what it holds is what a checkpoint saves."""
 
     def __init__(
-        self, cache: FeatureCache, settings: Settings, seed: int, out: Path, device: torch.device
+        self,
+        cache: FeatureCache,
+        settings: Settings,
+        seed: int,
+        out: Path,
+        device: torch.device,
+        stop: StopSignals,
     ):
+        self.stop = stop
         self.cache, self.settings, self.config = cache, settings, settings.training
         self.seed, self.out, self.device = seed, out, device
         self.precision = choose_precision(self.config.precision, device)
@@ -108,6 +117,11 @@ class _Training:
             unit=" steps",
         )
         for step in bar:
+            if self.stop.asked:
+                self._save()
+                raise Stopped(
+                    f"{self.out}: {self.stop.asked} at step {step}; the same command goes on there"
+                )
             rate = config.learning_rate * learning_rate_factor(config.schedule, step, config.steps)
             drawn = int(torch.randint(self.model.heads, (), generator=self.draws))
             heads = range(self.model.heads) if every else [drawn]
@@ -190,6 +204,7 @@ class _Training:
             "images": len(self.keys),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "updates_per_head": self.progress.updates,
+            "resumed_at_steps": self.progress.resumed,
             "final_loss": round(self.progress.history[-1][1], 6),
             "cache": self.cache.attributes,
             "cache_fingerprint": self.cache.fingerprint,

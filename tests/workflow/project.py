@@ -1,0 +1,97 @@
+"""A copy of the project, and Snakemake in it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TOP = [
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "workflow",
+    "profiles",
+    "src",
+    "environment.yml",
+    "resources/published.csv",
+]
+# On top of config/demo.yaml: every stage within seconds.
+HANDFUL = {
+    "dataset": {"scenes": {"train": 8, "val": 6, "side": 96}},
+    "backbone": {"image_size": 96},
+    "slots": {
+        "number": 4,
+        "heads": 2,
+        "width": 16,
+        "mlp_width": 16,
+        "encoder_width": 16,
+        "start": "random",
+    },
+    "decoder": {"width": 16},
+    "training": {"steps": 20, "log_every": 10, "batch_size": 4},
+    "matching": {"similarity": {"steps": 2}},
+    "evaluation": {
+        "kmeans_clusters": [2, 4],
+        "cut_segments": [2],
+        "sweep": {"slots": [3], "iterations": [1]},
+    },
+}
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what a fresh clone has into ``folder``."""
+    for name in TOP:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    return folder
+
+
+def start(folder, *arguments, **options) -> subprocess.Popen:
+    """Start Snakemake in a session of its own, this interpreter's packages first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *map(str, arguments)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        **{"env": {**os.environ, "PATH": path}, **options},
+    )
+
+
+def finish(process, check=True, timeout=500) -> subprocess.CompletedProcess:
+    """Wait for it; one that hangs is killed with all that it started."""
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        raise AssertionError(f"no end after {timeout} s:\n{output}{errors}") from None
+    if check and process.returncode:
+        raise AssertionError(output + errors)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def snakemake(folder, *arguments, check=True, **options) -> subprocess.CompletedProcess:
+    """Run Snakemake to its end."""
+    return finish(start(folder, *arguments, **options), check)
+
+
+def planned(done) -> dict[str, int]:
+    """Job counts of a dry run."""
+    text = done.stdout + done.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
+    return {
+        name: int(count) for name, count in (row.split() for row in table[1].strip().splitlines())
+    }
