@@ -47,7 +47,7 @@ class Scenes(Section):
 class Dataset(Section):
     """Which photographs, from where, and the geometry that makes squares of them."""
 
-    kind: Literal["voc", "scenes"] = "voc"
+    kind: Literal["voc", "coco", "scenes"] = "voc"
     name: Name = "voc2012"
     """Names the caches and metrics."""
     root: str = "resources/voc2012"
@@ -56,9 +56,11 @@ class Dataset(Section):
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
     ]
-    """Tried in order: http(s) or file URLs of the archive, or a folder that holds VOC."""
+    """Tried in order: http(s) or file URLs of the archive, or a folder that holds the data set."""
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] = "6cd6e144f989b92b3379bac3b3de84fd"
     """Of the archive."""
+    archives: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] = {}
+    """Of a data set that comes in several: path below a source -> md5. Then `md5` is not used."""
     scenes: Scenes = Scenes()
     train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
     eval_split: Literal["train", "val", "trainval"] = "val"
@@ -256,7 +258,7 @@ class Settings(Section):
 _BACKBONE = set(Backbone.model_fields) - {"batch_size"}
 RUN_SECTIONS = ("keys", "masking", "slots", "decoder", "training")
 STAGES: dict[str, dict[str, Any]] = {
-    "download": {"dataset": {"kind", "sources", "md5"}},
+    "download": {"dataset": {"kind", "sources", "md5", "archives"}},
     "scenes": {"dataset": {"kind", "scenes"}},
     "features": {"dataset": {"name", "geometry"}, "backbone": _BACKBONE},
     "run": {

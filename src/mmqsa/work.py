@@ -81,7 +81,7 @@ def training(settings: Settings, number: int, gpu: bool) -> Work:
     decoded = min(seen, settings.decoder.patches_per_step or seen)
     heads = slots.heads if config.heads_per_step == "all" else 1
     step = 3 * config.batch_size * heads * (encoder + attention + _decoding(settings, decoded))
-    # A GPU holds its own activations. Keys that find no room in memory are mapped, so less would do.
+    # A GPU holds its own activations. Keys that find no room in memory are mapped: less would do.
     held = 4 * config.batch_size * heads * slots.number * decoded * settings.decoder.width
     activations = 0 if gpu else 14 * held // MEGABYTE
     keys = min(2 * keys_megabytes(settings, number), 32_000)

@@ -1,4 +1,4 @@
-"""The SLURM profile on a real SLURM: one node on loopback, with a stand-in GPU (.ci/slurm start)."""
+"""The SLURM profile on a real SLURM of one node, with a stand-in GPU: .ci/slurm start."""
 
 import json
 import os

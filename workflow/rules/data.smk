@@ -1,4 +1,4 @@
-"""The data sets, in VOC layout: downloaded, linked, or (scenes) made."""
+"""The data sets, in VOC or COCO layout: downloaded, linked, or (scenes) made."""
 
 
 # The receipt is the only declared output: Snakemake deletes declared outputs before a rule runs

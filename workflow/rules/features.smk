@@ -13,7 +13,9 @@ rule extract:
             "features/extract.py",
             "data/geometry.py",
             "data/corruptions.py",
+            "data/folder.py",
             "data/voc.py",
+            "data/coco.py",
             "device.py",
         ),
     output:
@@ -34,5 +36,5 @@ rule extract:
         split=split,
         variant=variant,
     shell:
-        "python -m mmqsa extract --voc {params.root} --split {params.split} {params.variant}"
+        "python -m mmqsa extract --data {params.root} --split {params.split} {params.variant}"
         " --settings {input.settings} --out {output.cache} > {log} 2>&1"

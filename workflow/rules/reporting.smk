@@ -90,5 +90,5 @@ rule gallery:
         out=subpath(output.png, strip_suffix=".png"),
     shell:
         "python -m mmqsa figure gallery --kind {wildcards.gallery} --run {params.run}"
-        " --features {input.features} --voc {params.root} --per-image {input.per_image}"
+        " --features {input.features} --data {params.root} --per-image {input.per_image}"
         " --out {params.out} > {log} 2>&1"

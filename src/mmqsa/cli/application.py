@@ -20,6 +20,10 @@ RequireGpu = Annotated[
     bool,
     typer.Option("--require-gpu", help="Stop where there is no GPU.", envvar="MMQSA_REQUIRE_GPU"),
 ]
+DataRoot = Annotated[
+    Path,
+    typer.Option("--data", "--voc", help="Folder in VOC or COCO layout, or one that holds it."),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
 RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mmqsa.cli.application import (
+    DataRoot,
     Device,
     Features,
     Out,
@@ -26,11 +27,11 @@ def _settings(path: Path | None) -> Settings:
 
 @app.command()
 def download(out: Out, settings: SettingsFile = None) -> None:
-    """Fetch, check and unpack PASCAL VOC 2012, or link a folder that holds it."""
+    """Fetch, check and unpack PASCAL VOC 2012 or COCO 2017, or link a folder that holds it."""
     from mmqsa.data.download import download as run
 
     source = run(_settings(settings).dataset, out)
-    print(f"{out}: VOC folder ready, from {source}")
+    print(f"{out}: data set ready, from {source}")
 
 
 @app.command()
@@ -43,7 +44,7 @@ def scenes(out: Out, settings: SettingsFile = None) -> None:
 
 @app.command()
 def extract(
-    voc: Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")],
+    data: DataRoot,
     split: Annotated[
         str,
         typer.Option(
@@ -71,7 +72,7 @@ def extract(
 ) -> None:
     """Cache the backbone's patch features of a split, with its label maps and boxes."""
     from mmqsa.data.corruptions import Corruption
-    from mmqsa.data.voc import VocFolder
+    from mmqsa.data.layouts import open_folder
     from mmqsa.device import choose_device
     from mmqsa.features.extract import extract as run
 
@@ -81,7 +82,7 @@ def extract(
         chosen, variant = chosen.model_copy(update={"dataset": dataset}), ""
     corruption = Corruption.parse(variant) if variant else None
     done = run(
-        VocFolder.find(voc),
+        open_folder(data),
         split,
         chosen,
         out,

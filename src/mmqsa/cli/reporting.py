@@ -5,12 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mmqsa.cli.application import Features, Out, RunFolder, app
+from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
 
 Results = Annotated[Path, typer.Option(help="Results folder.")]
 Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
 Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/settings/tables/*).")]
-VocRoot = Annotated[Path, typer.Option(help="VOC folder, or a folder that holds one.")]
 PerImage = Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")]
 Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
 
@@ -74,7 +73,7 @@ def figure_metrics(
 def figure_gallery(
     run: RunFolder,
     features: Features,
-    voc: VocRoot,
+    data: DataRoot,
     per_image: PerImage,
     out: Stem,
     kind: Annotated[
@@ -86,7 +85,7 @@ def figure_gallery(
     ] = "gallery",
 ) -> None:
     """Draw images with ground truth, masks and boxes; none is picked by hand."""
-    from mmqsa.data.voc import VocFolder
+    from mmqsa.data.layouts import open_folder
     from mmqsa.errors import InputError
     from mmqsa.evaluation.gallery import GALLERIES
     from mmqsa.features.store import FeatureCache
@@ -94,5 +93,5 @@ def figure_gallery(
 
     if kind not in GALLERIES:
         raise InputError(f"--kind {kind}: no gallery; there are {', '.join(GALLERIES)}")
-    sources = Run.load(run), FeatureCache(features), VocFolder.find(voc)
+    sources = Run.load(run), FeatureCache(features), open_folder(data)
     print(f"{GALLERIES[kind](*sources, per_image, out)[0]}: written")

@@ -1,17 +1,20 @@
-"""Fetch a VOC archive from the first source that has it, check it, unpack it."""
+"""Fetch a data set's archives from the first source that has them, check them, unpack them."""
 
 import hashlib
 import json
 import os
 import shutil
 import tarfile
-from pathlib import Path
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import unquote, urlparse
 
 import requests
 
 from mmqsa.atomic import write_text
-from mmqsa.data.voc import VocFolder
+from mmqsa.data.layouts import LAYOUTS
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
 from mmqsa.settings import Dataset, expand
@@ -22,11 +25,12 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def download(dataset: Dataset, root: Path) -> str:
-    """Make ``root`` hold a VOC folder, from the first of ``dataset.sources`` that works.
+    """Make ``root`` hold the data set, from the first of ``dataset.sources`` that works.
 
-    A source is an http(s) or file URL of the archive, or a folder that already holds VOC; such a
-    folder is linked, never copied or changed. An archive is resumed from ``*.part`` after an
-    interruption, and unpacked only when its md5 is right.
+    A source is an http(s) or file URL of the archive (of what the archives lie below, where there
+    are several), or a folder that already holds the data set; such a folder is linked, never copied
+    or changed. An archive is resumed from ``*.part`` after an interruption, and unpacked only when
+    its md5 is right.
 
     Returns the source that was used. Raises InputError that tells what became of each source.
     """
@@ -36,35 +40,55 @@ def download(dataset: Dataset, root: Path) -> str:
         try:
             source = expand(source, "dataset.sources")
             if "://" in source:
-                archive = root / Path(urlparse(source).path).name
-                _fetch(source, archive, dataset.md5)
-                _unpack(archive, root)
+                for url, md5 in _archives(source, dataset):
+                    archive = root / PurePosixPath(urlparse(url).path).name
+                    _fetch(url, archive, md5)
+                    _unpack(archive, root)
             else:
-                _link(Path(source), root)
+                _link(Path(source), root, dataset.kind)
         except InputError as error:
             faults.append(str(error))
             continue
-        finish(root, {"source": source, "md5": dataset.md5 if "://" in source else None})
+        md5 = (dataset.archives or dataset.md5) if "://" in source else None
+        finish(root, {"source": source, "md5": md5}, dataset.kind)
         return source
     raise InputError(
         "no source gave the data set: "
         + "; ".join(faults)
-        + f". Put the archive at a file:// source, or name a VOC folder, in dataset.sources "
+        + f". {_by_hand(dataset)}, or name a folder that holds the data set unpacked "
         f"(partial downloads stay in {root})"
     )
 
 
-def finish(root: Path, provenance: dict) -> None:
+def _archives(source: str, dataset: Dataset) -> list[tuple[str, str]]:
+    """The URL and md5 of every archive that ``source`` has."""
+    if not dataset.archives:
+        return [(source, dataset.md5)]
+    return [(f"{source.rstrip('/')}/{path}", md5) for path, md5 in dataset.archives.items()]
+
+
+def _by_hand(dataset: Dataset) -> str:
+    """What to do on a machine without the network."""
+    if dataset.archives:
+        return (
+            f"Put {', '.join(dataset.archives)} below a folder and name it file:///FOLDER in "
+            "dataset.sources"
+        )
+    urls = (source for source in dataset.sources if "://" in source)
+    name = PurePosixPath(urlparse(next(urls, "archive")).path).name
+    return f"Fetch {name} elsewhere and name it file:///FOLDER/{name} in dataset.sources"
+
+
+def finish(root: Path, provenance: dict, kind: str) -> None:
     """Write the receipt that says ``root`` is whole: provenance and image counts."""
-    voc = VocFolder.find(root)
-    photographs = sum(1 for _ in (voc.path / "JPEGImages").glob("*.jpg"))
-    receipt = provenance | {"photographs": photographs}
+    receipt = provenance | {"photographs": LAYOUTS[kind].find(root).photographs()}
     write_text(root / RECEIPT, json.dumps(receipt, indent=2) + "\n")
 
 
-def _link(folder: Path, root: Path) -> None:
-    target = VocFolder.find(folder).path.resolve()
-    link = root / "VOC2012"
+def _link(folder: Path, root: Path, kind: str) -> None:
+    layout = LAYOUTS[kind]
+    target = layout.find(folder).path.resolve()
+    link = root / layout.link
     if link.is_symlink():
         link.unlink()
     if link.exists():
@@ -140,19 +164,33 @@ def _unpack(archive: Path, root: Path) -> None:
     Not tarfile's own ``filter``, which Python 3.11 has from 3.11.4 on alone.
     """
     inside = root.resolve()
+    members = _zip_members if archive.suffix == ".zip" else _tar_members
     try:
-        with tarfile.open(archive) as tar:
-            for member in progress_bar(tar, desc="unpack", unit=" files"):
-                path = (inside / member.name.lstrip("/")).resolve()
-                if not path.is_relative_to(inside):
-                    raise tarfile.TarError(f"{member.name!r} leads out of the folder")
-                if member.isdir():
-                    path.mkdir(parents=True, exist_ok=True)
-                elif member.isfile():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with tar.extractfile(member) as source, path.open("wb") as sink:
-                        shutil.copyfileobj(source, sink)
-                else:
-                    raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        for name, source in progress_bar(members(archive), desc="unpack", unit=" files"):
+            path = (inside / name.lstrip("/")).resolve()
+            if not path.is_relative_to(inside):
+                raise tarfile.TarError(f"{name!r} leads out of the folder")
+            if source is None:
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise InputError(f"{archive}: cannot be unpacked safely ({error})") from None
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO | None]]:
+    """Names and contents; None for a folder."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if not (member.isdir() or member.isfile()):
+                raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+            yield member.name, None if member.isdir() else tar.extractfile(member)
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, BinaryIO | None]]:
+    """The same of a zip; a link in it would come out as a file that holds its target's name."""
+    with zipfile.ZipFile(archive) as members:
+        for member in members.infolist():
+            yield member.filename, None if member.is_dir() else members.open(member)

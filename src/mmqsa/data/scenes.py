@@ -47,7 +47,7 @@ def write_scenes(scenes: Scenes, root: Path) -> int:
     for split, ids in splits.items():
         for challenge in ("Segmentation", "Main"):
             (voc / "ImageSets" / challenge / f"{split}.txt").write_text("\n".join(ids) + "\n")
-    finish(root, {"source": "synthetic scenes", "seed": scenes.seed})
+    finish(root, {"source": "synthetic scenes", "seed": scenes.seed}, "scenes")
     return len(splits["trainval"])
 
 

@@ -1,12 +1,12 @@
 """A folder in PASCAL VOC layout: split lists, photographs, label maps and boxes."""
 
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 
@@ -18,11 +18,11 @@ CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class VocFolder:
+class VocFolder(PhotoFolder):
     """The folder that holds JPEGImages; labels are used where they are present."""
 
-    path: Path
+    link = "VOC2012"
+    classes_number = len(CLASSES)
 
     @classmethod
     def find(cls, root: str | Path) -> "VocFolder":
@@ -70,29 +70,12 @@ class VocFolder:
             raise InputError(f"{path}: {repeated} ids stand more than once; remove the repeats")
         return ids
 
-    def check(self, ids: list[str]) -> None:
-        """Raises InputError when a photograph of ``ids`` is not there."""
-        missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
-        if missing:
-            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise InputError(
-                f"{self.image_path(missing[0])}: missing{others}, but the split list names it; "
-                "restore the photograph or take its id out of the list"
-            )
-
     def image_path(self, image_id: str) -> Path:
         return self.path / "JPEGImages" / f"{image_id}.jpg"
 
-    def image(self, image_id: str) -> Image.Image:
-        """The photograph, decoded, RGB. Raises InputError on a damaged file."""
-        path = self.image_path(image_id)
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing; restore the photograph") from None
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
+    def photographs(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in (self.path / "JPEGImages").glob("*.jpg"))
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         """Class label map (h, w) uint8 of a photograph of ``size`` (w, h); None without labels."""

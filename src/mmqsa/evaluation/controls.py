@@ -87,6 +87,9 @@ def _painted(found: np.ndarray, side: int) -> np.ndarray:
     return labels
 
 
+MOST = 6000  # images to fit boxes on, evenly from the whole: each candidate is held against each
+
+
 def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
     """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed."""
     if cache.attributes["geometry"] == "squash":
@@ -117,7 +120,8 @@ def score_controls(
         wanted = {name: cache.attributes[name] for name in ("geometry", "image_size")}
         check_attributes(train.attributes, wanted, train.path, wanted_by=str(cache.path))
         if labelled := object_boxes(train):
-            found |= fitted_controls(labelled, cache.side, slots)
+            evenly = labelled[:: -(-len(labelled) // MOST)]
+            found |= fitted_controls(evenly, cache.side, slots)
     for name, control in found.items():
         maps = np.broadcast_to(control.labels, (len(everything), *control.labels.shape))
         own = None if control.boxes is None else [control.boxes] * len(everything)

@@ -9,8 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
-from mmqsa.data.voc import VocFolder
 from mmqsa.evaluation.pictures import (
     Picture,
     attention_over_iterations,
@@ -31,10 +31,15 @@ NEAR = {"wspace": 0.03, "hspace": 0.03}
 
 
 def gallery(
-    run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path, number: int = 6
+    run: Run,
+    cache: FeatureCache,
+    photographs: PhotoFolder,
+    per_image: Path,
+    out: Path,
+    number: int = 6,
 ) -> list[Path]:
     """``number`` images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
-    drawn = pictures(run, cache, voc, chosen_images(per_image, number))
+    drawn = pictures(run, cache, photographs, chosen_images(per_image, number))
     titles = ["photograph", "ground truth", "seen in training"]
     titles += ["decoder alphas", "slot attention", "one head"]
     with style():
@@ -59,14 +64,14 @@ def gallery(
 
 
 def heads_gallery(
-    run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path
+    run: Run, cache: FeatureCache, photographs: PhotoFolder, per_image: Path, out: Path
 ) -> list[Path]:
     """Best, median and worst image by mBO^c: the stages above, every head's attention below.
 
     Matched slots have one colour in all heads. In the last panel the true boxes are black, those
     of the slots that overlap the objects best dashed red.
     """
-    drawn = pictures(run, cache, voc, chosen_images(per_image, len(RANKS)))
+    drawn = pictures(run, cache, photographs, chosen_images(per_image, len(RANKS)))
     titles = ["photograph", "ground truth", "seen in training"]
     titles += ["decoder alphas", "slot attention", "boxes"]
     heads = run.model.heads
@@ -95,11 +100,11 @@ def heads_gallery(
 
 
 def iterations_gallery(
-    run: Run, cache: FeatureCache, voc: VocFolder, per_image: Path, out: Path
+    run: Run, cache: FeatureCache, photographs: PhotoFolder, per_image: Path, out: Path
 ) -> list[Path]:
     """The median image by mBO^c: one head's attention, slot by slot, after every iteration."""
     middle = chosen_images(per_image, 3)[1:2] or chosen_images(per_image, 1)
-    (picture,) = pictures(run, cache, voc, middle)
+    (picture,) = pictures(run, cache, photographs, middle)
     iterations = run.settings.slots.iterations
     attention = attention_over_iterations(run, cache, picture.image_id, iterations)
     slots = attention.shape[1]

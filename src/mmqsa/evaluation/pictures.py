@@ -10,8 +10,8 @@ import pandas as pd
 import seaborn as sns
 import torch
 
+from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
-from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
@@ -62,7 +62,9 @@ class Picture:
 
 
 @torch.inference_mode()
-def pictures(run: Run, cache: FeatureCache, voc: VocFolder, chosen: list[str]) -> list[Picture]:
+def pictures(
+    run: Run, cache: FeatureCache, photographs: PhotoFolder, chosen: list[str]
+) -> list[Picture]:
     """The chosen images of a cache, best first: noise moves scores a little from evaluation's."""
     place = {image_id: row for row, image_id in enumerate(cache.ids)}
     ids = sorted(chosen, key=place.__getitem__)
@@ -85,7 +87,7 @@ def pictures(run: Run, cache: FeatureCache, voc: VocFolder, chosen: list[str]) -
     drawn = [
         Picture(
             image_id,
-            geometry.image(voc.image(image_id)),
+            geometry.image(photographs.image(image_id)),
             cache.classes[index],
             visible[row],
             {source: own[row] for source, own in merged.items()},

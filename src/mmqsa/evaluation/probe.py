@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.data.geometry import VOID
-from mmqsa.data.voc import CLASSES
 from mmqsa.errors import InputError
 from mmqsa.features.store import FeatureCache
 
 STEPS, BATCH, LEARNING_RATE = 2000, 4096, 1e-2  # the loss moves no more by then; see the tests
+IMAGES = 3000  # to fit on, evenly from the whole: twice VOC's train split, 1 GB of DINO keys
 
 
 def patch_shares(labels: np.ndarray, grid: int) -> np.ndarray:
@@ -30,6 +30,12 @@ def patch_shares(labels: np.ndarray, grid: int) -> np.ndarray:
     return (counts / patch**2).reshape(images, grid**2, 256)
 
 
+def _labelled(train: FeatureCache) -> np.ndarray:
+    """Indices of at most IMAGES images that have labels."""
+    found = [i for i in range(len(train.ids)) if (train.classes[i] != VOID).any()]
+    return np.array(found, dtype=int)[:: max(1, -(-len(found) // IMAGES))]
+
+
 class LinearProbe:
     """Multinomial logistic regression from a patch's key to the classes of its pixels."""
 
@@ -46,8 +52,9 @@ class LinearProbe:
         if train.classes is None:
             raise InputError(f"{train.path}: has no class labels to train a probe on")
         keys, targets = [], []
-        for index in range(len(train.ids)):
-            shares = patch_shares(train.classes[index][None], train.grid)[0, :, : len(CLASSES) + 1]
+        classes = train.attributes["classes"]
+        for index in _labelled(train):
+            shares = patch_shares(train.classes[index][None], train.grid)[0, :, : classes + 1]
             labelled = shares.sum(axis=1) > 0.5  # more than half of the patch is not void
             if labelled.any():
                 own = (torch.from_numpy(train.keys[index]).float() - mean) / deviation

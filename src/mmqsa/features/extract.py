@@ -15,8 +15,8 @@ import torch
 import mmqsa
 from mmqsa.atomic import write_text
 from mmqsa.data.corruptions import Corruption
+from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry
-from mmqsa.data.voc import VocFolder
 from mmqsa.device import computing_in
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
@@ -28,7 +28,7 @@ AHEAD = 2  # batches
 
 
 def extract(
-    voc: VocFolder,
+    photographs: PhotoFolder,
     split: str,
     settings: Settings,
     out: Path,
@@ -41,12 +41,14 @@ def extract(
     Beside it ``out``.json, what it was made with: small enough to be compared by content.
 
     ``batch_size`` is the settings' where it is None. Returns the number of images done now: 0 when
-    ``out`` is already what the settings ask for. Raises InputError when ``out`` exists and was made otherwise; it stays as it is.
+    ``out`` is already what the settings ask for. Raises InputError when ``out`` exists and was made
+    otherwise; it stays as it is.
     """
-    ids = voc.ids(split)
-    voc.check(ids)
+    ids = photographs.ids(split)
+    photographs.check(ids)
     backbone = load_backbone(settings.backbone)
     attributes = cache_attributes(backbone, settings, split, ids)
+    attributes["classes"] = photographs.classes_number
     attributes["corruption"] = corruption.name if corruption else None
     identity = json.dumps(attributes, indent=2) + "\n"
     if out.exists():
@@ -62,7 +64,9 @@ def extract(
         backbone.network.to(device)
         size = batch_size or settings.backbone.batch_size
         batches = [pending[start : start + size] for start in range(0, len(pending), size)]
-        prepared = _ahead(lambda index: _prepare(voc, ids[index], geometry, corruption), batches)
+        prepared = _ahead(
+            lambda index: _prepare(photographs, ids[index], geometry, corruption), batches
+        )
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
             images = normalise([image for image, *_ in batch], backbone, device)
@@ -137,13 +141,13 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 
 
 def _prepare(
-    voc: VocFolder, image_id: str, geometry: Geometry, corruption: Corruption | None
+    photographs: PhotoFolder, image_id: str, geometry: Geometry, corruption: Corruption | None
 ) -> tuple:
     """Image, classes, instances and boxes of one photograph, through one geometry."""
-    photograph = voc.image(image_id)
-    classes = voc.classes(image_id, photograph.size)
-    instances = voc.instances(image_id, photograph.size)
-    boxes = voc.boxes(image_id)
+    photograph = photographs.image(image_id)
+    classes = photographs.classes(image_id, photograph.size)
+    instances = photographs.instances(image_id, photograph.size)
+    boxes = photographs.boxes(image_id)
     image = geometry.image(photograph)
     return (
         corruption(image, image_id) if corruption else image,

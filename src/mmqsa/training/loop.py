@@ -38,7 +38,7 @@ def train(
     """Train one run into the folder ``out`` and return its provenance.
 
     A training that was killed goes on from its checkpoint. Raises InputError on a loss that is
-    not finite, naming the step; Stopped after SIGTERM or SIGINT, with a checkpoint of the last step.
+    not finite, naming the step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
     """
     keep_freed_memory()
     with stop_signals() as stop:

@@ -1,0 +1,146 @@
+"""COCO 2017: photographs, and label maps painted from the polygons of its instances."""
+
+import contextlib
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as run_lengths
+from pycocotools.coco import COCO
+
+from mmqsa.data.folder import PhotoFolder
+from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
+
+SPLITS = ("train", "val")
+
+
+class CocoFolder(PhotoFolder):
+    """The folder that holds annotations/instances_*2017.json, train2017 and val2017.
+
+    Classes are numbered 1..80 in the order of COCO's category ids. Crowds are void. Where instances
+    overlap the smaller one is on top, so that a cup on a table stays whole.
+    """
+
+    link = "coco"
+    classes_number = 80
+
+    @classmethod
+    def find(cls, root: str | Path) -> "CocoFolder":
+        """The folder at ``root`` or ``root/coco``. Raises InputError when there is none."""
+        for below in ("", cls.link):
+            path = Path(root) / below
+            if any(_annotations(path, split).is_file() for split in SPLITS):
+                return cls(path)
+        raise InputError(
+            f"{root}: no COCO folder here (looked for annotations/instances_val2017.json and "
+            "instances_train2017.json); run `mmqsa download`, or name the folder that has it"
+        )
+
+    def ids(self, split: str) -> list[str]:
+        """Image ids of ``train`` (also called all-but-val) or ``val``: file names, by COCO's id.
+
+        Images without an object are among them.
+        """
+        split = "train" if split == "all-but-val" else split
+        if split not in SPLITS:
+            raise InputError(f"{self.path}: COCO has no split {split!r}, but train and val")
+        return sorted(_index(_annotations(self.path, split)).by_name)
+
+    def photographs(self) -> int:
+        """How many there are."""
+        folders = (self.path / f"{split}2017" for split in SPLITS)
+        return sum(1 for folder in folders for _ in folder.glob("*.jpg"))
+
+    def image_path(self, image_id: str) -> Path:
+        """Where a photograph lies."""
+        paths = [self.path / f"{split}2017" / f"{image_id}.jpg" for split in SPLITS]
+        return next((path for path in paths if path.is_file()), paths[0])
+
+    def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
+        """Class label map (h, w) uint8 of a photograph of ``size`` (w, h)."""
+        index, objects = self._objects(image_id)
+        numbers = [index.classes[one["category_id"]] for one in objects]
+        return self._painted(image_id, size, objects, numbers)
+
+    def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
+        """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void."""
+        _, objects = self._objects(image_id)
+        counted = iter(range(1, VOID))
+        numbers = [0 if one["iscrowd"] else next(counted) for one in objects]
+        return self._painted(image_id, size, objects, numbers)
+
+    def boxes(self, image_id: str) -> np.ndarray:
+        """Boxes (M, 4) of all objects that are no crowd: x0 y0 x1 y1 in px."""
+        found = [one["bbox"] for one in self._objects(image_id)[1] if not one["iscrowd"]]
+        corners = np.array(found, dtype=np.float64).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        return corners
+
+    def _objects(self, image_id: str) -> tuple["_Index", list[dict]]:
+        split = self.image_path(image_id).parent.name.removesuffix("2017")
+        index = _index(_annotations(self.path, split))
+        return index, index.objects(image_id)
+
+    def _painted(
+        self, image_id: str, size: tuple[int, int], objects: list[dict], numbers: list[int]
+    ) -> np.ndarray:
+        width, height = size
+        labels = np.zeros((height, width), dtype=np.uint8)
+        pairs = zip(objects, numbers, strict=True)
+        # Crowds last: what lies in one is not counted by any metric.
+        for one, number in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
+            labels[_mask(one, width, height, image_id)] = VOID if one["iscrowd"] else number
+        return labels
+
+
+class _Index:
+    """One instances file, read through pycocotools."""
+
+    def __init__(self, path: Path):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints how long it took
+                self._coco = COCO(path)
+            self.by_name = {
+                Path(one["file_name"]).stem: key for key, one in self._coco.imgs.items()
+            }
+            self.classes = {key: n for n, key in enumerate(sorted(self._coco.getCatIds()), start=1)}
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; restore it") from None
+        except (json.JSONDecodeError, AssertionError, KeyError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: no COCO instances ({error}); restore the file") from None
+
+    def objects(self, image_id: str) -> list[dict]:
+        """The annotations of a photograph, by their id."""
+        keys = self._coco.getAnnIds(imgIds=[self.by_name[image_id]])
+        return self._coco.loadAnns(sorted(keys))
+
+
+_index = cache(_Index)
+
+
+def _annotations(folder: Path, split: str) -> Path:
+    return folder / "annotations" / f"instances_{split}2017.json"
+
+
+def _mask(annotation: dict, width: int, height: int, image_id: str) -> np.ndarray:
+    """Polygons or run lengths -> (h, w) bool."""
+    shape = annotation["segmentation"]
+    try:
+        if isinstance(shape, list):
+            shape = run_lengths.merge(run_lengths.frPyObjects(shape, height, width))
+        elif isinstance(shape["counts"], list):
+            shape = run_lengths.frPyObjects(shape, *shape["size"])
+        mask = run_lengths.decode(shape).astype(bool)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{image_id}: annotation {annotation.get('id')} has no readable shape ({error})"
+        ) from None
+    if mask.shape != (height, width):
+        raise InputError(
+            f"{image_id}: annotation {annotation.get('id')} is for {mask.shape[1]}x{mask.shape[0]} "
+            f"px, but the photograph is {width}x{height}; restore the one that was changed"
+        )
+    return mask

@@ -1,0 +1,72 @@
+"""What every folder of photographs offers, whatever its layout."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mmqsa.errors import InputError
+
+
+@dataclass(frozen=True)
+class PhotoFolder(ABC):
+    """Photographs in splits, with labels and boxes where they are present."""
+
+    path: Path
+    link: ClassVar[str]
+    """What a linked folder is called below a data set's root."""
+    classes_number: ClassVar[int]
+    """Classes of the label maps: 1..classes_number; 0 is background, 255 void."""
+
+    @classmethod
+    @abstractmethod
+    def find(cls, root: str | Path) -> "PhotoFolder":
+        """The folder at or below ``root``. Raises InputError when there is none."""
+
+    @abstractmethod
+    def ids(self, split: str) -> list[str]:
+        """Image ids of ``split``, in the order of its list. Raises InputError."""
+
+    @abstractmethod
+    def photographs(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def image_path(self, image_id: str) -> Path:
+        """Where a photograph lies."""
+
+    @abstractmethod
+    def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
+        """Class label map (h, w) uint8 of a photograph of ``size`` (w, h); None without labels."""
+
+    @abstractmethod
+    def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
+        """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void; None without."""
+
+    @abstractmethod
+    def boxes(self, image_id: str) -> np.ndarray | None:
+        """Boxes (M, 4) of all objects: x0 y0 x1 y1 in px, 0-based, x1 and y1 exclusive."""
+
+    def check(self, ids: list[str]) -> None:
+        """Raises InputError when a photograph of ``ids`` is not there."""
+        missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
+        if missing:
+            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise InputError(
+                f"{self.image_path(missing[0])}: missing{others}, but the split list names it; "
+                "restore the photograph or take its id out of the list"
+            )
+
+    def image(self, image_id: str) -> Image.Image:
+        """The photograph, decoded, RGB. Raises InputError on a damaged file."""
+        path = self.image_path(image_id)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; restore the photograph") from None
+        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None

@@ -1,0 +1,161 @@
+"""COCO's layout, on a small folder in its format."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as run_lengths
+from pycocotools.coco import COCO
+
+from mmqsa.data.coco import CocoFolder
+from mmqsa.data.download import RECEIPT, download
+from mmqsa.data.layouts import open_folder
+from mmqsa.errors import InputError
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.features.extract import extract
+from mmqsa.features.store import FeatureCache
+from mmqsa.settings import Dataset
+from mmqsa.training.loop import train
+from mmqsa.training.run import Run
+
+WIDTH, HEIGHT = 120, 100
+
+
+def square(x, y, side):
+    return [x, y, x + side, y, x + side, y + side, x, y + side]
+
+
+def annotation(key, image, category, segmentation, crowd=0):
+    shape = segmentation
+    if isinstance(shape, list):
+        shape = run_lengths.merge(run_lengths.frPyObjects(shape, HEIGHT, WIDTH))
+    else:
+        shape = run_lengths.frPyObjects(shape, HEIGHT, WIDTH)
+    return {
+        "id": key,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        "iscrowd": crowd,
+        "area": float(run_lengths.area(shape)),
+        "bbox": run_lengths.toBbox(shape).tolist(),
+    }
+
+
+def write_split(root, split, first, number):
+    """Images with a large object, a small one on it, and a crowd; the last has none."""
+    rng = np.random.default_rng(first)
+    folder = root / f"{split}2017"
+    folder.mkdir(parents=True)
+    images, annotations = [], []
+    crowd = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
+    crowd[:, 95:] = 1
+    counts = [len(run) for run in np.split(crowd.T.ravel(), [95 * HEIGHT])]
+    for key in range(first, first + number):
+        name = f"{key:012d}.jpg"
+        pixels = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        pixels[10:70, 20:80] += 150
+        Image.fromarray(pixels).save(folder / name, quality=95)
+        images.append({"id": key, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        if key == first + number - 1:
+            continue
+        annotations += [
+            annotation(10 * key, key, 44, [square(40, 30, 20)]),
+            annotation(10 * key + 1, key, 67, [square(20, 10, 60)]),
+            annotation(10 * key + 2, key, 44, {"counts": counts, "size": [HEIGHT, WIDTH]}, crowd=1),
+        ]
+    (root / "annotations").mkdir(exist_ok=True)
+    # COCO's category ids have gaps: of these three 67 is the third.
+    categories = [{"id": key, "name": str(key)} for key in (1, 44, 67)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def coco_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("coco")
+    write_split(root, "train", 100, 6)
+    write_split(root, "val", 7, 4)
+    return root
+
+
+def test_labels_are_those_of_pycocotools(coco_root):
+    folder = open_folder(coco_root)
+    assert isinstance(folder, CocoFolder) and folder.photographs() == 10
+    assert folder.ids("val") == [f"{key:012d}" for key in (7, 8, 9, 10)]
+    assert folder.ids("all-but-val") == folder.ids("train") and len(folder.ids("train")) == 6
+    image_id = folder.ids("val")[0]
+    assert folder.image(image_id).size == (WIDTH, HEIGHT)
+    classes, instances = (
+        make(image_id, (WIDTH, HEIGHT)) for make in (folder.classes, folder.instances)
+    )
+    oracle = COCO(coco_root / "annotations/instances_val2017.json")
+    small, large, crowd = (
+        oracle.annToMask(one).astype(bool) for one in oracle.loadAnns([70, 71, 72])
+    )
+    assert (classes[small] == 2).all() and (instances[small] == 1).all()  # on top
+    assert (classes[large & ~small] == 3).all() and (instances[large & ~small] == 2).all()
+    assert (classes[crowd] == 255).all() and (instances[crowd] == 255).all()
+    nothing = ~(small | large | crowd)
+    assert (classes[nothing] == 0).all() and (instances[nothing] == 0).all()
+    np.testing.assert_allclose(folder.boxes(image_id), [[40, 30, 60, 50], [20, 10, 80, 70]])
+
+
+def test_an_image_without_objects_is_all_background(coco_root):
+    folder = CocoFolder.find(coco_root)
+    last = folder.ids("val")[-1]
+    assert not folder.classes(last, (WIDTH, HEIGHT)).any()
+    assert folder.boxes(last).shape == (0, 4)
+
+
+def test_from_photographs_to_metrics(coco_root, settings, tmp_path):
+    own = settings.model_copy(
+        update={"dataset": settings.dataset.model_copy(update={"kind": "coco", "name": "coco2017"})}
+    )
+    folder, device = open_folder(coco_root), torch.device("cpu")
+    for split in ("train", "val"):
+        extract(folder, split, own, tmp_path / f"{split}.h5", device)
+    cache = FeatureCache(tmp_path / "val.h5")
+    assert cache.attributes["classes"] == 80
+    assert set(np.unique(cache.classes[:])) == {0, 2, 3, 255}
+    train(FeatureCache(tmp_path / "train.h5"), own, 0, tmp_path / "run", device)
+    matching = own.matching.model_copy(update={"strategies": ["hungarian"]})
+    scored = own.model_copy(update={"matching": matching})
+    path = evaluate(Run.load(tmp_path / "run"), cache, scored, tmp_path / "metrics", device)
+    text = path.read_text()
+    assert {"corloc", "mbo_c", "mbo_i", "fg_ari"} <= set(text.replace("\n", ",").split(","))
+    assert "nan" not in text.lower()
+    score_controls(cache, tmp_path / "controls", FeatureCache(tmp_path / "train.h5"), 4)
+
+
+@pytest.mark.parametrize("as_", ["archives", "folder"])
+def test_downloaded_or_linked(coco_root, tmp_path, as_):
+    served, archives = tmp_path / "served", {}
+    for name in ("train2017", "val2017", "annotations"):
+        path = shutil.make_archive(str(served / "zips" / name), "zip", coco_root, name)
+        with open(path, "rb") as file:
+            archives[f"zips/{name}.zip"] = hashlib.file_digest(file, "md5").hexdigest()
+    source = f"file://{served}" if as_ == "archives" else str(coco_root)
+    root = tmp_path / "out"
+    download(Dataset(kind="coco", sources=[source], archives=archives), root)
+    assert open_folder(root).ids("val") == open_folder(coco_root).ids("val")
+    assert json.loads((root / RECEIPT).read_text())["photographs"] == 10
+    assert (root / "coco").is_symlink() == (as_ == "folder")
+
+
+def test_what_is_wrong_is_named(coco_root, tmp_path):
+    with pytest.raises(InputError, match="COCO has no split 'trainaug', but train and val"):
+        CocoFolder(coco_root).ids("trainaug")
+    with pytest.raises(InputError, match=r"no VOC folder here.*no COCO folder here"):
+        open_folder(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val2017.json").write_text('{"images": [')
+    with pytest.raises(InputError, match=r"instances_val2017.json: no COCO instances"):
+        CocoFolder.find(tmp_path).ids("val")
+    with pytest.raises(InputError, match="is for 120x100 px, but the photograph is 60x50"):
+        CocoFolder(coco_root).classes(CocoFolder(coco_root).ids("val")[0], (60, 50))
