@@ -6,6 +6,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+import yaml
+from project import HANDFUL, copy_project, snakemake
 
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
@@ -87,6 +89,21 @@ def real() -> tuple[str, str]:
     if missing:
         pytest.skip(f"{' and '.join(missing)} not set: no real photographs or weights")
     return os.environ["MMQSA_VOC"], os.environ["MMQSA_WEIGHTS"]
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory) -> Path:
+    """A copy of the project, as a fresh clone would be."""
+    return copy_project(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="session")
+def demo(copy) -> tuple[Path, list[str]]:
+    """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
+    (copy / "handful.yaml").write_text(yaml.safe_dump(HANDFUL))
+    arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
+    snakemake(copy, *arguments)
+    return copy, arguments
 
 
 @pytest.fixture

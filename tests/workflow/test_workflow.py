@@ -10,6 +10,8 @@ import pytest
 import yaml
 from project import ROOT, planned, snakemake
 
+from mmqsa.reporting.plan import summarise
+
 pytestmark = pytest.mark.workflow
 
 
@@ -100,7 +102,27 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
         ({"training": {"learning_rate": 0.002}}, {"train": 4, "similarity": 2, "evaluate": 10}),
         # Where the data came from and how many pass at once change no number of a run.
         ({"dataset": {"sources": ["/elsewhere"]}}, {}),
-        ({"backbone": {"batch_size": 4}}, {"extract": 5}),
+        ({"backbone": {"batch_size": 4}}, {}),
+        ({"scheduling": {"margin": 9}}, {}),
+        # Other photographs: everything that was made of them.
+        (
+            {"dataset": {"scenes": {"seed": 1}}},
+            {
+                **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "evaluate": 12},
+                **{"baseline": 17, "controls": 3},
+            },
+        ),
+        (
+            {"backbone": {"feature": "query"}},
+            {
+                "extract": 5,
+                "train": 6,
+                "similarity": 2,
+                "evaluate": 12,
+                "baseline": 17,
+                "controls": 3,
+            },
+        ),
         ({"device": "auto"}, {}),
     ],
 )
@@ -127,6 +149,28 @@ def test_the_report_opens_offline(demo):
     assert "20 steps of 4 images" in page.replace("\\n", " ")  # captions quote the run's settings
     loaded = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(https?://[^"'> ]+)""", page)
     assert not loaded
+
+
+def test_what_changed_upstream_does_not_hide_what_is_missing(demo, tmp_path):
+    """Snakemake looks at nothing below a changed job, but follows inputs that are not ancient."""
+    folder, arguments = demo
+    table, away = folder / "results/demo/tables/masking.csv", tmp_path / "masking.csv"
+    table.rename(away)
+    try:
+        path = tmp_path / "change.yaml"
+        path.write_text(yaml.safe_dump({"dataset": {"scenes": {"seed": 1}}}))
+        jobs = planned(snakemake(folder, "-n", *arguments, str(path)))
+        assert jobs["table"] == jobs["all"] + 14
+    finally:
+        away.rename(table)
+
+
+def test_a_plan_says_what_it_will_take(demo):
+    folder, arguments = demo
+    done = snakemake(folder, "-n", "-F", *arguments)
+    table = summarise(done.stdout).set_index("rule")
+    assert table["jobs"].drop("together").to_dict() == planned(done)
+    assert table.loc["train", "other hours"] > 0 == table.loc["train", "GPU-hours"]  # on a CPU
 
 
 def test_tables_from_results_without_features_or_weights(demo, tmp_path):

@@ -28,7 +28,7 @@ rule evaluate:
         gpu=GPU,
         mem_mb=memory(largest_scoring),
         runtime=limit(largest_scoring),
-        expected_minutes=expected(scoring),
+        expected_seconds=expected(scoring),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output.metrics, parent=True),
@@ -64,7 +64,7 @@ rule sweep:
         gpu=GPU,
         mem_mb=memory(sweeping),
         runtime=limit(sweeping),
-        expected_minutes=expected(sweeping),
+        expected_seconds=expected(sweeping),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
@@ -89,9 +89,9 @@ rule agreement:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=memory(largest_scoring),
-        runtime=limit(largest_scoring),
-        expected_minutes=expected(scoring),
+        mem_mb=memory(agreeing),
+        runtime=limit(agreeing),
+        expected_seconds=expected(agreeing),
     params:
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
@@ -122,7 +122,7 @@ rule controls:
     resources:
         mem_mb=memory(largest_method),
         runtime=limit(largest_method),
-        expected_minutes=expected(largest_method),
+        expected_seconds=expected(method),
     params:
         out=subpath(output[0], parent=True),
         train=fitting_option,
@@ -174,7 +174,7 @@ rule baseline:
     resources:
         mem_mb=memory(largest_method),
         runtime=limit(largest_method),
-        expected_minutes=expected(largest_method),
+        expected_seconds=expected(method),
     params:
         out=subpath(output[0], parent=True),
     shell:

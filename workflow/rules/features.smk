@@ -30,7 +30,7 @@ rule extract:
         gpu=GPU,
         mem_mb=memory(extraction),
         runtime=limit(extraction),
-        expected_minutes=expected(extraction),
+        expected_seconds=expected(extraction),
     params:
         root=subpath(input.receipt, parent=True),
         split=split,

@@ -1,6 +1,6 @@
 """What a job asks a scheduler for, from the size of its work: minutes, MB, cores.
 
-A second attempt gets twice as much. `expected_minutes` is for `mmqsa plan` alone.
+A second attempt gets twice as much. `expected_seconds` is for `mmqsa plan` alone.
 """
 
 from math import ceil
@@ -23,8 +23,8 @@ def limit(estimate):
 
 
 def expected(estimate):
-    """Minutes that it is expected to take, at least one."""
-    return lambda wildcards: ceil(_minutes(estimate(wildcards)))
+    """Seconds that it is expected to take."""
+    return lambda wildcards: ceil(60 * _minutes(estimate(wildcards)))
 
 
 def _minutes(amount):
@@ -57,17 +57,31 @@ def training(wildcards):
 
 def scoring(wildcards):
     number = _number(IMAGE_SETS[wildcards.image_set])
-    return work.scoring(CONFIG.setting(wildcards.setting), number, ON_GPU)
+    matchings = printed("matchings", CONFIG.matching.strategies, wildcards)
+    sources = printed("mask_sources", CONFIG.evaluation.mask_sources, wildcards)
+    own = CONFIG.setting(wildcards.setting)
+    return work.scoring(own, number, ON_GPU, len(matchings), sources)
 
 
 def largest_scoring(wildcards):
-    """The same of the largest image set: all jobs of an array have the limits of its first."""
-    return work.scoring(CONFIG, MOST, ON_GPU)
+    """Of any setting: all jobs of an array have the limits of its first."""
+    matchings, sources = CONFIG.matching.strategies, CONFIG.evaluation.mask_sources
+    return work.scoring(CONFIG, MOST, ON_GPU, len(matchings), sources)
 
 
 def sweeping(wildcards):
-    others = CONFIG.evaluation.sweep.slots + CONFIG.evaluation.sweep.iterations
-    return work.scoring(CONFIG, EVALUATED_ON, ON_GPU, len(others))
+    others = len(CONFIG.evaluation.sweep.slots + CONFIG.evaluation.sweep.iterations)
+    sources = CONFIG.evaluation.mask_sources
+    return work.scoring(CONFIG, EVALUATED_ON, ON_GPU, 1, sources, others)
+
+
+def agreeing(wildcards):
+    """Slots alone: nothing is decoded."""
+    return work.scoring(CONFIG, EVALUATED_ON, ON_GPU, 1, ["attention"])
+
+
+def method(wildcards):
+    return work.methods(CONFIG, _number(IMAGE_SETS[wildcards.image_set]), TRAINED_ON)
 
 
 def largest_method(wildcards):
@@ -75,6 +89,4 @@ def largest_method(wildcards):
 
 
 def learning_similarity(wildcards):
-    """Of the learned matching: an inference and its gradient a step."""
-    learned = CONFIG.matching.similarity
-    return work.scoring(CONFIG, 4 * learned.steps * learned.batch_size, ON_GPU)
+    return work.similarity(CONFIG.setting(wildcards.setting), TRAINED_ON, ON_GPU)

@@ -39,7 +39,7 @@ rule train:
         gpu=GPU,
         mem_mb=memory(training),
         runtime=limit(training),
-        expected_minutes=expected(training),
+        expected_seconds=expected(training),
     params:
         run=subpath(output.weights, parent=True),
     shell:
@@ -72,7 +72,7 @@ rule similarity:
         gpu=GPU,
         mem_mb=memory(learning_similarity),
         runtime=limit(learning_similarity),
-        expected_minutes=expected(learning_similarity),
+        expected_seconds=expected(learning_similarity),
     params:
         run=subpath(input.weights, parent=True),
     shell:

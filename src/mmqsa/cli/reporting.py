@@ -34,6 +34,17 @@ def specs(
 
 
 @app.command()
+def plan() -> None:
+    """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` says its GPU-hours."""
+    import sys
+
+    from mmqsa.reporting.plan import summarise
+
+    table = summarise(sys.stdin.read())
+    print(table.to_markdown(index=False, floatfmt=".1f", intfmt=","))
+
+
+@app.command()
 def table(
     specs: Specs, results: Results, published: Published = Path("resources/published.csv")
 ) -> None:

@@ -1,0 +1,71 @@
+"""Estimates of work, against what PyTorch counts and what a dry run says."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmqsa import work
+from mmqsa.errors import InputError
+from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.reporting.plan import summarise
+from mmqsa.settings import Dataset, Settings
+from mmqsa.training.step import make_step
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder": {"patches_per_step": 100}}])
+def test_operations_of_a_training_step_are_those_that_pytorch_counts(changes):
+    settings = Settings.model_validate(
+        {"slots": {"heads": 2}, "training": {"batch_size": 2, "steps": 1}, **changes}
+    )
+    model = MaskedSlotModel(settings, 400, 384)
+    step = make_step(model, settings.training, "fp32", torch.device("cpu"))
+    draws = model.draw(2, torch.Generator().manual_seed(0), 1)
+    with FlopCounterMode(display=False) as counted:
+        step(torch.randn(2, 400, 384).half(), [0], draws, 1e-4)
+    estimate = work.training(settings, 100, gpu=False).flop
+    # Hidden patches are one token in training, which the estimate leaves out of account.
+    assert estimate == pytest.approx(counted.get_total_flops(), rel=0.15)
+
+
+def test_memory_grows_with_keys_and_activations():
+    paper = Settings()
+    on_gpu, on_cpu = (work.training(paper, 15_676, gpu).memory for gpu in (True, False))
+    assert 10_000 < on_gpu < 16_000  # keys twice (4.8 GB), libraries, CUDA
+    assert on_cpu > on_gpu  # activations of 64 images
+    assert work.training(paper, 118_287, True).memory < 40_000  # keys of COCO are mapped
+
+
+@pytest.mark.parametrize(
+    "kind, split, number",
+    [("voc", "all-but-val", 15_676), ("coco", "val", 5_000), ("scenes", "val", 96)],
+)
+def test_images_of_a_split(kind, split, number):
+    assert work.images(Dataset(kind=kind), split) == number
+
+
+DRY_RUN = """
+rule train:
+    output: a
+    resources: tmpdir=/tmp, gpu=1, runtime=90, expected_seconds=1800, mem_mb=4000, mem=4 GB
+rule train:
+    output: b
+    resources: tmpdir=/tmp, gpu=1, runtime=120, expected_seconds=3600, mem_mb=<TBD>
+Group job report:
+    rule table:
+        output: c
+        resources: mem_mb=2000, runtime=30
+localrule all:
+    resources: tmpdir=/tmp
+"""
+
+
+def test_a_plan_is_summed_up():
+    table = summarise(DRY_RUN).set_index("rule")
+    assert list(table.index) == ["train", "table", "all", "together"]
+    assert table.loc["train"].to_dict() == {
+        **{"jobs": 2, "GPU-hours": 1.5, "other hours": 0.0, "limit, h": 2.0, "memory, GB": 4.0}
+    }
+    assert table.loc["together", "jobs"] == 4
+    assert summarise("Nothing to be done").loc[0, "jobs"] == 0
+    with pytest.raises(InputError, match="no plan in it"):
+        summarise("snakemake: command not found")
