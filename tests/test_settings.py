@@ -111,13 +111,3 @@ def test_a_table_has_its_images_in_one_order_and_null_takes_away(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")
-
-
-def test_pins_agree():
-    """constraints.txt (pip) and environment.yml (conda) install the same versions."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pip = dict(line.split("==") for line in lines if not line.startswith("#"))
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    conda = dict(line.split("==") for line in environment["dependencies"][-1]["pip"])
-    tests_only = {"hypothesis", "pytest", "ruff", "snakefmt", "torchmetrics"}
-    assert conda == {name: pin for name, pin in pip.items() if name not in tests_only}
