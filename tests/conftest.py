@@ -97,6 +97,18 @@ def copy(tmp_path_factory) -> Path:
     return copy_project(tmp_path_factory.mktemp("clone"))
 
 
+@pytest.fixture
+def copy_of(tmp_path):
+    """``copy_of(demo folder)``: the project there with its config, without anything that it made."""
+
+    def copied(folder: Path) -> Path:
+        new = copy_project(tmp_path / "project")
+        (new / "handful.yaml").write_bytes((folder / "handful.yaml").read_bytes())
+        return new
+
+    return copied
+
+
 @pytest.fixture(scope="session")
 def demo(copy) -> tuple[Path, list[str]]:
     """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""

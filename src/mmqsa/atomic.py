@@ -10,7 +10,8 @@ from pathlib import Path
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` when the block succeeds.
 
-    On an error the temporary file goes and an earlier ``path`` stays as it was.
+    On an error the temporary file goes and an earlier ``path`` stays as it was. An OSError names
+    ``path``, which one from a full disk does not by itself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,6 +20,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

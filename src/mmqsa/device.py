@@ -65,6 +65,25 @@ def _free_gpu() -> torch.device:
     return torch.device("cuda", 0)
 
 
+@contextmanager
+def naming_when_memory_ends(key: str) -> Iterator[None]:
+    """Raises InputError that names the setting ``key`` when a device or the machine has no more."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"{key}: not enough memory for it ({' '.join(str(error).split())[:120]}); lower it"
+        ) from None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of a GPU, or of the machine, which torch reports otherwise."""
+    known = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error)
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     """``auto`` is bf16 where the hardware is faster at it than at fp32, else fp32."""
     if name == "auto":

@@ -94,7 +94,10 @@ def similarity(settings: Settings, number: int, gpu: bool) -> Work:
     learned = settings.matching.similarity
     seen = learned.steps * learned.batch_size
     keys = min(2 * keys_megabytes(settings, number), 32_000)
-    flop = seen * settings.slots.heads * _slots(settings)
+    decoded = 3 * _decoding(
+        settings, settings.decoder.patches_per_step or patches(settings.backbone)
+    )
+    flop = seen * (settings.slots.heads * _slots(settings) + decoded)
     return Work(flop, 0.002 * seen, LIBRARIES + CUDA * gpu + 1000 + keys)
 
 

@@ -53,7 +53,7 @@ def test_conda_and_pip_install_the_same_versions():
 
 @pytest.mark.workflow
 def test_the_command_of_the_readme(tmp_path):
-    """That command itself; config.yaml is smaller, and conda is played by tests/workflow/standin."""
+    """That command itself; config.yaml is smaller, and tests/workflow/standin plays conda."""
     assert "snakemake --cores all --use-conda" in (ROOT / "README.md").read_text()
     folder = copy_project(tmp_path / "project")
     config = yaml.safe_load((folder / "config.yaml").read_text())

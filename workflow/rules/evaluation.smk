@@ -4,7 +4,8 @@
 rule evaluate:
     input:
         learned_similarity,
-        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
+        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
         settings=f"{RESULTS}/settings/evaluation.yaml",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
@@ -41,7 +42,8 @@ rule evaluate:
 
 rule sweep:
     input:
-        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
+        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
         settings=f"{RESULTS}/settings/sweep.yaml",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
@@ -75,7 +77,8 @@ rule sweep:
 
 rule agreement:
     input:
-        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
+        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
         code=code("evaluation/agreement.py", "model/*.py", "device.py"),

@@ -61,7 +61,8 @@ rule figure:
 rule gallery:
     input:
         receipt=f"{DATASET.root}/receipt.json",
-        weights=f"{SHOWCASE}/model.safetensors",
+        weights=ancient(f"{SHOWCASE}/model.safetensors"),
+        record=f"{SHOWCASE}/provenance.json",
         per_image=f"{SHOWCASE}/metrics/{EVALUATED}-per_image.csv",
         features=ancient(EVAL_CACHE),
         identity=EVAL_IDENTITY,

@@ -1,6 +1,7 @@
 """Trained runs: one folder per setting and seed, with weights, history and provenance.
 
-And the similarity that is learned on some of them, for the matching of that name.
+And the similarity that is learned on some of them, for the matching of that name. What reads a run
+takes its weights as ancient and its record plainly, as with caches (common.smk).
 """
 
 
@@ -49,7 +50,8 @@ rule train:
 
 rule similarity:
     input:
-        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
+        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
+        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
         features=ancient(TRAIN_CACHE),
         identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/similarity.yaml",

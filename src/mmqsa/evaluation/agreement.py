@@ -36,7 +36,7 @@ def score_agreement(
     totals, used = {"before": 0.0, "after": 0.0}, []
     starts = range(0, len(cache.ids), batch)
     for start in progress_bar(starts, desc="agreement", unit=" batches"):
-        keys = torch.from_numpy(cache.keys[start : start + batch]).to(device)
+        keys = torch.from_numpy(cache.read(slice(start, start + batch))).to(device)
         found = discoverer.run_heads(keys, noise)
         first = torch.zeros(len(keys), dtype=torch.int64, device=device)
         order = align(found.slots, first, "hungarian")

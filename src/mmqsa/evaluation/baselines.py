@@ -113,7 +113,7 @@ class _Predictor:
             raise InputError(f"{cache.path}: has no label maps, so there is no oracle")
 
     def __call__(self, index: int) -> Iterator[Prediction]:
-        raw = torch.from_numpy(self.cache.keys[index]).float()
+        raw = torch.from_numpy(self.cache.read(index)).float()
         keys, grid = ((raw - self.mean) / self.deviation).numpy(), self.cache.grid
         config = self.settings.evaluation
         once = config.seeds[0]  # of what nothing is drawn for

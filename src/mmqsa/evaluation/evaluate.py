@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mmqsa.atomic import whole_file
-from mmqsa.device import choose_precision, computing_in
+from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.store import FeatureCache, check_attributes
@@ -111,14 +111,15 @@ def _predictions(
     projection = None if run.similarity is None else run.similarity.to(device)
     discoverer = Discoverer(run.model.to(device), slots, iterations, projection)
     precision = choose_precision(config.precision, device)
+    key = "evaluation.batch_size"
     starts = range(0, len(cache.ids), config.batch_size)
     for seed in seeds:
         draws = torch.Generator().manual_seed(seed)
         noise = torch.Generator(device).manual_seed(seed)
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
-            keys = torch.from_numpy(cache.keys[start : start + config.batch_size]).to(device)
+            keys = torch.from_numpy(cache.read(slice(start, start + config.batch_size))).to(device)
             indices = range(start, start + len(keys))
-            with computing_in(precision, device):
+            with computing_in(precision, device), naming_when_memory_ends(key):
                 found = discoverer.run_heads(keys, noise)
             reference = torch.randint(run.model.heads, (len(keys),), generator=draws).to(device)
             for matching in strategies:
@@ -127,7 +128,7 @@ def _predictions(
                     for source in config.mask_sources
                     if (matching, source) != ("none", "decoder-masks")  # the same as decoder
                 ]
-                with computing_in(precision, device):
+                with computing_in(precision, device), naming_when_memory_ends(key):
                     masks = discoverer.discover(found, reference, matching, sources)
                 for source, own in masks.items():
                     yield _Found(indices, label_maps(own, cache.side), matching, source, seed)

@@ -69,7 +69,7 @@ def pictures(
     place = {image_id: row for row, image_id in enumerate(cache.ids)}
     ids = sorted(chosen, key=place.__getitem__)
     indices = [place[image_id] for image_id in ids]
-    keys = torch.from_numpy(cache.keys[indices])
+    keys = torch.from_numpy(cache.read(indices))
     generator = torch.Generator().manual_seed(0)
     discoverer = Discoverer(run.model)
     found = discoverer.run_heads(keys, generator)
@@ -104,7 +104,7 @@ def attention_over_iterations(
 ) -> np.ndarray:
     """The first head's attention in one image after 1, 2, … iterations: (iterations, K, P)."""
     index = cache.ids.index(image_id)
-    keys = torch.from_numpy(cache.keys[index : index + 1])
+    keys = torch.from_numpy(cache.read(slice(index, index + 1)))
     return np.concatenate(
         [
             Discoverer(run.model, iterations=number)

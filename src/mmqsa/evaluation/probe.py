@@ -57,7 +57,7 @@ class LinearProbe:
             shares = patch_shares(train.classes[index][None], train.grid)[0, :, : classes + 1]
             labelled = shares.sum(axis=1) > 0.5  # more than half of the patch is not void
             if labelled.any():
-                own = (torch.from_numpy(train.keys[index]).float() - mean) / deviation
+                own = (torch.from_numpy(train.read(index)).float() - mean) / deviation
                 keys.append(own[torch.from_numpy(labelled)])
                 targets.append(torch.from_numpy(shares[labelled]))
         if not keys:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import timm
 import torch
@@ -135,11 +136,12 @@ def backbone_weights(
     try:
         state = _create(settings, pretrained=True).state_dict()
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = shorten(str(error), 90, placeholder="…")
+        hub = native.pretrained_cfg.get("hf_hub_id") or f"timm/{settings.name}"
         raise InputError(
             f"backbone.name: the pretrained weights of {settings.name!r} could not be loaded "
-            f"({reason}); fetch them on a machine with the network and name the file in "
-            "backbone.weights"
+            f"({reason}); on a machine with the network fetch model.safetensors from "
+            f"https://huggingface.co/{hub} and name the file in backbone.weights"
         ) from None
     return state, None
 

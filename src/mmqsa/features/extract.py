@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 import mmqsa
 from mmqsa.atomic import write_text
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry
-from mmqsa.device import computing_in
+from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.store import CacheWriter, FeatureCache, check_attributes
@@ -52,6 +54,7 @@ def extract(
     attributes["corruption"] = corruption.name if corruption else None
     identity = json.dumps(attributes, indent=2) + "\n"
     if out.exists():
+        _check_ids(FeatureCache(out), ids)
         check_attributes(FeatureCache(out).attributes, attributes, out)
         write_text(out.with_suffix(".json"), identity)
         return 0
@@ -69,9 +72,9 @@ def extract(
         )
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
-            images = normalise([image for image, *_ in batch], backbone, device)
+            images = [image for image, *_ in batch]
             with computing_in(settings.backbone.precision, device):
-                keys = backbone.features(images).to(torch.float16).cpu().numpy()
+                keys = _keys(images, backbone, device)
             if not np.isfinite(keys).all():
                 raise InputError(
                     f"backbone.name: {settings.backbone.name} gave features that are not finite "
@@ -88,6 +91,29 @@ def extract(
     writer.finish()
     write_text(out.with_suffix(".json"), identity)
     return len(pending)
+
+
+def _keys(images: list[np.ndarray], backbone: FrozenViT, device: torch.device) -> np.ndarray:
+    """Images, each (S, S, 3) uint8 -> keys (B, P, D) float16; by halves where memory ends.
+
+    Raises InputError when it ends for a single image.
+    """
+    try:
+        found = backbone.features(normalise(images, backbone, device))
+        return found.to(torch.float16).cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    half = len(images) // 2
+    if not half:
+        raise InputError(f"backbone.image_size: a single image of that size does not fit {device}")
+    tqdm.write(
+        f"{len(images)} images at a time are too many for {device}: going on with {half}; "
+        "lower backbone.batch_size",
+        file=sys.stderr,
+    )
+    parts = (_keys(part, backbone, device) for part in (images[:half], images[half:]))
+    return np.concatenate(list(parts))
 
 
 def cache_attributes(backbone: FrozenViT, settings: Settings, split: str, ids: list[str]) -> dict:
@@ -120,6 +146,20 @@ def normalise(
         for values in (backbone.mean, backbone.std)
     )
     return (batch - mean) / std
+
+
+def _check_ids(cache: FeatureCache, ids: list[str]) -> None:
+    """Raises InputError that shows how a cache's images differ from the split's."""
+    here, wanted = set(cache.ids), set(ids)
+    if here == wanted:
+        return  # another order is a difference of the attributes
+    gone, new = sorted(here - wanted), sorted(wanted - here)
+    differences = [f"{gone[0]} is no longer in the split"] if gone else []
+    differences += [f"{new[0]} is new in it"] if new else []
+    raise InputError(
+        f"{cache.path}: holds {len(here)} images, but the split's list has {len(wanted)}: "
+        f"{' and '.join(differences)}; delete the cache and extract again, or restore the list"
+    )
 
 
 def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterator[list[tuple]]:

@@ -15,7 +15,8 @@ class ResidentKeys:
     """Random batches of keys (N, P, D): in the device's memory, else the machine's, else mapped.
 
     The choice changes speed alone, never a batch. ``where`` is "device", "memory" or "file".
-    Batches come out on the device; nothing waits for it.
+    Batches come out on the device; nothing waits for it. Raises InputError on keys that are not
+    finite.
     """
 
     def __init__(self, cache: FeatureCache, device: torch.device):
@@ -32,10 +33,13 @@ class ResidentKeys:
             self._keys = np.memmap(
                 cache.path, stored.dtype, "r", offset=stored.id.get_offset(), shape=self.shape
             )
+            for start in range(0, len(stored), _BLOCK):
+                rows = np.arange(start, min(start + _BLOCK, len(stored)))
+                cache.check_finite(self._keys[start : start + _BLOCK], rows)
             return
         self._keys = torch.empty(self.shape, dtype=torch.float16, device=dict(places)[self.where])
         for start in range(0, len(stored), _BLOCK):
-            block = torch.from_numpy(stored[start : start + _BLOCK])
+            block = torch.from_numpy(cache.read(slice(start, start + _BLOCK)))
             self._keys[start : start + len(block)] = block
 
     def __len__(self) -> int:

@@ -10,8 +10,10 @@ label of its own among labelled ones has void everywhere. ``attributes`` says wh
 and is compared on every use; ``versions`` of the packages are recorded, not compared.
 """
 
+import errno
 import hashlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +51,26 @@ class FeatureCache:
     def keys(self) -> h5py.Dataset:
         """Patch features (N, P, D) float16."""
         return self._file["keys"]
+
+    def read(self, rows: int | slice | list[int]) -> np.ndarray:
+        """Keys of these images, (P, D) or (B, P, D) float16.
+
+        Raises InputError when they are not finite: a mask made of such keys means nothing.
+        """
+        found = self.keys[rows]
+        self.check_finite(found, np.arange(len(self.keys))[rows])
+        return found
+
+    def check_finite(self, keys: np.ndarray, indices: np.ndarray | int) -> None:
+        """Raises InputError that names the first of the images at ``indices`` with other keys."""
+        finite = np.isfinite(keys)
+        if not finite.all():
+            bad = ~finite.reshape(np.size(indices), -1).all(axis=1)
+            image = self.ids[np.ravel(indices)[bad.argmax()]]
+            raise InputError(
+                f"{self.path}: the keys of {image} are not finite; delete the cache and extract it "
+                "again"
+            )
 
     @property
     def classes(self) -> h5py.Dataset | None:
@@ -150,6 +172,8 @@ class CacheWriter:
                 f"{self.partial}: another process is extracting into it; wait for it"
             ) from None
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+                raise InputError(f"{self.partial}: {os.strerror(error.errno)}") from None
             raise InputError(
                 f"{self.partial}: damaged ({error}); delete it to start over"
             ) from None
@@ -176,7 +200,22 @@ class CacheWriter:
     def write(
         self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
     ) -> None:
-        """Store a batch: keys (B, P, D), per kind a list of (S, S) label maps or None, boxes."""
+        """Store a batch: keys (B, P, D), per kind a list of (S, S) label maps or None, boxes.
+
+        Raises InputError when they cannot be written; what was stored before stays.
+        """
+        try:
+            self._write(indices, keys, labels, boxes)
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self.partial}: cannot be written ({reason}); make room, and the same command "
+                "goes on"
+            ) from None
+
+    def _write(
+        self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
+    ) -> None:
         self._file["keys"][indices] = keys
         for kind, maps in labels.items():
             for index, found in zip(indices, maps, strict=True):

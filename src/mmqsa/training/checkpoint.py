@@ -1,5 +1,6 @@
 """The state of an unfinished training, so that a killed one goes on where it was."""
 
+import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,17 +37,19 @@ def save(
     """Write a checkpoint, whole or not at all. ``identity`` says which training it belongs to."""
     for left in path.parent.glob(f".{path.stem}.*{path.suffix}"):
         left.unlink()  # by a process that was killed while it wrote
+    state = io.BytesIO()  # torch's own writing does not say that a disk is full
+    torch.save(
+        {
+            "identity": identity,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "generators": [generator.get_state() for generator in generators],
+            "progress": asdict(progress),
+        },
+        state,
+    )
     with whole_file(path) as temporary:
-        torch.save(
-            {
-                "identity": identity,
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "generators": [generator.get_state() for generator in generators],
-                "progress": asdict(progress),
-            },
-            temporary,
-        )
+        temporary.write_bytes(state.getbuffer())
 
 
 def restore(

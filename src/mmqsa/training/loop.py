@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import mmqsa
-from mmqsa.device import choose_precision, describe
+from mmqsa.device import choose_precision, describe, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.features.resident import ResidentKeys
 from mmqsa.features.standardise import key_statistics
@@ -41,7 +41,7 @@ def train(
     not finite, naming the step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
     """
     keep_freed_memory()
-    with stop_signals() as stop:
+    with stop_signals() as stop, naming_when_memory_ends("training.batch_size"):
         training = _Training(cache, settings, seed, out, device, stop)
         training.run()
         return training.finish()

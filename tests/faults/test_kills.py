@@ -1,0 +1,118 @@
+"""kill -9 at any moment, then the same command again: it completes, with the same numbers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from project import finish, snakemake, start
+from stages import ENVIRONMENT, killed, mmqsa, refused, write_settings
+
+from mmqsa.features.store import FeatureCache
+
+pytestmark = pytest.mark.faults
+WRITER = "mmqsa.features.store:CacheWriter"
+
+
+def arrays(path) -> dict[str, np.ndarray]:
+    cache = FeatureCache(path)
+    names = ("keys", "classes", "instances", "image_id", "boxes", "box_image")
+    return {name: cache._file[name][:] for name in names}
+
+
+def test_extraction(tmp_path, voc_root, settings, caches):
+    file = write_settings(tmp_path / "settings.yaml", settings, backbone={"batch_size": 2})
+    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
+    assert not mmqsa(*command, "--out", whole).returncode
+    command += ["--out", broken]
+    killed(f"{WRITER}._write", 1, "before", *command)  # nothing is there but the empty file
+    killed(f"{WRITER}._labels", 3, "after", *command)  # keys of a batch, not its labels
+    killed(f"{WRITER}._append", 2, "after", *command)  # boxes of an image, not yet `done`
+    killed(f"{WRITER}.write", 1, "after", *command)
+    killed(f"{WRITER}.finish", 1, "before", *command)
+    assert not broken.exists()
+    done = mmqsa(*command)
+    assert not done.returncode, done.stderr
+    assert "0 images" not in done.stdout
+    found, expected = arrays(broken), arrays(whole)
+    for name in ("keys", "classes", "instances", "image_id"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    order = [np.lexsort([*own["boxes"].T, own["box_image"]]) for own in (found, expected)]
+    for name in ("boxes", "box_image"):
+        np.testing.assert_array_equal(found[name][order[0]], expected[name][order[1]])
+
+
+def test_evaluation(tmp_path, run_folder, caches, settings):
+    file = write_settings(
+        tmp_path / "settings.yaml", settings, matching={"strategies": ["hungarian"]}
+    )
+    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--settings", file]
+    assert not mmqsa(*command, "--out", tmp_path / "whole").returncode
+    command += ["--out", tmp_path / "broken"]
+    killed("mmqsa.evaluation.scoring:Scorer.add", 2, "after", *command)
+    killed("mmqsa.evaluation.scoring:write_csv", 1, "after", *command)
+    done = mmqsa(*command)
+    assert not done.returncode, done.stderr
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "broken").glob("[!.]*")) == names
+    for name in names:
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.workflow
+def test_snakemake_and_all_its_jobs(tmp_path, demo, copy_of):
+    """The demo's chain was not killed; this one is, twice, in the middle of a job."""
+    whole, arguments = demo
+    folder = copy_of(whole)
+    target = "results/demo/runs/full/seed0/metrics/scenes-val.csv"
+    for made in ("resources/demo-scenes", "results/demo/runs/full/seed0"):
+        process = start(folder, *arguments, "--", target)
+        deadline = time.monotonic() + 120
+        while not (folder / made).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGKILL)  # Snakemake, its shells and their stages
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL and not (folder / target).exists()
+        locked = snakemake(folder, *arguments, "--", target, check=False)
+        assert "--unlock" in locked.stdout + locked.stderr
+        snakemake(folder, *arguments, "--unlock")
+    finish(start(folder, *arguments, "--", target))
+    pd.testing.assert_frame_equal(pd.read_csv(folder / target), pd.read_csv(whole / target))
+    weights = "results/demo/runs/full/seed0/model.safetensors"
+    assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_two_extractions_into_one_cache(tmp_path, voc_root, settings, caches):
+    """The second says so and leaves; the first is not disturbed."""
+    file = write_settings(tmp_path / "settings.yaml", settings)
+    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    command += ["--out", tmp_path / "train.h5"]
+    # The first waits for a line on its standard input before it stores its first batch.
+    waits = (
+        "import sys; from mmqsa.features.store import CacheWriter as W; from mmqsa.cli import main\n"
+        "real = W.write\n"
+        "def write(*arguments): print('open', flush=True); sys.stdin.readline(); real(*arguments)\n"
+        "W.write = write; main()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", waits, *map(str, command)],
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+        env=ENVIRONMENT,
+        text=True,
+    )
+    assert first.stdout.readline() == "open\n"
+    line = refused(mmqsa(*command))
+    assert "train.h5.partial: another process is extracting into it; wait for it" in line
+    _, errors = first.communicate("go\n" * 9)
+    assert not first.returncode, errors
+    np.testing.assert_allclose(
+        FeatureCache(tmp_path / "train.h5").keys[:],
+        FeatureCache(caches["train"]).keys[:],
+        atol=2e-3,
+    )
