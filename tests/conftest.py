@@ -6,8 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-import yaml
-from project import HANDFUL, copy_project, snakemake
+from project import ARGUMENTS, copy_project, snakemake
 
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
@@ -97,25 +96,11 @@ def copy(tmp_path_factory) -> Path:
     return copy_project(tmp_path_factory.mktemp("clone"))
 
 
-@pytest.fixture
-def copy_of(tmp_path):
-    """``copy_of(demo folder)``: the project there with its config, without anything that it made."""
-
-    def copied(folder: Path) -> Path:
-        new = copy_project(tmp_path / "project")
-        (new / "handful.yaml").write_bytes((folder / "handful.yaml").read_bytes())
-        return new
-
-    return copied
-
-
 @pytest.fixture(scope="session")
 def demo(copy) -> tuple[Path, list[str]]:
     """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
-    (copy / "handful.yaml").write_text(yaml.safe_dump(HANDFUL))
-    arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
-    snakemake(copy, *arguments)
-    return copy, arguments
+    snakemake(copy, *ARGUMENTS)
+    return copy, ARGUMENTS
 
 
 @pytest.fixture

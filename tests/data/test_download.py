@@ -2,13 +2,17 @@ import hashlib
 import io
 import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from mmqsa.data import download as module
 from mmqsa.data.download import RECEIPT, download
 from mmqsa.errors import InputError
 from mmqsa.settings import Dataset
+
+pytestmark = pytest.mark.faults
 
 
 def archive(path, members):
@@ -34,34 +38,43 @@ def tar(tmp_path):
 
 @pytest.fixture
 def server(tar):
-    """Serves the archive with ranges; the first request is cut off halfway."""
-    content = tar[0].read_bytes()
-    asked = []
+    """Plays sources by the first part of the path; each has its own fault, and tells of ranges."""
+    content, asked = tar[0].read_bytes(), []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            fault = self.path.split("/")[1]
+            if fault == "absent":
+                self.send_error(404)
+                return
             asked.append(self.headers.get("Range"))
-            start = int(asked[-1].split("=")[1].rstrip("-")) if asked[-1] else 0
+            first = int(asked[-1].split("=")[1].rstrip("-")) if asked[-1] else 0
             self.send_response(206 if asked[-1] else 200)
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", str(len(content) - first))
             self.end_headers()
-            end = len(content) // 2 if len(asked) == 1 else len(content)
-            self.wfile.write(content[start:end])
+            sent = b"?" * len(content) if fault == "other" else content
+            # The connection breaks halfway through the first request; one that stalls stays open.
+            whole = fault in ("good", "other") or (fault == "drops" and len(asked) > 1)
+            self.wfile.write(sent[first : len(content) if whole else len(content) // 2])
             self.wfile.flush()
+            if fault == "stalls":
+                released.wait(20)
             self.close_connection = True
 
         def log_message(self, *_):
             pass
 
+    released = threading.Event()
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}/voc.tar", asked
+    yield lambda fault: f"http://127.0.0.1:{httpd.server_port}/{fault}/voc.tar", asked
+    released.set()
     httpd.shutdown()
 
 
 def test_resumes_after_an_interruption(tmp_path, server, tar):
-    url, asked = server
+    url, asked = server[0]("drops"), server[1]
     dataset = Dataset(sources=[url], md5=tar[1])
     with pytest.raises(InputError, match=r"voc.tar"):
         download(dataset, tmp_path / "out")
@@ -71,6 +84,42 @@ def test_resumes_after_an_interruption(tmp_path, server, tar):
     assert asked == [None, f"bytes={half}-"]
     assert (tmp_path / "out/VOCdevkit/VOC2012/JPEGImages/a.jpg").stat().st_size == 500_000
     assert (tmp_path / "out" / RECEIPT).exists()
+
+
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("absent", "404"),
+        ("other", "another or a damaged file"),
+        ("stalls", "timed out"),
+        ("unreachable", "refused|[Rr]esol|[Cc]onnect"),
+    ],
+)
+def test_a_source_that_fails_is_told_of_and_the_next_one_is_asked(
+    tmp_path, server, tar, monkeypatch, fault, said
+):
+    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    bad = server[0](fault) if fault != "unreachable" else "http://127.0.0.1:9/voc.tar"
+    with pytest.raises(InputError, match=said) as error:
+        download(Dataset(sources=[bad], md5=tar[1]), tmp_path / "out")
+    # What to do by hand: which file, and where to say that it is there.
+    line = str(error.value)
+    assert "Fetch voc.tar elsewhere and name it file:///FOLDER/voc.tar in dataset.sources" in line
+    assert "\n" not in line and not (tmp_path / "out" / RECEIPT).exists()
+    good = server[0]("good")
+    assert download(Dataset(sources=[bad, good], md5=tar[1]), tmp_path / "out") == good
+
+
+def test_an_archive_that_is_cut_short(tmp_path, tar):
+    """Its md5 would tell; here it is the very one that was asked for."""
+    path = tmp_path / "cut.tar"
+    path.write_bytes(tar[0].read_bytes()[:300_000])
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match=r"cut.tar: cannot be unpacked safely \(unexpected end"):
+        download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
+    assert not (tmp_path / "out" / RECEIPT).exists()
+    download(Dataset(sources=[f"file://{tar[0]}"], md5=tar[1]), tmp_path / "out")
+    assert (tmp_path / "out/VOCdevkit/VOC2012/JPEGImages/a.jpg").stat().st_size == 500_000
 
 
 def test_next_source_after_a_wrong_md5(tmp_path, tar):
@@ -105,6 +154,17 @@ def test_a_link_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither a file nor a folder"):
         download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
     assert not (tmp_path / "out/VOC2012").is_symlink()
+
+
+def test_a_zip_may_not_leave_the_folder_either(tmp_path):
+    path = tmp_path / "coco.zip"
+    with zipfile.ZipFile(path, "w") as members:
+        members.writestr("../evil", "evil")
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    dataset = Dataset(kind="coco", sources=[f"file://{tmp_path}"], archives={"coco.zip": md5})
+    with pytest.raises(InputError, match="leads out of the folder"):
+        download(dataset, tmp_path / "in/out")
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_an_absolute_path_stays_inside(tmp_path):

@@ -31,6 +31,7 @@ def test_trainaug_needs_the_sbd_masks(own_voc):
         VocFolder(own_voc).ids("trainaug")
 
 
+@pytest.mark.faults
 def test_renamed_image_is_named(own_voc):
     voc = VocFolder(own_voc)
     voc.image_path(first(voc)).rename(own_voc / "JPEGImages/other.jpg")
@@ -38,6 +39,7 @@ def test_renamed_image_is_named(own_voc):
         voc.check(voc.ids("train"))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("keep", [0, 300])
 def test_truncated_jpeg_is_named(own_voc, keep):
     voc = VocFolder(own_voc)

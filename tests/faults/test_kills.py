@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from project import finish, snakemake, start
+from project import copy_project, finish, snakemake, start
 from stages import ENVIRONMENT, killed, mmqsa, refused, write_settings
 
 from mmqsa.features.store import FeatureCache
@@ -65,10 +65,10 @@ def test_evaluation(tmp_path, run_folder, caches, settings):
 
 
 @pytest.mark.workflow
-def test_snakemake_and_all_its_jobs(tmp_path, demo, copy_of):
+def test_snakemake_and_all_its_jobs(tmp_path, demo):
     """The demo's chain was not killed; this one is, twice, in the middle of a job."""
     whole, arguments = demo
-    folder = copy_of(whole)
+    folder = copy_project(tmp_path / "project")
     target = "results/demo/runs/full/seed0/metrics/scenes-val.csv"
     for made in ("resources/demo-scenes", "results/demo/runs/full/seed0"):
         process = start(folder, *arguments, "--", target)
@@ -94,12 +94,18 @@ def test_two_extractions_into_one_cache(tmp_path, voc_root, settings, caches):
     command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
     command += ["--out", tmp_path / "train.h5"]
     # The first waits for a line on its standard input before it stores its first batch.
-    waits = (
-        "import sys; from mmqsa.features.store import CacheWriter as W; from mmqsa.cli import main\n"
-        "real = W.write\n"
-        "def write(*arguments): print('open', flush=True); sys.stdin.readline(); real(*arguments)\n"
-        "W.write = write; main()"
-    )
+    waits = """
+import sys
+from mmqsa.cli import main
+from mmqsa.features.store import CacheWriter
+real = CacheWriter.write
+def write(*arguments):
+    print("open", flush=True)
+    sys.stdin.readline()
+    real(*arguments)
+CacheWriter.write = write
+main()
+"""
     first = subprocess.Popen(
         [sys.executable, "-c", waits, *map(str, command)],
         **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},

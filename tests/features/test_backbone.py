@@ -120,6 +120,7 @@ def test_block_that_is_not_there():
         load_backbone(random_backbone(block=12))
 
 
+@pytest.mark.faults
 def test_weights_of_another_network(tmp_path, state):
     path = tmp_path / "small.safetensors"
     save_file({name: tensor.repeat_interleave(2, dim=-1) for name, tensor in state.items()}, path)
@@ -130,6 +131,7 @@ def test_weights_of_another_network(tmp_path, state):
         load_backbone(local(path))
 
 
+@pytest.mark.faults
 def test_missing_truncated_and_pickled_weights(tmp_path, state):
     with pytest.raises(InputError, match=r"none.safetensors: no such file"):
         load_backbone(local(tmp_path / "none.safetensors"))
@@ -149,6 +151,7 @@ def test_missing_truncated_and_pickled_weights(tmp_path, state):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.faults
 def test_pretrained_weights_that_cannot_be_had_are_an_error(monkeypatch):
     """Offline, a hub download fails: never a silent random network."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -38,6 +38,7 @@ def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
         assert set(file["box_image"][:]) <= set(range(6))
 
 
+@pytest.mark.faults
 def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches, monkeypatch):
     slow = settings.model_copy(
         update={"backbone": settings.backbone.model_copy(update={"batch_size": 2})}
@@ -109,6 +110,7 @@ def test_other_precisions_come_close_and_are_told_apart(
     assert found.attributes["precision"] == precision and found.network != exact.network
 
 
+@pytest.mark.faults
 def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, settings):
     voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
     extract(voc, "val", settings, out, CPU)
@@ -121,6 +123,7 @@ def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, setting
     assert out.read_bytes() == before
 
 
+@pytest.mark.faults
 def test_damaged_and_unfinished_caches(tmp_path, caches):
     path = tmp_path / "cut.h5"
     path.write_bytes(caches["val"].read_bytes()[:4000])

@@ -59,6 +59,7 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, settings, r
     assert not same(weights(tmp_path / "1"), weights(run_folder))
 
 
+@pytest.mark.faults
 def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, run_folder):
     """Interrupted between two rows of the history, twice: as if nothing had happened."""
     often = altered(training={"checkpoint_seconds": 1e-9})
@@ -96,6 +97,7 @@ main()
 """
 
 
+@pytest.mark.faults
 def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
     """SIGKILL while a checkpoint is written, after one, and at the end, before the run is."""
     often = altered(training={"checkpoint_seconds": 1e-9})
@@ -115,6 +117,7 @@ def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
     assert not list((tmp_path / "run").glob("*resume*"))
 
 
+@pytest.mark.faults
 def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, train_until):
     often = altered(training={"checkpoint_seconds": 1e-9})
     train_until(12, FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
@@ -124,6 +127,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches,
     assert (tmp_path / checkpoint.CHECKPOINT).read_bytes() == before
 
 
+@pytest.mark.faults
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
     wild = altered(training={"learning_rate": 1e30, "gradient_clip": None, "steps": 40})
     with pytest.raises(
@@ -134,6 +138,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.faults
 def test_the_last_good_checkpoint_survives_a_loss_that_is_not_finite(tmp_path, caches, monkeypatch):
     real, calls = MaskedSlotModel.loss, []
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 TOP = [
     "Snakefile",
@@ -40,10 +42,11 @@ HANDFUL = {
         "sweep": {"slots": [3], "iterations": [1]},
     },
 }
+ARGUMENTS = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
 
 
 def copy_project(folder: Path) -> Path:
-    """Copy what a fresh clone has into ``folder``."""
+    """Copy what a fresh clone has into ``folder``, and HANDFUL beside it; for ARGUMENTS."""
     for name in TOP:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +54,7 @@ def copy_project(folder: Path) -> Path:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
+    (folder / "handful.yaml").write_text(yaml.safe_dump(HANDFUL))
     return folder
 
 

@@ -1,0 +1,95 @@
+"""A full disk, and one that may not be written to: one line, then the same command goes on."""
+
+import numpy as np
+import pytest
+from project import ARGUMENTS, copy_project, snakemake
+from stages import mmqsa, refused, remount, small_disk, write_settings
+
+from mmqsa.features.store import FeatureCache
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 300 KB."""
+    with small_disk(tmp_path / "disk", "300k") as folder:
+        yield folder
+
+
+def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, settings, caches):
+    file = write_settings(tmp_path / "settings.yaml", settings, backbone={"batch_size": 2})
+    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    command += ["--out", disk / "train.h5"]
+    remount(disk, "size=160k")
+    line = refused(mmqsa(*command))
+    assert "train.h5.partial: cannot be written" in line and "No space left" in line
+    remount(disk, "size=20m")
+    done = mmqsa(*command)
+    assert not done.returncode, done.stderr
+    np.testing.assert_allclose(
+        FeatureCache(disk / "train.h5").keys[:], FeatureCache(caches["train"]).keys[:], atol=2e-3
+    )
+
+
+def test_training_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
+    often = {"checkpoint_seconds": 1e-9}
+    file = write_settings(tmp_path / "settings.yaml", settings, training=often)
+    command = ["train", "--features", caches["train"], "--settings", file, "--out", disk / "run"]
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * 250_000)
+    line = refused(mmqsa(*command))
+    assert line == f"mmqsa: {disk}/run/resume.pt: No space left on device"
+    assert not [path for path in (disk / "run").iterdir() if path.stat().st_size]  # no half of it
+    filler.unlink()
+    remount(disk, "size=20m")
+    assert not mmqsa(*command).returncode
+    weights = "model.safetensors"
+    assert (disk / "run" / weights).read_bytes() == (run_folder / weights).read_bytes()
+
+
+def test_evaluation_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
+    file = write_settings(
+        tmp_path / "settings.yaml", settings, matching={"strategies": ["hungarian"]}
+    )
+    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--settings", file]
+    command += ["--out", disk / "metrics"]
+    (disk / "filler").write_bytes(b"x" * 300_000)
+    assert refused(mmqsa(*command)).endswith("No space left on device")
+    (disk / "filler").unlink()
+    assert not mmqsa(*command).returncode
+
+
+def test_a_read_only_folder(disk, tmp_path, voc_root, settings, caches, run_folder):
+    file = write_settings(tmp_path / "settings.yaml", settings)
+    remount(disk, "ro")
+    out = disk / "out"
+    for command in (
+        (
+            "extract",
+            "--data",
+            voc_root,
+            "--split",
+            "val",
+            "--settings",
+            file,
+            "--out",
+            out / "v.h5",
+        ),
+        ("train", "--features", caches["train"], "--settings", file, "--out", out),
+        ("evaluate", "--run", run_folder, "--features", caches["val"], "--out", out),
+        ("controls", "--features", caches["val"], "--out", out),
+        ("scenes", "--out", out),
+    ):
+        line = refused(mmqsa(*command))
+        assert str(disk) in line and "Read-only file system" in line
+
+
+@pytest.mark.workflow
+def test_a_read_only_results_folder_stops_the_pipeline(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    with small_disk(folder / "results", "1m"):
+        remount(folder / "results", "ro")
+        done = snakemake(folder, *ARGUMENTS, check=False)
+        assert done.returncode
+        assert "Read-only file system" in done.stdout + done.stderr

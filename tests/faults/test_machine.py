@@ -1,0 +1,181 @@
+"""Memory that ends, clocks that run backwards, keys that are no numbers, lists that changed."""
+
+import os
+import shutil
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from project import ARGUMENTS, planned, snakemake
+from stages import mmqsa, refused, write_settings
+
+from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
+from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.features.backbone import FrozenViT
+from mmqsa.features.extract import extract
+from mmqsa.features.store import FeatureCache
+from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.inference import Discoverer
+from mmqsa.settings import Settings
+from mmqsa.training.loop import train
+from mmqsa.training.run import WEIGHTS, Run
+
+pytestmark = pytest.mark.faults
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small_gpu(monkeypatch):
+    """``small_gpu(n)``: a backbone that runs out of memory over more than n images."""
+    real, passes = FrozenViT.features, []
+
+    def limited(most: int) -> list[int]:
+        def features(self, images):
+            if len(images) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            passes.append(len(images))
+            return real(self, images)
+
+        monkeypatch.setattr(FrozenViT, "features", features)
+        return passes
+
+    return limited
+
+
+def test_extraction_goes_on_with_half_the_batch(
+    tmp_path, voc_root, settings, caches, small_gpu, capsys
+):
+    passes = small_gpu(3)
+    extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU, batch_size=8)
+    assert passes == [2, 2, 2, 2]
+    said = capsys.readouterr().err
+    assert "8 images at a time are too many for cpu: going on with 4; lower backbone.batch" in said
+    keys = FeatureCache(tmp_path / "train.h5").keys[:]
+    np.testing.assert_allclose(keys, FeatureCache(caches["train"]).keys[:], atol=2e-3)
+
+
+def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, settings, small_gpu):
+    small_gpu(0)
+    with pytest.raises(InputError, match=r"backbone.image_size: a single image of that size"):
+        extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU)
+
+
+def plain(settings: Settings) -> Settings:
+    """Without the matching that has to be learned first."""
+    matching = settings.matching.model_copy(update={"strategies": ["hungarian"]})
+    return settings.model_copy(update={"matching": matching})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError("Unable to allocate 9 GiB"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named(
+    tmp_path, caches, settings, run_folder, monkeypatch, error
+):
+    def ends(*_, **__):
+        raise error
+
+    monkeypatch.setattr(MaskedSlotModel, "loss", ends)
+    monkeypatch.setattr(Discoverer, "run_heads", ends)
+    with pytest.raises(InputError, match=r"training.batch_size: not enough memory .*; lower it"):
+        train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+    with pytest.raises(InputError, match=r"evaluation.batch_size: not enough memory .*; lower it"):
+        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), plain(settings), tmp_path, CPU)
+
+
+def test_another_error_is_not_taken_for_it(tmp_path, caches, settings, monkeypatch):
+    def breaks(*_):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(MaskedSlotModel, "loss", breaks)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+
+
+def test_keys_that_are_not_finite_stop_every_stage_that_reads_them(
+    tmp_path, caches, settings, run_folder
+):
+    named = {}
+    for split in ("train", "val"):
+        path = shutil.copy(caches[split], tmp_path / f"{split}.h5")
+        with h5py.File(path, "a") as file:
+            file["keys"][2, 5, 7] = np.nan if split == "train" else np.inf
+        named[split] = FeatureCache(path).ids[2]
+    file = write_settings(tmp_path / "settings.yaml", plain(settings))
+    train_h5, val_h5, out = tmp_path / "train.h5", tmp_path / "val.h5", tmp_path / "out"
+    for split, command in (
+        ("train", ("train", "--features", train_h5, "--settings", file)),
+        ("val", ("evaluate", "--run", run_folder, "--features", val_h5, "--settings", file)),
+        ("val", ("agreement", "--run", run_folder, "--features", val_h5)),
+        (
+            "val",
+            ("baseline", "--method", "lost", "--features", val_h5, "--train", caches["train"]),
+        ),
+    ):
+        line = refused(mmqsa(*command, "--out", out))
+        assert f"{split}.h5: the keys of {named[split]} are not finite; delete the cache" in line
+    assert not list(out.rglob("*.csv")) and not list(out.rglob(WEIGHTS))
+
+
+def test_a_backbone_that_gives_no_numbers(tmp_path, voc_root, settings, monkeypatch):
+    real = FrozenViT.features
+    monkeypatch.setattr(FrozenViT, "features", lambda self, images: real(self, images) * 1e30)
+    with pytest.raises(InputError, match=r"backbone.name: .* not finite in float16 .* batch with"):
+        extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU)
+    assert not (tmp_path / "train.h5").exists()
+
+
+def test_a_split_list_that_changed_since(tmp_path, own_voc, settings):
+    voc, out = VocFolder.find(own_voc), tmp_path / "val.h5"
+    ids = voc.ids("val")
+    extract(voc, "val", settings, out, CPU)
+    before = out.read_bytes()
+    (own_voc / "ImageSets/Segmentation/val.txt").write_text(f"{ids[0]}\n{voc.ids('train')[0]}\n")
+    expected = (
+        rf"val.h5: holds 2 images, but the split's list has 2: {ids[1]} is no longer in the split "
+        rf"and {voc.ids('train')[0]} is new in it; delete the cache"
+    )
+    with pytest.raises(InputError, match=expected):
+        extract(voc, "val", settings, out, CPU)
+    (own_voc / "ImageSets/Segmentation/val.txt").write_text("\n".join(reversed(ids)))
+    with pytest.raises(InputError, match="made with ids_sha256"):
+        extract(voc, "val", settings, out, CPU)
+    assert out.read_bytes() == before
+
+
+def test_a_clock_that_runs_backwards_changes_no_training(
+    tmp_path, caches, settings, run_folder, monkeypatch
+):
+    clock = iter(range(2_000_000_000, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    made = train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+    assert made["seconds"] >= 0 and made["images_per_second"] > 0
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (run_folder / WEIGHTS).read_bytes()
+
+
+@pytest.mark.workflow
+def test_results_from_the_future_are_not_made_again(demo):
+    """All that a fast clock made looks newer than what came after it was set right."""
+    folder, _ = demo
+    runs, later = folder / "results/demo", time.time() + 86_400
+    found = [
+        path
+        for kind in ("*.h5", "*.json", "*.safetensors", "*/settings.yaml")
+        for path in runs.rglob(kind)
+    ]
+    before = {path: path.stat() for path in found}
+    try:
+        for path in found:
+            os.utime(path, (later, later))
+        assert planned(snakemake(folder, "-n", *ARGUMENTS)) == {}
+    finally:
+        for path, stat in before.items():
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
