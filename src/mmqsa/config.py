@@ -6,7 +6,8 @@ The schema that Snakemake checks is written from here:
 
 import re
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -254,15 +255,21 @@ class Config(Settings):
 
     def rows(self, table: Table) -> list[str]:
         """The settings of a table that are run."""
-        return [name for name in table.settings or self.settings if name in self.names]
+        run = set(self.names)
+        return [name for name in table.settings or self.settings if name in run]
 
     def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
         """The tables that print a setting's scores on an image set."""
-        return [
-            table
-            for table in self.tables.values()
-            if setting in self.rows(table) and image_set in chain(*self.image_sets(table).values())
-        ]
+        return self.printing.get((setting, image_set), [])
+
+    @cached_property
+    def printing(self) -> dict[tuple[str, ImageSet], list[Table]]:
+        """The same for every pair: a workflow asks for each of thousands of jobs."""
+        found: dict[tuple[str, ImageSet], list[Table]] = {}
+        for table in self.tables.values():
+            for pair in product(self.rows(table), set(chain(*self.image_sets(table).values()))):
+                found.setdefault(pair, []).append(table)
+        return found
 
     @classmethod
     def load(cls, *paths: str | Path) -> "Config":

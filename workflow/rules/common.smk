@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from functools import cache as cache_calls
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -86,7 +88,12 @@ wildcard_constraints:
     root="|".join(re.escape(dataset.root) for dataset in CONFIG.datasets.values()),
 
 
+@cache_calls
 def code(*parts):
-    """The source files that a stage's outcome depends on; small, so compared by content."""
-    files = [path for part in parts for path in (SOURCE / "mmqsa").glob(part)]
-    return sorted(str(path) for path in files)
+    """What stands in the source files that a stage's outcome depends on, as a param of its rule.
+
+    As inputs they would be a dozen files for each of thousands of jobs, and newer than all results
+    after a checkout.
+    """
+    files = sorted(path for part in parts for path in (SOURCE / "mmqsa").glob(part))
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

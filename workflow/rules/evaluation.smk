@@ -9,14 +9,6 @@ rule evaluate:
         settings=f"{RESULTS}/settings/evaluation.yaml",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
-        code=code(
-            "evaluation/evaluate.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-            "model/*.py",
-            "device.py",
-        ),
     output:
         metrics=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}.csv",
         per_image=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-per_image.csv",
@@ -31,6 +23,14 @@ rule evaluate:
         runtime=limit(largest_scoring),
         expected_seconds=expected(scoring),
     params:
+        code=code(
+            "evaluation/evaluate.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
+            "model/*.py",
+            "device.py",
+        ),
         run=subpath(input.weights, parent=True),
         out=subpath(output.metrics, parent=True),
         printed=printed_options,
@@ -47,14 +47,6 @@ rule sweep:
         settings=f"{RESULTS}/settings/sweep.yaml",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
-        code=code(
-            "evaluation/evaluate.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-            "model/*.py",
-            "device.py",
-        ),
     output:
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-sweep.csv",
     log:
@@ -68,6 +60,14 @@ rule sweep:
         runtime=limit(sweeping),
         expected_seconds=expected(sweeping),
     params:
+        code=code(
+            "evaluation/evaluate.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
+            "model/*.py",
+            "device.py",
+        ),
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
     shell:
@@ -81,7 +81,6 @@ rule agreement:
         record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
         features=ancient(evaluated_cache),
         identity=evaluated_identity,
-        code=code("evaluation/agreement.py", "model/*.py", "device.py"),
     output:
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-agreement.csv",
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-slots.csv",
@@ -96,6 +95,7 @@ rule agreement:
         runtime=limit(agreeing),
         expected_seconds=expected(agreeing),
     params:
+        code=code("evaluation/agreement.py", "model/*.py", "device.py"),
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
     shell:
@@ -110,12 +110,6 @@ rule controls:
         train=fitting_cache,
         train_identity=fitting_identity,
         settings=f"{RESULTS}/settings/controls.yaml",
-        code=code(
-            "evaluation/controls.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-        ),
     output:
         f"{RESULTS}/controls/{{image_set}}-controls.csv",
     log:
@@ -127,6 +121,12 @@ rule controls:
         runtime=limit(largest_method),
         expected_seconds=expected(method),
     params:
+        code=code(
+            "evaluation/controls.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
+        ),
         out=subpath(output[0], parent=True),
         train=fitting_option,
     shell:
@@ -138,7 +138,6 @@ rule premise:
     input:
         features=ancient(EVAL_CACHE),
         identity=EVAL_IDENTITY,
-        code=code("evaluation/premise.py", "model/masking.py"),
     output:
         f"{RESULTS}/controls/{EVALUATED}-premise.csv",
     log:
@@ -146,6 +145,7 @@ rule premise:
     conda:
         "../../environment.yml"
     params:
+        code=code("evaluation/premise.py", "model/masking.py"),
         out=subpath(output[0], parent=True),
         ratio=CONFIG.masking.ratio,
     shell:
@@ -160,13 +160,6 @@ rule baseline:
         train=ancient(TRAIN_CACHE),
         train_identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/baselines.yaml",
-        code=code(
-            "evaluation/baselines.py",
-            "evaluation/probe.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-        ),
     output:
         f"{RESULTS}/controls/{{image_set}}-{{method}}.csv",
     log:
@@ -179,6 +172,13 @@ rule baseline:
         runtime=limit(largest_method),
         expected_seconds=expected(method),
     params:
+        code=code(
+            "evaluation/baselines.py",
+            "evaluation/probe.py",
+            "evaluation/scoring.py",
+            "evaluation/protocols.py",
+            "evaluation/metrics.py",
+        ),
         out=subpath(output[0], parent=True),
     shell:
         "python -m mmqsa baseline --method {wildcards.method} --features {input.features}"

@@ -8,16 +8,6 @@ rule extract:
     input:
         receipt=receipt,
         settings=f"{RESULTS}/settings/data/{{dataset}}/features.yaml",
-        code=code(
-            "features/backbone.py",
-            "features/extract.py",
-            "data/geometry.py",
-            "data/corruptions.py",
-            "data/folder.py",
-            "data/voc.py",
-            "data/coco.py",
-            "device.py",
-        ),
     output:
         cache=f"{RESULTS}/features/{{dataset}}/{{file}}.h5",
         identity=f"{RESULTS}/features/{{dataset}}/{{file}}.json",
@@ -32,6 +22,16 @@ rule extract:
         runtime=limit(extraction),
         expected_seconds=expected(extraction),
     params:
+        code=code(
+            "features/backbone.py",
+            "features/extract.py",
+            "data/geometry.py",
+            "data/corruptions.py",
+            "data/folder.py",
+            "data/voc.py",
+            "data/coco.py",
+            "device.py",
+        ),
         root=subpath(input.receipt, parent=True),
         split=split,
         variant=variant,

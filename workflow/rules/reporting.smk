@@ -8,7 +8,6 @@ rule table:
         table_runs,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
         published="resources/published.csv",
-        code=code("reporting/*.py"),
     output:
         csv=f"{RESULTS}/tables/{{table}}.csv",
         md=f"{RESULTS}/tables/{{table}}.md",
@@ -25,6 +24,7 @@ rule table:
     conda:
         "../../environment.yml"
     params:
+        code=code("reporting/*.py"),
         results=subpath(output[0], ancestor=2),
     shell:
         "python -m mmqsa table {input.spec} --results {params.results} --published {input.published}"
@@ -37,7 +37,6 @@ rule figure:
         table_references,
         table_runs,
         spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
-        code=code("reporting/*.py"),
     output:
         png=report(
             f"{RESULTS}/figures/{{table}}-{{kind}}.png",
@@ -52,6 +51,7 @@ rule figure:
     conda:
         "../../environment.yml"
     params:
+        code=code("reporting/*.py"),
         results=subpath(output[0], ancestor=2),
     shell:
         "python -m mmqsa figure metrics {input.spec} --kind {wildcards.kind}"
@@ -66,12 +66,6 @@ rule gallery:
         per_image=f"{SHOWCASE}/metrics/{EVALUATED}-per_image.csv",
         features=ancient(EVAL_CACHE),
         identity=EVAL_IDENTITY,
-        code=code(
-            "evaluation/gallery.py",
-            "evaluation/pictures.py",
-            "model/*.py",
-            "reporting/style.py",
-        ),
     output:
         png=report(
             f"{RESULTS}/figures/showcase-{{gallery}}.png",
@@ -86,6 +80,12 @@ rule gallery:
     conda:
         "../../environment.yml"
     params:
+        code=code(
+            "evaluation/gallery.py",
+            "evaluation/pictures.py",
+            "model/*.py",
+            "reporting/style.py",
+        ),
         run=subpath(input.weights, parent=True),
         root=subpath(input.receipt, parent=True),
         out=subpath(output.png, strip_suffix=".png"),

@@ -8,6 +8,7 @@ from math import ceil
 from mmqsa import work
 
 ON_GPU = bool(GPU)
+SETTINGS = {name: CONFIG.setting(name) for name in CONFIG.names}
 
 
 def memory(estimate):
@@ -52,21 +53,26 @@ def extraction_threads(wildcards):
 
 
 def training(wildcards):
-    return work.training(CONFIG.setting(wildcards.setting), TRAINED_ON, ON_GPU)
+    return work.training(SETTINGS[wildcards.setting], TRAINED_ON, ON_GPU)
 
 
 def scoring(wildcards):
     number = _number(IMAGE_SETS[wildcards.image_set])
     matchings = printed("matchings", CONFIG.matching.strategies, wildcards)
     sources = printed("mask_sources", CONFIG.evaluation.mask_sources, wildcards)
-    own = CONFIG.setting(wildcards.setting)
+    own = SETTINGS[wildcards.setting]
     return work.scoring(own, number, ON_GPU, len(matchings), sources)
+
+
+@cache_calls
+def _most_scoring():
+    matchings, sources = CONFIG.matching.strategies, CONFIG.evaluation.mask_sources
+    return work.scoring(CONFIG, MOST, ON_GPU, len(matchings), sources)
 
 
 def largest_scoring(wildcards):
     """Of any setting: all jobs of an array have the limits of its first."""
-    matchings, sources = CONFIG.matching.strategies, CONFIG.evaluation.mask_sources
-    return work.scoring(CONFIG, MOST, ON_GPU, len(matchings), sources)
+    return _most_scoring()
 
 
 def sweeping(wildcards):
@@ -89,4 +95,4 @@ def largest_method(wildcards):
 
 
 def learning_similarity(wildcards):
-    return work.similarity(CONFIG.setting(wildcards.setting), TRAINED_ON, ON_GPU)
+    return work.similarity(SETTINGS[wildcards.setting], TRAINED_ON, ON_GPU)

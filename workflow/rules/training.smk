@@ -11,21 +11,6 @@ rule train:
         features=ancient(TRAIN_CACHE),
         identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/runs/{{setting}}.yaml",
-        code=code(
-            "model/masking.py",
-            "model/slot_attention.py",
-            "model/decoder.py",
-            "model/discovery.py",
-            "training/loop.py",
-            "training/step.py",
-            "training/batches.py",
-            "training/schedule.py",
-            "training/checkpoint.py",
-            "training/run.py",
-            "features/resident.py",
-            "features/standardise.py",
-            "device.py",
-        ),
     output:
         weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
         settings=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/settings.yaml",
@@ -42,6 +27,21 @@ rule train:
         runtime=limit(training),
         expected_seconds=expected(training),
     params:
+        code=code(
+            "model/masking.py",
+            "model/slot_attention.py",
+            "model/decoder.py",
+            "model/discovery.py",
+            "training/loop.py",
+            "training/step.py",
+            "training/batches.py",
+            "training/schedule.py",
+            "training/checkpoint.py",
+            "training/run.py",
+            "features/resident.py",
+            "features/standardise.py",
+            "device.py",
+        ),
         run=subpath(output.weights, parent=True),
     shell:
         "python -m mmqsa train --features {input.features} --settings {input.settings}"
@@ -55,13 +55,6 @@ rule similarity:
         features=ancient(TRAIN_CACHE),
         identity=TRAIN_IDENTITY,
         settings=f"{RESULTS}/settings/similarity.yaml",
-        code=code(
-            "model/*.py",
-            "training/similarity.py",
-            "training/batches.py",
-            "features/resident.py",
-            "device.py",
-        ),
     output:
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.safetensors",
         f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.json",
@@ -76,6 +69,13 @@ rule similarity:
         runtime=limit(learning_similarity),
         expected_seconds=expected(learning_similarity),
     params:
+        code=code(
+            "model/*.py",
+            "training/similarity.py",
+            "training/batches.py",
+            "features/resident.py",
+            "device.py",
+        ),
         run=subpath(input.weights, parent=True),
     shell:
         "python -m mmqsa similarity --run {params.run} --features {input.features}"
