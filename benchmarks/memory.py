@@ -42,7 +42,17 @@ def rows(folder: Path) -> list[dict]:
         root = folder / f"scenes{images}"
         scenes = settings.dataset.scenes
         write_scenes(scenes.model_copy(update={"train": images, "val": 1, "side": 375}), root)
-        arguments = ["-m", "mmqsa", "extract", "--voc", root, "--split", "train", "--device", "cpu"]
+        arguments = [
+            "-m",
+            "mmqsa",
+            "extract",
+            "--data",
+            root,
+            "--split",
+            "train",
+            "--device",
+            "cpu",
+        ]
         arguments += ["--settings", folder / "vit.yaml", "--out", folder / f"{images}.h5"]
         found.append({"what": f"extraction of {images} images", "MB": peak(*arguments)})
     for images in (256, 1024):

@@ -51,6 +51,7 @@ def test_a_gpu_that_is_named_is_taken(gpus):
         choose_device("cuda:7")
 
 
+@pytest.mark.faults
 def test_a_required_gpu_that_is_absent(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == CPU

@@ -148,6 +148,7 @@ def test_downloaded_or_linked(coco_root, tmp_path, as_):
     assert (root / "coco").is_symlink() == (as_ == "folder")
 
 
+@pytest.mark.faults
 def test_what_is_wrong_is_named(coco_root, tmp_path):
     with pytest.raises(InputError, match="COCO has no split 'trainaug', but train and val"):
         CocoFolder(coco_root).ids("trainaug")

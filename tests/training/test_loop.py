@@ -11,10 +11,11 @@ from mmqsa.errors import InputError
 from mmqsa.features.store import FeatureCache
 from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.settings import Schedule, Settings, dump_yaml
-from mmqsa.training import checkpoint
+from mmqsa.training import checkpoint, loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.schedule import learning_rate_factor
+from mmqsa.training.signals import Stopped
 
 
 def altered(**sections) -> Settings:
@@ -78,7 +79,7 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, 
 
 KILLED = """
 import os, signal, sys
-from mmqsa.training import checkpoint
+from mmqsa.training import checkpoint, loop
 last, when = int(sys.argv[1]), sys.argv[2]
 real, count = checkpoint.save, 0
 def save(path, *rest):
@@ -115,6 +116,31 @@ def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
         assert done.returncode == expected, done.stderr
     assert same(weights(run_folder), weights(tmp_path / "run"))
     assert not list((tmp_path / "run").glob("*resume*"))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_asked_to_stop_ends_after_the_step(
+    tmp_path, caches, run_folder, monkeypatch, number
+):
+    real, steps = loop.learning_rate_factor, []
+
+    def asked(*arguments):
+        steps.append(1)
+        if len(steps) == 8:
+            os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "learning_rate_factor", asked)
+        with pytest.raises(Stopped, match=rf"{number.name} at step 8; the same command goes on"):
+            train(FeatureCache(caches["train"]), altered(), 0, tmp_path, CPU)
+    assert signal.getsignal(number) == before
+    assert checkpoint.step_of(tmp_path / checkpoint.CHECKPOINT) == 8
+    made = train(FeatureCache(caches["train"]), altered(), 0, tmp_path, CPU)
+    assert made["resumed_at_steps"] == [8]
+    assert same(weights(run_folder), weights(tmp_path))
 
 
 @pytest.mark.faults

@@ -1,6 +1,6 @@
 """What a job asks a scheduler for, from the size of its work: minutes, MB, cores.
 
-A second attempt gets twice as much. `expected_seconds` is for `mmqsa plan` alone.
+A second attempt gets twice as much, a third three times. `expected_seconds` is for `mmqsa plan` alone.
 """
 
 from math import ceil
