@@ -17,10 +17,10 @@ import pandas as pd
 import typer
 
 import cases
-from mmqsa.atomic import write_text
 from mmqsa.data.scenes import write_scenes
 from mmqsa.device import describe
 from mmqsa.settings import Settings, dump_yaml
+from publish import publish
 
 
 def peak(*arguments: str | Path) -> float:
@@ -77,12 +77,7 @@ def main(
     """Print the table; write it to --out."""
     with tempfile.TemporaryDirectory() as folder:
         table = pd.DataFrame(rows(Path(folder))).round(0).astype({"MB": int})
-    machine = describe(cases.torch.device("cpu"))
-    text = f"{machine}\n\n{table.to_markdown(index=False)}\n"
-    print(text)
-    if out is not None:
-        write_text(out / "memory.csv", table.assign(machine=machine).to_csv(index=False))
-        write_text(out / "memory.md", text)
+    publish("memory", table, describe(cases.torch.device("cpu")), out)
 
 
 if __name__ == "__main__":

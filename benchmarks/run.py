@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cases
 from cases import Case
-from mmqsa.atomic import write_text
 from mmqsa.device import choose_device, computing_in, describe
 from mmqsa.memory import keep_freed_memory
 from mmqsa.progress import progress_bar
+from publish import publish
 
 OFFICIAL_BUDGET = 7_840_000  # images: the released code's 500 epochs of 15,676
 
@@ -124,18 +124,6 @@ def _step_options(device: torch.device) -> list[dict]:
     return [{}, {"compile": True}, {"cuda_graphs": True}, both]
 
 
-def table(rows: pd.DataFrame) -> str:
-    """Rows as Markdown, three significant digits."""
-    numbers = rows.select_dtypes("number").columns
-    shown = rows.copy()
-    for name in numbers:
-        shown[name] = [
-            "" if pd.isna(v) else f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in rows[name]
-        ]
-    align = ["right" if name in numbers else "left" for name in shown]
-    return shown.to_markdown(index=False, disable_numparse=True, colalign=align)
-
-
 def main(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seconds: Annotated[float, typer.Option(help="For each row, if three rounds take less.")] = 15,
@@ -160,14 +148,7 @@ def main(
     if not only and not quick:
         tables["rates"] = arithmetic(chosen, precisions, seconds)
     for name, own in tables.items():
-        text = f"{machine}\n\n{table(own)}\n"
-        print(f"\n{text}")
-        if out is not None:
-            write_text(
-                out / f"{name}.csv",
-                own.assign(machine=machine).to_csv(index=False, float_format="%.6g"),
-            )
-            write_text(out / f"{name}.md", text)
+        publish(name, own, machine, out)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ import yaml
 from PIL import Image
 
 import cases
-from mmqsa.atomic import write_text
 from mmqsa.device import describe
 from mmqsa.settings import Settings, dump_yaml
 from mmqsa.work import IMAGES
+from publish import publish
 
 ROOT = Path(__file__).parents[1]
 CORRUPTIONS = ("noise", "blur", "contrast", "jpeg", "fog", "pixelate")
@@ -148,13 +148,7 @@ def main(
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
         table = pd.DataFrame(list(chain([plan(folder)], stages(folder, [2_000, images]))))
-    machine = describe(cases.torch.device("cpu"))
-    printed = table.round({"seconds": 1, "per s": 0, "MB": 0})
-    text = f"{machine}\n\n{printed.astype(object).where(printed.notna(), '').to_markdown(index=False)}\n"
-    print(text)
-    if out is not None:
-        write_text(out / "scale.csv", printed.assign(machine=machine).to_csv(index=False))
-        write_text(out / "scale.md", text)
+    publish("scale", table, describe(cases.torch.device("cpu")), out)
 
 
 if __name__ == "__main__":

@@ -12,3 +12,8 @@ def progress_bar(items=None, **options) -> tqdm:
     if not live:
         settings |= {"ncols": 100, "maxinterval": 60.0}
     return tqdm(items, **settings | options)
+
+
+def notice(text: str) -> None:
+    """A line on standard error that leaves a progress bar whole."""
+    tqdm.write(text, file=sys.stderr)

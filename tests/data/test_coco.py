@@ -5,9 +5,12 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
+from project import ARGUMENTS, copy_project, snakemake
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
@@ -160,3 +163,29 @@ def test_what_is_wrong_is_named(coco_root, tmp_path):
         CocoFolder.find(tmp_path).ids("val")
     with pytest.raises(InputError, match="is for 120x100 px, but the photograph is 60x50"):
         CocoFolder(coco_root).classes(CocoFolder(coco_root).ids("val")[0], (60, 50))
+
+
+@pytest.mark.workflow
+def test_the_pipeline_on_coco(coco_root, tmp_path):
+    """Linked by rule, then every stage to a table and the images."""
+    project = copy_project(tmp_path / "project")
+    tables = yaml.safe_load((project / "config.yaml").read_text())["tables"]
+    changes = {
+        "dataset": {
+            **{"kind": "coco", "name": "coco2017", "root": "resources/coco"},
+            **{"sources": [str(coco_root)], "train_split": "train"},
+        },
+        "grid": ["full"],
+        "seeds": [0],
+        "evaluation": {"baselines": ["kmeans", "probe", "oracle"]},
+        "tables": {name: None for name in tables if name not in ("masking", "sizes")},
+    }
+    (project / "coco.yaml").write_text(yaml.safe_dump(changes))
+    snakemake(project, *ARGUMENTS, "coco.yaml")
+    results = project / "results/demo"
+    scored = pd.read_csv(results / "runs/full/seed0/metrics/coco2017-val.csv")
+    assert set(scored["protocol"]) == {"paper", "dinosaur"} and scored["value"].notna().all()
+    best = pd.read_csv(results / "controls/coco2017-val-oracle.csv").set_index("metric")["value"]
+    assert best["corloc"] == 1  # the truth at the grid finds an object in every image that has one
+    assert "±" in (results / "tables/masking.md").read_text()
+    assert (results / "figures/showcase-heads.png").stat().st_size > 5000

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import mmqsa
 from mmqsa.atomic import write_text
@@ -23,7 +21,7 @@ from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.store import CacheWriter, FeatureCache, check_attributes
-from mmqsa.progress import progress_bar
+from mmqsa.progress import notice, progress_bar
 from mmqsa.settings import Settings
 
 AHEAD = 2  # batches
@@ -65,7 +63,7 @@ def extract(
     try:
         pending = writer.pending
         backbone.network.to(device)
-        size = batch_size or settings.backbone.batch_size
+        size = at_once = batch_size or settings.backbone.batch_size
         batches = [pending[start : start + size] for start in range(0, len(pending), size)]
         prepared = _ahead(
             lambda index: _prepare(photographs, ids[index], geometry, corruption), batches
@@ -74,7 +72,7 @@ def extract(
         for indices, batch in zip(bar, prepared, strict=True):
             images = [image for image, *_ in batch]
             with computing_in(settings.backbone.precision, device):
-                keys = _keys(images, backbone, device)
+                keys, at_once = _keys(images, backbone, device, at_once)
             if not np.isfinite(keys).all():
                 raise InputError(
                     f"backbone.name: {settings.backbone.name} gave features that are not finite "
@@ -93,27 +91,31 @@ def extract(
     return len(pending)
 
 
-def _keys(images: list[np.ndarray], backbone: FrozenViT, device: torch.device) -> np.ndarray:
-    """Images, each (S, S, 3) uint8 -> keys (B, P, D) float16; by halves where memory ends.
+def _keys(
+    images: list[np.ndarray], backbone: FrozenViT, device: torch.device, at_once: int
+) -> tuple[np.ndarray, int]:
+    """Images, each (S, S, 3) uint8 -> keys (B, P, D) float16, and how many fit ``device`` at once.
 
-    Raises InputError when it ends for a single image.
+    Where memory ends for ``at_once`` images half as many are tried. Raises InputError when it ends
+    for a single one.
     """
-    try:
-        found = backbone.features(normalise(images, backbone, device))
-        return found.to(torch.float16).cpu().numpy()
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-    half = len(images) // 2
-    if not half:
-        raise InputError(f"backbone.image_size: a single image of that size does not fit {device}")
-    tqdm.write(
-        f"{len(images)} images at a time are too many for {device}: going on with {half}; "
-        "lower backbone.batch_size",
-        file=sys.stderr,
-    )
-    parts = (_keys(part, backbone, device) for part in (images[:half], images[half:]))
-    return np.concatenate(list(parts))
+    while True:
+        parts = (images[start : start + at_once] for start in range(0, len(images), at_once))
+        try:
+            found = [backbone.features(normalise(part, backbone, device)).half() for part in parts]
+            return torch.cat(found).cpu().numpy(), at_once
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if at_once == 1:
+            raise InputError(
+                f"backbone.image_size: a single image of that size does not fit {device}; lower it"
+            )
+        notice(
+            f"{at_once} images at a time are too many for {device}: going on with {at_once // 2}; "
+            "lower backbone.batch_size"
+        )
+        at_once //= 2
 
 
 def cache_attributes(backbone: FrozenViT, settings: Settings, split: str, ids: list[str]) -> dict:
@@ -167,7 +169,11 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 
     At most AHEAD batches wait, so memory does not grow with the data set.
     """
-    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+    # A scheduler's job may use fewer cores than the machine has; macOS does not say which.
+    own = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    with ThreadPoolExecutor(min(8, len(own))) as pool:
         waiting: deque[list[Future]] = deque()
         try:
             for indices in batches:
