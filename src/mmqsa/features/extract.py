@@ -102,8 +102,8 @@ def _keys(
     while True:
         parts = (images[start : start + at_once] for start in range(0, len(images), at_once))
         try:
-            found = [backbone.features(normalise(part, backbone, device)).half() for part in parts]
-            return torch.cat(found).cpu().numpy(), at_once
+            found = [backbone.features(normalise(part, backbone, device)) for part in parts]
+            return np.concatenate([keys.half().cpu().numpy() for keys in found]), at_once
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
