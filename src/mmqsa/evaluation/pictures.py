@@ -30,7 +30,7 @@ def chosen_images(per_image: Path, number: int) -> list[str]:
 
     An odd number has the median in the middle.
     """
-    table = pd.read_csv(per_image)
+    table = pd.read_csv(per_image, dtype={"image_id": str})  # COCO's are digits
     first = table[
         (table["matching"] == table["matching"].iloc[0])
         & (table["mask_source"] == "attention")

@@ -174,6 +174,6 @@ def provenance(results: Path, setting: str, seed: int) -> dict:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, dtype={"image_id": str})  # COCO's are digits
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a metrics file ({error}); evaluate again") from None
