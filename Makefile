@@ -28,7 +28,7 @@ demo: environment
 
 ## make test          unit tests, and an end-to-end run on a handful of scenes
 test: environment
-	python -m pytest
+	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 ## make benchmark     speed against a plain reading of the paper, on the CPU: see benchmarks/run.py
 benchmark: environment

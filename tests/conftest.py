@@ -6,7 +6,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from project import ARGUMENTS, copy_project, snakemake
 
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
@@ -40,6 +39,19 @@ SMALL = {
 hypothesis.settings.register_profile("mmqsa", deadline=None)
 hypothesis.settings.load_profile("mmqsa")
 CPU = torch.device("cpu")
+
+
+def pytest_configure():
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Processes of many threads each would wait for one another.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: `make test` gives whole files to several processes."""
+    longest = ("test_slurm.py", "test_workflow.py")
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 @pytest.fixture(scope="session")
@@ -88,19 +100,6 @@ def real() -> tuple[str, str]:
     if missing:
         pytest.skip(f"{' and '.join(missing)} not set: no real photographs or weights")
     return os.environ["MMQSA_VOC"], os.environ["MMQSA_WEIGHTS"]
-
-
-@pytest.fixture(scope="session")
-def copy(tmp_path_factory) -> Path:
-    """A copy of the project, as a fresh clone would be."""
-    return copy_project(tmp_path_factory.mktemp("clone"))
-
-
-@pytest.fixture(scope="session")
-def demo(copy) -> tuple[Path, list[str]]:
-    """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
-    snakemake(copy, *ARGUMENTS)
-    return copy, ARGUMENTS
 
 
 @pytest.fixture

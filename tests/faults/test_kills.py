@@ -1,15 +1,10 @@
 """kill -9 at any moment, then the same command again: it completes, with the same numbers."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
-import pandas as pd
 import pytest
-from project import copy_project, finish, snakemake, start
 from stages import ENVIRONMENT, killed, mmqsa, refused, write_settings
 
 from mmqsa.features.store import FeatureCache
@@ -62,30 +57,6 @@ def test_evaluation(tmp_path, run_folder, caches, settings):
     assert sorted(path.name for path in (tmp_path / "broken").glob("[!.]*")) == names
     for name in names:
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-@pytest.mark.workflow
-def test_snakemake_and_all_its_jobs(tmp_path, demo):
-    """The demo's chain was not killed; this one is, twice, in the middle of a job."""
-    whole, arguments = demo
-    folder = copy_project(tmp_path / "project")
-    target = "results/demo/runs/full/seed0/metrics/scenes-val.csv"
-    for made in ("resources/demo-scenes", "results/demo/runs/full/seed0"):
-        process = start(folder, *arguments, "--", target)
-        deadline = time.monotonic() + 120
-        while not (folder / made).exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        os.killpg(process.pid, signal.SIGKILL)  # Snakemake, its shells and their stages
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL and not (folder / target).exists()
-        locked = snakemake(folder, *arguments, "--", target, check=False)
-        assert "--unlock" in locked.stdout + locked.stderr
-        snakemake(folder, *arguments, "--unlock")
-    finish(start(folder, *arguments, "--", target))
-    pd.testing.assert_frame_equal(pd.read_csv(folder / target), pd.read_csv(whole / target))
-    weights = "results/demo/runs/full/seed0/model.safetensors"
-    assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
 
 
 def test_two_extractions_into_one_cache(tmp_path, voc_root, settings, caches):

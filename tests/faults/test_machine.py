@@ -1,6 +1,5 @@
 """Memory that ends, clocks that run backwards, keys that are no numbers, lists that changed."""
 
-import os
 import shutil
 import time
 
@@ -8,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from project import ARGUMENTS, planned, snakemake
 from stages import mmqsa, refused, write_settings
 
 from mmqsa.data.voc import VocFolder
@@ -160,23 +158,3 @@ def test_a_clock_that_runs_backwards_changes_no_training(
     made = train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
     assert made["seconds"] >= 0 and made["images_per_second"] > 0
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == (run_folder / WEIGHTS).read_bytes()
-
-
-@pytest.mark.workflow
-def test_results_from_the_future_are_not_made_again(demo):
-    """All that a fast clock made looks newer than what came after it was set right."""
-    folder, _ = demo
-    runs, later = folder / "results/demo", time.time() + 86_400
-    found = [
-        path
-        for kind in ("*.h5", "*.json", "*.safetensors", "*/settings.yaml")
-        for path in runs.rglob(kind)
-    ]
-    before = {path: path.stat() for path in found}
-    try:
-        for path in found:
-            os.utime(path, (later, later))
-        assert planned(snakemake(folder, "-n", *ARGUMENTS)) == {}
-    finally:
-        for path, stat in before.items():
-            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

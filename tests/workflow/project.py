@@ -68,8 +68,14 @@ def start(folder, *arguments, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_hears_ctrl_c,
         **{"env": {**os.environ, "PATH": path}, **options},
     )
+
+
+def _hears_ctrl_c():
+    # What a shell starts in the background ignores it, and so does all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def finish(process, check=True, timeout=500) -> subprocess.CompletedProcess:

@@ -1,18 +1,35 @@
 """The workflow: plan, lint, end to end, and what re-runs when something changes."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from project import ROOT, planned, snakemake
+from project import ARGUMENTS, ROOT, copy_project, finish, planned, snakemake, start
 
 from mmqsa.reporting.plan import summarise
 
 pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A copy of the project, as a fresh clone would be."""
+    return copy_project(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def demo(copy) -> tuple[Path, list[str]]:
+    """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
+    snakemake(copy, *ARGUMENTS)
+    return copy, ARGUMENTS
 
 
 def test_the_papers_plan_needs_nothing_downloaded(copy):
@@ -236,3 +253,47 @@ def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
     assert done.returncode
     assert re.search(said, done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.faults
+def test_snakemake_and_all_its_jobs(demo, tmp_path):
+    """The demo's chain was not killed; this one is, twice, in the middle of a job."""
+    whole, arguments = demo
+    folder = copy_project(tmp_path / "project")
+    target = "results/demo/runs/full/seed0/metrics/scenes-val.csv"
+    for made in ("resources/demo-scenes", "results/demo/runs/full/seed0"):
+        process = start(folder, *arguments, "--", target)
+        deadline = time.monotonic() + 120
+        while not (folder / made).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGKILL)  # Snakemake, its shells and their stages
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL and not (folder / target).exists()
+        locked = snakemake(folder, *arguments, "--", target, check=False)
+        assert "--unlock" in locked.stdout + locked.stderr
+        snakemake(folder, *arguments, "--unlock")
+    finish(start(folder, *arguments, "--", target))
+    pd.testing.assert_frame_equal(pd.read_csv(folder / target), pd.read_csv(whole / target))
+    weights = "results/demo/runs/full/seed0/model.safetensors"
+    assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+@pytest.mark.faults
+def test_results_from_the_future_are_not_made_again(demo):
+    """All that a fast clock made looks newer than what came after it was set right."""
+    folder, arguments = demo
+    runs, later = folder / "results/demo", time.time() + 86_400
+    found = [
+        path
+        for kind in ("*.h5", "*.json", "*.safetensors", "*/settings.yaml")
+        for path in runs.rglob(kind)
+    ]
+    before = {path: path.stat() for path in found}
+    try:
+        for path in found:
+            os.utime(path, (later, later))
+        assert planned(snakemake(folder, "-n", *arguments)) == {}
+    finally:
+        for path, stat in before.items():
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
