@@ -33,6 +33,9 @@ def test_memory_grows_with_keys_and_activations():
     assert 10_000 < on_gpu < 16_000  # keys twice (4.8 GB), libraries, CUDA
     assert on_cpu > on_gpu  # activations of 64 images
     assert work.training(paper, 118_287, True).memory < 40_000  # keys of COCO are mapped
+    coco = Settings(dataset=Dataset(kind="coco"))
+    voc, annotated = (work.extraction(own, 118_287, True).memory for own in (paper, coco))
+    assert 3_000 < annotated - voc < 5_000  # the instances json, read
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ MOST = max(map(_number, IMAGE_SETS.values()))
 
 def extraction(wildcards):
     image_set = ImageSet.parse(wildcards.file, wildcards.dataset)
-    return work.extraction(CONFIG, _number(image_set), ON_GPU)
+    own = CONFIG.model_copy(update={"dataset": CONFIG.datasets[image_set.dataset]})
+    return work.extraction(own, _number(image_set), ON_GPU)
 
 
 def extraction_threads(wildcards):

@@ -1,6 +1,7 @@
 """Spread: over training seeds, over images, and between two methods on the same images."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,16 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan")
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
-    low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
+    low, high = np.percentile(_resamples(len(values)) @ values / len(values), [2.5, 97.5])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=8)  # most intervals of a table are over as many images
+def _resamples(number: int) -> np.ndarray:
+    """How often each of ``number`` images is drawn: (RESAMPLES, number)."""
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(number, np.full(number, 1 / number), RESAMPLES)
+    return counts.astype(np.int32)
 
 
 def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
