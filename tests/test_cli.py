@@ -115,10 +115,13 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
             *("--train", tmp_path / "train.h5", "--settings", path, "--out", tmp_path),
         ),
         ("agreement", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
-        (
-            *("figure", "gallery", "--kind", "iterations", "--run", run, "--voc", voc_root),
-            *("--features", tmp_path / "val.h5", "--out", tmp_path / "iterations"),
-            *("--per-image", run / "metrics/scenes-val-per_image.csv"),
+        *(
+            (
+                *("figure", "gallery", "--kind", kind, "--run", run, "--voc", voc_root),
+                *("--features", tmp_path / "val.h5", "--out", tmp_path / kind),
+                *("--per-image", run / "metrics/scenes-val-per_image.csv"),
+            )
+            for kind in ("gallery", "heads", "iterations")
         ),
         ("export", "--run", run, "--out", tmp_path / "exported"),
         ("discover", "--run", tmp_path / "exported", voc_root, "--out", tmp_path / "found"),
@@ -127,7 +130,8 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
         done = mmqsa(*step)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1  # each says in one line what it did
-    assert (tmp_path / "iterations.png").stat().st_size > 10_000
+    for kind in ("gallery", "heads", "iterations"):
+        assert (tmp_path / f"{kind}.png").stat().st_size > 10_000
     assert Settings.load(run / "settings.yaml") == quick
 
 

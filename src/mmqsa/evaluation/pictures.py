@@ -6,7 +6,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 import torch
 
@@ -19,6 +18,7 @@ from mmqsa.features.store import FeatureCache
 from mmqsa.model.inference import Discoverer
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align
+from mmqsa.reporting.results import read_metrics
 from mmqsa.settings import MaskSource
 from mmqsa.training.run import Run
 
@@ -30,7 +30,7 @@ def chosen_images(per_image: Path, number: int) -> list[str]:
 
     An odd number has the median in the middle.
     """
-    table = pd.read_csv(per_image, dtype={"image_id": str})  # COCO's are digits
+    table = read_metrics(per_image)
     first = table[
         (table["matching"] == table["matching"].iloc[0])
         & (table["mask_source"] == "attention")

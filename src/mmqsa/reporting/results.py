@@ -120,7 +120,7 @@ def _of_images(folder: Path, spec: Spec, suffix: str) -> Iterator[pd.DataFrame]:
         for name in images:
             path = folder / f"{name}{suffix}.csv"
             if path.is_file():
-                yield _read(path).assign(row=row, images=name)
+                yield read_metrics(path).assign(row=row, images=name)
 
 
 def _none() -> pd.DataFrame:
@@ -172,7 +172,8 @@ def provenance(results: Path, setting: str, seed: int) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_metrics(path: Path) -> pd.DataFrame:
+    """A metrics file, per image or not; image ids are text. Raises InputError that names it."""
     try:
         return pd.read_csv(path, dtype={"image_id": str})  # COCO's are digits
     except (OSError, ValueError) as error:
