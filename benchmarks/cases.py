@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import reference
+from mmqsa.config.workflow import Config
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
@@ -25,14 +26,13 @@ from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import resident
 from mmqsa.features.backbone import FrozenViT, load_backbone
+from mmqsa.features.cache import CacheWriter, FeatureCache
 from mmqsa.features.extract import extract, normalise
-from mmqsa.features.resident import ResidentKeys
-from mmqsa.features.store import CacheWriter, FeatureCache
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.features.resident import ResidentFeatures
 from mmqsa.model.inference import Discoverer
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, best_assignment, merge
-from mmqsa.settings import Settings
 from mmqsa.training.run import Run
 from mmqsa.training.step import make_step
 
@@ -59,15 +59,17 @@ class Inputs:
 
     def __init__(self, device: torch.device, batch: int, **training: object):
         self.device, self.batch = device, batch
-        self.settings = Settings.model_validate({"training": training})
+        self.settings = Config.model_validate({"training": training})
         torch.manual_seed(0)
-        self.model = MaskedSlotModel(self.settings, PATCHES, WIDTH).to(device)
+        self.model = MaskedSlotModel(self.settings.model, PATCHES, WIDTH).to(device)
         self.plain = reference.PlainModel(copy.deepcopy(self.model)).to(device)
         self.keys = torch.randn(batch, PATCHES, WIDTH, device=device).half()
         self.generator = torch.Generator(device).manual_seed(0)
         slots = self.settings.slots
-        self.noise = torch.randn(slots.heads, batch, slots.number, slots.width, device=device)
-        self.reference = torch.randint(slots.heads, (batch,), device=device)
+        self.noise = torch.randn(
+            slots.num_heads, batch, slots.num_slots, slots.slot_dim, device=device
+        )
+        self.reference = torch.randint(slots.num_heads, (batch,), device=device)
 
     def step(self, precision: str) -> Callable[[], Tensor]:
         """The project's optimiser step on these keys."""
@@ -121,7 +123,7 @@ def steps(
 
 def random_vit() -> FrozenViT:
     """DINO's ViT-S/16 with random weights."""
-    return load_backbone(Settings.model_validate(RANDOM_VIT).backbone)
+    return load_backbone(Config.model_validate(RANDOM_VIT).backbone)
 
 
 RANDOM_VIT = {
@@ -239,7 +241,7 @@ def _objects(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator[Case]:
     """Photographs to a cache: the whole stage, with random weights."""
-    settings = Settings.model_validate(RANDOM_VIT)
+    settings = Config.model_validate(RANDOM_VIT)
     scenes = settings.dataset.scenes.model_copy(update={"train": images, "val": 1, "side": 375})
     write_scenes(scenes, folder / "scenes")
     voc = VocFolder.find(folder / "scenes")
@@ -262,7 +264,7 @@ def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator
         changed = settings.backbone.model_copy(update={"precision": precision})
         own = settings.model_copy(update={"backbone": changed})
 
-        def ours(own: Settings = own) -> None:
+        def ours(own: Config = own) -> None:
             (folder / "ours.h5").unlink(missing_ok=True)
             extract(voc, "train", own, folder / "ours.h5", device)
 
@@ -272,8 +274,8 @@ def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator
 def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[Case]:
     """Random batches of 64 from a warm cache."""
     path = write_cache(folder / "cache.h5", images)
-    reference.write_chunked(folder / "chunked.h5", FeatureCache(path).keys[:])
-    chunked = h5py.File(folder / "chunked.h5")["keys"]
+    reference.write_chunked(folder / "chunked.h5", FeatureCache(path).features[:])
+    chunked = h5py.File(folder / "chunked.h5")["features"]
     draws = torch.Generator().manual_seed(0)
 
     def indices() -> Tensor:
@@ -284,10 +286,10 @@ def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[
 
     for where, share in (("memory", resident.SHARE), ("file", 0.0)):
         resident.SHARE, before = share, resident.SHARE
-        keys = ResidentKeys(FeatureCache(path), device)
+        keys = ResidentFeatures(FeatureCache(path), device)
         resident.SHARE = before
 
-        def ours(keys: ResidentKeys = keys) -> None:
+        def ours(keys: ResidentFeatures = keys) -> None:
             for _ in range(16):
                 keys.take(indices().to(keys.index_device))
             if device.type == "cuda":
@@ -306,11 +308,11 @@ def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case
     ):
         chosen = {"matching": {"strategies": strategies}} if strategies else {}
         chosen |= {"evaluation": {"mask_sources": sources, "seeds": [0]}} if sources else {}
-        settings = Settings.model_validate(chosen)
-        model = MaskedSlotModel(settings, PATCHES, WIDTH)
+        settings = Config.model_validate(chosen)
+        model = MaskedSlotModel(settings.model, PATCHES, WIDTH)
         run = Run(model.eval(), settings, {"cache": cache.attributes})
 
-        def ours(run: Run = run, settings: Settings = settings) -> None:
+        def ours(run: Run = run, settings: Config = settings) -> None:
             evaluate(run, cache, settings, folder / "metrics", device)
 
         yield Case(f"evaluation of {images} images, 8 heads, {name}", images, None, ours)

@@ -17,9 +17,10 @@ import pandas as pd
 import typer
 
 import cases
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 from mmqsa.data.scenes import write_scenes
 from mmqsa.device import describe
-from mmqsa.settings import Settings, dump_yaml
 from publish import publish
 
 
@@ -35,8 +36,8 @@ def peak(*arguments: str | Path) -> float:
 
 def rows(folder: Path) -> list[dict]:
     """A row per stage and size."""
-    settings = Settings.model_validate(cases.RANDOM_VIT)
-    (folder / "vit.yaml").write_text(dump_yaml(settings.sections()))
+    settings = Config.model_validate(cases.RANDOM_VIT)
+    (folder / "vit.yaml").write_text(dump_yaml(settings.model_dump(mode="json")))
     found = [{"what": "libraries alone", "MB": peak("-c", "import mmqsa.training.loop")}]
     for images in (32, 128):
         root = folder / f"scenes{images}"
@@ -53,18 +54,18 @@ def rows(folder: Path) -> list[dict]:
             "--device",
             "cpu",
         ]
-        arguments += ["--settings", folder / "vit.yaml", "--out", folder / f"{images}.h5"]
+        arguments += ["--config", folder / "vit.yaml", "--out", folder / f"{images}.h5"]
         found.append({"what": f"extraction of {images} images", "MB": peak(*arguments)})
     for images in (256, 1024):
         cache = cases.write_cache(folder / f"cache{images}.h5", images)
         for batch in (4, 16):
             changes = {"steps": 3, "batch_size": batch, "log_every": 3}
-            changed = Settings.model_validate(
-                {"training": changes, "keys": {"standardise": "none"}}
+            changed = Config.model_validate(
+                {"training": changes, "features": {"standardise": "none"}}
             )
-            (folder / "run.yaml").write_text(dump_yaml(changed.sections()))
+            (folder / "run.yaml").write_text(dump_yaml(changed.model_dump(mode="json")))
             arguments = ["-m", "mmqsa", "train", "--features", cache, "--device", "cpu"]
-            arguments += ["--settings", folder / "run.yaml", "--out", folder / f"{images}-{batch}"]
+            arguments += ["--config", folder / "run.yaml", "--out", folder / f"{images}-{batch}"]
             size = cache.stat().st_size / 2**20
             name = f"training, batch {batch}, keys of {images} images ({size:.0f} MB) in memory"
             found.append({"what": name, "MB": peak(*arguments)})

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from mmqsa.data.geometry import VOID
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.slot_attention import EPSILON, SlotHead
 
 
@@ -37,21 +37,21 @@ class PlainModel(nn.Module):
         self.last = last
 
     def loss(self, keys: Tensor, head: int, noise: Tensor, ratio: float = 0.7) -> Tensor:
-        """Keys (B, P, D), noise (H, B, K, W) -> mean squared error through one head of all."""
+        """Keys (B, N, D), noise (H, B, K, D_slot) -> mean squared error through one head of all."""
         features, target = self.masked(keys, ratio)
         slots, _ = self.heads(features, noise)
         reconstruction, _ = self.decode(slots[head])
         return F.mse_loss(reconstruction, target)
 
     def masked(self, keys: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-        """Keys (B, P, D) -> encoded features with background masking, and the unmasked target."""
+        """Keys (B, N, D) -> encoded features with background masking, and the unmasked target."""
         target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
         hide = keys.float().mean(dim=-1).topk(round(ratio * keys.shape[1]), dim=1).indices
         keep = torch.ones(keys.shape[:2], device=keys.device).scatter(1, hide, 0.0)
         return self.model.encoder(target * keep[..., None]), target
 
     def heads(self, features: Tensor, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Features (B, P, D) -> per head slots (B, K, W) and attention (B, K, P)."""
+        """Features (B, N, D) -> per head slots (B, K, D_slot) and attention (B, K, N)."""
         attention = self.model.slot_attention
         inputs = attention.norm_input(features)
         keys, values = attention.to_key(inputs), attention.to_value(inputs)
@@ -64,7 +64,7 @@ class PlainModel(nn.Module):
 
     def _head(self, own: SlotHead, keys: Tensor, values: Tensor, noise: Tensor):
         attention = self.model.slot_attention
-        slots = own.mean + own.log_deviation.exp() * noise
+        slots = own.mean + own.log_std.exp() * noise
         for _ in range(attention.iterations):
             logits = own.to_query(own.norm_slots(slots)) @ keys.mT / attention.width**0.5
             weights = logits.softmax(dim=1)
@@ -74,7 +74,7 @@ class PlainModel(nn.Module):
         return slots, weights
 
     def decode(self, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, W) -> reconstruction (B, P, D), alphas (B, K, P)."""
+        """Slots (B, K, D_slot) -> reconstruction (B, N, D), alphas (B, K, N)."""
         decoder = self.model.decoder
         hidden = slots[:, :, None] + decoder.position
         for layer in (decoder.first, *decoder.hidden):
@@ -85,14 +85,14 @@ class PlainModel(nn.Module):
 
     @torch.no_grad()
     def merged(self, keys: Tensor, noise: Tensor, reference: Tensor) -> Tensor:
-        """Keys (B, P, D), reference head (B,) -> slots (B, K, W), Hungarian-merged over heads."""
+        """Keys (B, N, D), reference head (B,) -> slots (B, K, D_slot), Hungarian-merged over heads."""
         target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
         slots, _ = self.heads(self.model.encoder(target), noise)
         return plain_merge(torch.stack(slots, dim=1), reference)
 
 
 def plain_merge(slots: Tensor, reference: Tensor) -> Tensor:
-    """Slots (B, H, K, W), reference head (B,) -> mean (B, K, W) of each image's matched heads."""
+    """Slots (B, H, K, D_slot), reference head (B,) -> mean (B, K, D_slot) of each image's matched heads."""
     merged = []
     for own, chosen in zip(slots, reference.tolist(), strict=True):
         matched = []
@@ -110,7 +110,7 @@ def plain_assignment(similarity: Tensor) -> Tensor:
 
 
 def plain_label_maps(masks: Tensor, side: int) -> np.ndarray:
-    """Masks (B, K, P) -> (B, S, S) uint8: K full-size maps, then their argmax."""
+    """Masks (B, K, N) -> (B, S, S) uint8: K full-size maps, then their argmax."""
     grid = round(masks.shape[-1] ** 0.5)
     square = masks.unflatten(-1, (grid, grid))
     full = F.interpolate(square, size=(side, side), mode="bilinear", align_corners=False)
@@ -191,7 +191,7 @@ def _box_iou(one: tuple, other: tuple) -> float:
 
 
 def plain_keys(network: nn.Module, images: Tensor, width: int) -> Tensor:
-    """Images (B, 3, S, S) -> keys (B, P, D): the whole network, and a hook on its last block."""
+    """Images (B, 3, S, S) -> keys (B, N, D): the whole network, and a hook on its last block."""
     caught = []
     hook = network.blocks[-1].attn.qkv.register_forward_hook(lambda *found: caught.append(found[2]))
     network(images)
@@ -200,6 +200,6 @@ def plain_keys(network: nn.Module, images: Tensor, width: int) -> Tensor:
 
 
 def write_chunked(path: str, keys: np.ndarray) -> None:
-    """Keys (N, P, D) in an HDF5 file with one chunk per image, as is usual for images."""
+    """Keys (num_images, N, D) in an HDF5 file with one chunk per image, as is usual for images."""
     with h5py.File(path, "w") as file:
-        file.create_dataset("keys", data=keys, chunks=(1, *keys.shape[1:]))
+        file.create_dataset("features", data=keys, chunks=(1, *keys.shape[1:]))

@@ -21,25 +21,26 @@ import numpy as np
 import pandas as pd
 import typer
 import yaml
+from mmqsa.work import IMAGES
 from PIL import Image
 
 import cases
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 from mmqsa.device import describe
-from mmqsa.settings import Settings, dump_yaml
-from mmqsa.work import IMAGES
 from publish import publish
 
 ROOT = Path(__file__).parents[1]
 CORRUPTIONS = ("noise", "blur", "contrast", "jpeg", "fog", "pixelate")
 PHOTOGRAPHS, SIDE = 50, 320
-SETTINGS = Settings.model_validate(
+SETTINGS = Config.model_validate(
     {
         "backbone": {
             **{"name": "vit_tiny_patch16_224", "pretrained": False, "block": 0},
             **{"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": SIDE},
         },
-        "slots": {"width": 192, "encoder_width": 384, "mlp_width": 384},
-        "decoder": {"width": 256, "patches_per_step": 64},
+        "slots": {"slot_dim": 192, "encoder_dim": 384, "mlp_dim": 384},
+        "decoder": {"hidden_dim": 256, "patches_per_step": 64},
         "training": {"steps": 400, "batch_size": 16, "log_every": 100},
     }
 )
@@ -65,7 +66,7 @@ def plan(folder: Path, settings: int = 100, seeds: int = 10) -> dict:
     seconds = time.perf_counter() - started
     total = next(line for line in done.stdout.splitlines() if line.startswith("total"))
     what = f"plan of {settings} settings x {seeds} seeds x {len(images)} image sets"
-    return {"what": what, "number": int(total.split()[1]), "seconds": seconds}
+    return {"what": what, "num_slots": int(total.split()[1]), "seconds": seconds}
 
 
 def photographs(folder: Path, number: int) -> Path:
@@ -110,7 +111,7 @@ def measured(what: str, number: int, *arguments: str | Path) -> dict:
     seconds = time.perf_counter() - started
     return {
         "what": what,
-        "number": number,
+        "num_slots": number,
         "seconds": seconds,
         "per s": number / seconds,
         "MB": most,
@@ -119,12 +120,12 @@ def measured(what: str, number: int, *arguments: str | Path) -> dict:
 
 def stages(folder: Path, sizes: list[int]) -> list[dict]:
     """Extraction of each size, and a training on it."""
-    settings = folder / "settings.yaml"
-    settings.write_text(dump_yaml(SETTINGS.sections()))
+    settings = folder / "config.yaml"
+    settings.write_text(dump_yaml(SETTINGS.model_dump(mode="json")))
     rows = []
     for size in sizes:
         cache, run = folder / f"{size}.h5", folder / f"run{size}"
-        common = ["--settings", settings, "--device", "cpu"]
+        common = ["--config", settings, "--device", "cpu"]
         extract = ["extract", "--data", photographs(folder, size), "--split", "train", *common]
         rows.append(measured(f"extraction of {size:,} images", size, *extract, "--out", cache))
         seen = SETTINGS.training.steps * SETTINGS.training.batch_size

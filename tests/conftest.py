@@ -7,11 +7,11 @@ import hypothesis
 import pytest
 import torch
 
+from mmqsa.config.workflow import Config
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Settings
 from mmqsa.training import loop
 from mmqsa.training.loop import train
 
@@ -25,8 +25,8 @@ SMALL = {
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
     },
-    "slots": {"number": 4, "heads": 3, "width": 16, "mlp_width": 16, "encoder_width": 16},
-    "decoder": {"width": 16, "layers": 2},
+    "slots": {"num_slots": 4, "num_heads": 3, "slot_dim": 16, "mlp_dim": 16, "encoder_dim": 16},
+    "decoder": {"hidden_dim": 16, "layers": 2},
     "training": {
         "steps": 30,
         "batch_size": 4,
@@ -55,8 +55,8 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def settings() -> Settings:
-    return Settings.model_validate(SMALL)
+def settings() -> Config:
+    return Config.model_validate(SMALL)
 
 
 @pytest.fixture(scope="session")

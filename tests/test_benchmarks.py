@@ -11,12 +11,12 @@ import torch
 from conftest import SMALL
 
 import reference
+from mmqsa.config.workflow import Config
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
-from mmqsa.model.discovery import Draws, MaskedSlotModel
 from mmqsa.model.inference import Discoverer
+from mmqsa.model.masked_slot_model import Draws, MaskedSlotModel
 from mmqsa.model.matching import align, merge
-from mmqsa.settings import Settings
 
 BENCHMARKS = Path(reference.__file__).parent
 
@@ -24,7 +24,7 @@ BENCHMARKS = Path(reference.__file__).parent
 @pytest.fixture
 def model() -> MaskedSlotModel:
     torch.manual_seed(0)
-    model = MaskedSlotModel(Settings.model_validate(SMALL), patches=36, feature_width=8)
+    model = MaskedSlotModel(Config.model_validate(SMALL), patches=36, feature_dim=8)
     model.standardise_by(torch.randn(36, 8), torch.rand(1, 8) + 0.5)
     return model
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from mmqsa.settings import Settings, dump_yaml, merged
+from mmqsa.config.base import dump_yaml, merged
+from mmqsa.config.workflow import Config
 
 
 def mmqsa(*arguments, **environment):
@@ -49,16 +50,14 @@ def test_every_stage_is_a_subcommand():
     "text, said",
     [
         ("masking: {ratio: 1.2}", "masking.ratio"),
-        ("slots: {heads: 0}", "slots.heads"),
+        ("slots: {num_heads: 0}", "slots.num_heads"),
         ("sluts: {}", "sluts: no such key"),
     ],
 )
 def test_bad_settings(tmp_path, caches, text, said):
     path = tmp_path / "s.yaml"
     path.write_text(text)
-    found = mmqsa(
-        "train", "--features", caches["train"], "--settings", path, "--out", tmp_path / "r"
-    )
+    found = mmqsa("train", "--features", caches["train"], "--config", path, "--out", tmp_path / "r")
     assert found.returncode == 1
     assert found.stderr.count("\n") == 1 and found.stderr.startswith(f"mmqsa: {path}: ")
     assert said in found.stderr
@@ -74,19 +73,19 @@ def test_a_gpu_that_is_not_there(tmp_path, caches):
 
 
 def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
-    path = tmp_path / "settings.yaml"
+    path = tmp_path / "config.yaml"
     short = {"matching": {"similarity": {"steps": 2}}}
-    short["evaluation"] = {"sweep": {"slots": [3], "iterations": [1]}}
-    quick = Settings.model_validate(merged(settings.sections(), short))
-    path.write_text(dump_yaml(quick.sections()))
+    short["evaluation"] = {"sweep": {"num_slots": [3], "iterations": [1]}}
+    quick = Config.model_validate(merged(settings.model_dump(mode="json"), short))
+    path.write_text(dump_yaml(quick.model_dump(mode="json")))
     for split in ("train", "val"):
         done = mmqsa(
             "extract",
-            "--voc",
+            "--data",
             voc_root,
             "--split",
             split,
-            "--settings",
+            "--config",
             path,
             "--out",
             tmp_path / f"{split}.h5",
@@ -94,16 +93,16 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
         assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     steps = [
-        ("train", "--features", tmp_path / "train.h5", "--settings", path, "--out", run),
+        ("train", "--features", tmp_path / "train.h5", "--config", path, "--out", run),
         ("evaluate", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
-        ("similarity", "--run", run, "--features", tmp_path / "train.h5", "--settings", path),
+        ("similarity", "--run", run, "--features", tmp_path / "train.h5", "--config", path),
         (
             "sweep",
             "--run",
             run,
             "--features",
             tmp_path / "val.h5",
-            "--settings",
+            "--config",
             path,
             "--out",
             run,
@@ -112,12 +111,12 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
         ("premise", "--features", tmp_path / "val.h5", "--out", tmp_path),
         (
             *("baseline", "--method", "lost", "--features", tmp_path / "val.h5"),
-            *("--train", tmp_path / "train.h5", "--settings", path, "--out", tmp_path),
+            *("--train", tmp_path / "train.h5", "--config", path, "--out", tmp_path),
         ),
         ("agreement", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
         *(
             (
-                *("figure", "gallery", "--kind", kind, "--run", run, "--voc", voc_root),
+                *("figure", "gallery", "--kind", kind, "--run", run, "--data", voc_root),
                 *("--features", tmp_path / "val.h5", "--out", tmp_path / kind),
                 *("--per-image", run / "metrics/scenes-val-per_image.csv"),
             )
@@ -132,15 +131,18 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
         assert done.stdout.count("\n") == 1  # each says in one line what it did
     for kind in ("gallery", "heads", "iterations"):
         assert (tmp_path / f"{kind}.png").stat().st_size > 10_000
-    assert Settings.load(run / "settings.yaml") == quick
+    assert Config.load(run / "config.yaml") == quick
 
 
 @pytest.mark.parametrize(
     "arguments, said",
     [
         (("baseline", "--method", "lots", "--train", "x.h5"), "baselines.0: Input should be"),
-        (("extract", "--voc", ".", "--split", "val", "--variant", "rain3"), "rain3: no corruption"),
-        (("discover", "x.jpg", "--run", "nowhere"), "nowhere/settings.yaml"),
+        (
+            ("extract", "--data", ".", "--split", "val", "--variant", "rain3"),
+            "rain3: no corruption",
+        ),
+        (("discover", "x.jpg", "--run", "nowhere"), "nowhere/config.yaml"),
     ],
 )
 def test_a_bad_option(tmp_path, arguments, said):

@@ -9,15 +9,16 @@ import torch
 from conftest import CPU, SMALL
 from PIL import Image
 
+from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.workflow import Config
 from mmqsa.device import choose_device
 from mmqsa.discover import load
 from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features import resident
-from mmqsa.features.store import FeatureCache
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.features.cache import FeatureCache
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import MaskSource, MatchingName, Settings
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.step import GraphedStep, Step
@@ -29,19 +30,21 @@ pytestmark = [
 GPU = torch.device("cuda")
 
 
-def altered(**training) -> Settings:
-    return Settings.model_validate({**SMALL, "training": {**SMALL["training"], **training}})
+def altered(**training) -> Config:
+    return Config.model_validate({**SMALL, "training": {**SMALL["training"], **training}})
 
 
 def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, settings):
     done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, GPU)
-    assert done["precision"] == "bf16" and done["device"] != "cpu" and done["keys_in"] == "device"
+    assert (
+        done["precision"] == "bf16" and done["device"] != "cpu" and done["features_in"] == "device"
+    )
     evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), settings, tmp_path / "m", GPU)
     assert (tmp_path / "m/scenes-val.csv").exists()
 
 
 def test_one_run_gives_the_same_masks_on_both_devices(run_folder, caches):
-    keys = torch.from_numpy(FeatureCache(caches["val"]).keys[:])
+    keys = torch.from_numpy(FeatureCache(caches["val"]).features[:])
     model = Run.load(run_folder).model
     discoverer = Discoverer(model)
     noise = discoverer.noise(len(keys), torch.Generator().manual_seed(0))
@@ -124,7 +127,7 @@ def test_keys_come_from_memory_or_file_when_the_gpu_is_full(tmp_path, caches, mo
         resident, "free_memory", lambda device: 0 if device.type == "cuda" else free
     )
     done = train(FeatureCache(caches["train"]), altered(), 0, tmp_path, GPU)
-    assert done["keys_in"] == ("memory" if free else "file")
+    assert done["features_in"] == ("memory" if free else "file")
 
 
 def test_a_gpu_is_held_while_this_process_lives():

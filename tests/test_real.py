@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 from conftest import CPU
 
+from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load
 from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Settings
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
@@ -37,13 +37,13 @@ def photographs(tmp_path_factory, real):
 
 @pytest.fixture(scope="module")
 def real_settings(real):
-    return Settings.model_validate(
+    return Config.model_validate(
         {
             "dataset": {"name": "photographs", "train_split": "train"},
             "backbone": {"name": "vit_tiny_patch16_224", "weights": real[1]},
             "masking": {"strategy": "none"},
-            "slots": {"heads": 4, "width": 192, "encoder_width": 384, "start": "clustering"},
-            "decoder": {"width": 64, "layers": 2, "patches_per_step": 48},
+            "slots": {"num_heads": 4, "slot_dim": 192, "encoder_dim": 384, "start": "clustering"},
+            "decoder": {"hidden_dim": 64, "layers": 2, "patches_per_step": 48},
             "training": {
                 "steps": 60,
                 "batch_size": 8,

@@ -8,10 +8,10 @@ from tqdm import tqdm
 def progress_bar(items=None, **options) -> tqdm:
     """A tqdm bar over ``items``; see tqdm for the options."""
     live = sys.stderr.isatty()
-    settings = {"leave": False, "mininterval": 0.1 if live else 15.0, "file": sys.stderr}
+    config = {"leave": False, "mininterval": 0.1 if live else 15.0, "file": sys.stderr}
     if not live:
-        settings |= {"ncols": 100, "maxinterval": 60.0}
-    return tqdm(items, **settings | options)
+        config |= {"ncols": 100, "maxinterval": 60.0}
+    return tqdm(items, **config | options)
 
 
 def notice(text: str) -> None:

@@ -14,6 +14,7 @@ from project import ARGUMENTS, copy_project, snakemake
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
+from mmqsa.config.data import DatasetConfig
 from mmqsa.data.coco import CocoFolder
 from mmqsa.data.download import RECEIPT, download
 from mmqsa.data.layouts import open_folder
@@ -21,9 +22,8 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.pictures import chosen_images
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Dataset
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
@@ -65,7 +65,7 @@ def write_split(root, split, first, number):
         pixels = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         pixels[10:70, 20:80] += 150
         Image.fromarray(pixels).save(folder / name, quality=95)
-        images.append({"id": key, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        images.append({"id": key, "file_name": name, "slot_dim": WIDTH, "height": HEIGHT})
         if key == first + number - 1:
             continue
         annotations += [
@@ -125,7 +125,7 @@ def test_from_photographs_to_metrics(coco_root, settings, tmp_path):
     for split in ("train", "val"):
         extract(folder, split, own, tmp_path / f"{split}.h5", device)
     cache = FeatureCache(tmp_path / "val.h5")
-    assert cache.attributes["classes"] == 80
+    assert cache.attributes["num_classes"] == 80
     assert set(np.unique(cache.classes[:])) == {0, 2, 3, 255}
     train(FeatureCache(tmp_path / "train.h5"), own, 0, tmp_path / "run", device)
     matching = own.matching.model_copy(update={"strategies": ["hungarian"]})
@@ -148,7 +148,7 @@ def test_downloaded_or_linked(coco_root, tmp_path, as_):
             archives[f"zips/{name}.zip"] = hashlib.file_digest(file, "md5").hexdigest()
     source = f"file://{served}" if as_ == "archives" else str(coco_root)
     root = tmp_path / "out"
-    download(Dataset(kind="coco", sources=[source], archives=archives), root)
+    download(DatasetConfig(kind="coco", sources=[source], archives=archives), root)
     assert open_folder(root).ids("val") == open_folder(coco_root).ids("val")
     assert json.loads((root / RECEIPT).read_text())["photographs"] == 10
     assert (root / "coco").is_symlink() == (as_ == "folder")

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from mmqsa.config.data import DatasetConfig
 from mmqsa.data import download as module
 from mmqsa.data.download import RECEIPT, download
 from mmqsa.errors import InputError
-from mmqsa.settings import Dataset
 
 pytestmark = pytest.mark.faults
 
@@ -75,7 +75,7 @@ def server(tar):
 
 def test_resumes_after_an_interruption(tmp_path, server, tar):
     url, asked = server[0]("drops"), server[1]
-    dataset = Dataset(sources=[url], md5=tar[1])
+    dataset = DatasetConfig(sources=[url], md5=tar[1])
     with pytest.raises(InputError, match=r"voc.tar"):
         download(dataset, tmp_path / "out")
     half = (tmp_path / "out/voc.tar.part").stat().st_size
@@ -101,13 +101,13 @@ def test_a_source_that_fails_is_told_of_and_the_next_one_is_asked(
     monkeypatch.setattr(module, "TIMEOUT", 0.5)
     bad = server[0](fault) if fault != "unreachable" else "http://127.0.0.1:9/voc.tar"
     with pytest.raises(InputError, match=said) as error:
-        download(Dataset(sources=[bad], md5=tar[1]), tmp_path / "out")
+        download(DatasetConfig(sources=[bad], md5=tar[1]), tmp_path / "out")
     # What to do by hand: which file, and where to say that it is there.
     line = str(error.value)
     assert "Fetch voc.tar elsewhere and name it file:///FOLDER/voc.tar in dataset.sources" in line
     assert "\n" not in line and not (tmp_path / "out" / RECEIPT).exists()
     good = server[0]("good")
-    assert download(Dataset(sources=[bad, good], md5=tar[1]), tmp_path / "out") == good
+    assert download(DatasetConfig(sources=[bad, good], md5=tar[1]), tmp_path / "out") == good
 
 
 def test_an_archive_that_is_cut_short(tmp_path, tar):
@@ -116,21 +116,21 @@ def test_an_archive_that_is_cut_short(tmp_path, tar):
     path.write_bytes(tar[0].read_bytes()[:300_000])
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     with pytest.raises(InputError, match=r"cut.tar: cannot be unpacked safely \(unexpected end"):
-        download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
+        download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
     assert not (tmp_path / "out" / RECEIPT).exists()
-    download(Dataset(sources=[f"file://{tar[0]}"], md5=tar[1]), tmp_path / "out")
+    download(DatasetConfig(sources=[f"file://{tar[0]}"], md5=tar[1]), tmp_path / "out")
     assert (tmp_path / "out/VOCdevkit/VOC2012/JPEGImages/a.jpg").stat().st_size == 500_000
 
 
 def test_next_source_after_a_wrong_md5(tmp_path, tar):
     other = tmp_path / "other.tar"
     archive(other, {"b": b"b"})
-    dataset = Dataset(sources=[f"file://{other}", f"file://{tar[0]}"], md5=tar[1])
+    dataset = DatasetConfig(sources=[f"file://{other}", f"file://{tar[0]}"], md5=tar[1])
     assert download(dataset, tmp_path / "out") == f"file://{tar[0]}"
 
 
 def test_wrong_md5_everywhere_leaves_nothing_unpacked(tmp_path, tar):
-    dataset = Dataset(sources=[f"file://{tar[0]}"], md5="0" * 32)
+    dataset = DatasetConfig(sources=[f"file://{tar[0]}"], md5="0" * 32)
     with pytest.raises(InputError, match=rf"md5 {tar[1]}, expected 0000"):
         download(dataset, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -140,7 +140,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path):
     path = tmp_path / "voc.tar"
     md5 = archive(path, {**VOC, "../evil": b"evil"})
     with pytest.raises(InputError, match="cannot be unpacked safely"):
-        download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "in/out")
+        download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "in/out")
     assert not list(tmp_path.rglob("*evil*"))
 
 
@@ -152,7 +152,7 @@ def test_a_link_is_refused(tmp_path):
         tar.addfile(link)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     with pytest.raises(InputError, match="neither a file nor a folder"):
-        download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
+        download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
     assert not (tmp_path / "out/VOC2012").is_symlink()
 
 
@@ -161,7 +161,7 @@ def test_a_zip_may_not_leave_the_folder_either(tmp_path):
     with zipfile.ZipFile(path, "w") as members:
         members.writestr("../evil", "evil")
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    dataset = Dataset(kind="coco", sources=[f"file://{tmp_path}"], archives={"coco.zip": md5})
+    dataset = DatasetConfig(kind="coco", sources=[f"file://{tmp_path}"], archives={"coco.zip": md5})
     with pytest.raises(InputError, match="leads out of the folder"):
         download(dataset, tmp_path / "in/out")
     assert not list(tmp_path.rglob("*evil*"))
@@ -170,14 +170,14 @@ def test_a_zip_may_not_leave_the_folder_either(tmp_path):
 def test_an_absolute_path_stays_inside(tmp_path):
     path, outside = tmp_path / "voc.tar", tmp_path / "evil"
     md5 = archive(path, {**VOC, str(outside): b"evil"})
-    download(Dataset(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
+    download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
     assert not outside.exists()
 
 
 def test_folder_is_linked_not_copied(tmp_path, own_voc):
     root = tmp_path / "root"
-    download(Dataset(sources=[str(own_voc.parent)]), root)
-    download(Dataset(sources=[str(own_voc)]), root)  # again: nothing to mend
+    download(DatasetConfig(sources=[str(own_voc.parent)]), root)
+    download(DatasetConfig(sources=[str(own_voc)]), root)  # again: nothing to mend
     assert (root / "VOC2012").is_symlink()
     assert (root / "VOC2012").resolve() == own_voc
 
@@ -185,4 +185,4 @@ def test_folder_is_linked_not_copied(tmp_path, own_voc):
 def test_unset_variable_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("MMQSA_NOWHERE", raising=False)
     with pytest.raises(InputError, match=r"dataset.sources: '\$MMQSA_NOWHERE'.*not set"):
-        download(Dataset(sources=["$MMQSA_NOWHERE"]), tmp_path / "root")
+        download(DatasetConfig(sources=["$MMQSA_NOWHERE"]), tmp_path / "root")

@@ -1,8 +1,8 @@
 import numpy as np
 
+from mmqsa.config.data import ScenesConfig
 from mmqsa.data.scenes import MAX_AREA, MIN_VISIBLE, voc_palette, write_scenes
 from mmqsa.data.voc import VocFolder
-from mmqsa.settings import Scenes
 
 
 def test_scenes_are_a_voc_folder_with_agreeing_labels(voc_root):
@@ -31,7 +31,7 @@ def test_scenes_are_a_voc_folder_with_agreeing_labels(voc_root):
 
 def test_same_seed_same_bytes(tmp_path):
     for name in ("a", "b"):
-        write_scenes(Scenes(train=2, val=1, side=48, seed=3), tmp_path / name)
+        write_scenes(ScenesConfig(train=2, val=1, side=48, seed=3), tmp_path / name)
     files = [p for p in sorted((tmp_path / "a").rglob("*")) if p.is_file()]
     assert files
     for path in files:

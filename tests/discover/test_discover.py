@@ -11,6 +11,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from safetensors.torch import load_file, save_file
 
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load
 from mmqsa.discover.export import export
@@ -20,9 +22,8 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import backbone
 from mmqsa.features.backbone import backbone_weights, load_backbone
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Settings, dump_yaml
 from mmqsa.training.loop import train
 
 CPU = torch.device("cpu")
@@ -73,7 +74,7 @@ def test_masks_are_those_of_the_pipeline(finder, run_folder, voc_root, settings,
     path = tmp_path / "val.h5"
     extract(voc, "val", settings.model_copy(update={"dataset": squashed}), path, CPU)
     cache = FeatureCache(path)
-    keys = torch.from_numpy(cache.keys[:])
+    keys = torch.from_numpy(cache.features[:])
     noise = finder.noise.expand(-1, len(keys), -1, -1)
     with torch.inference_mode():
         found = finder.discoverer.run_heads_from(noise, keys)
@@ -180,11 +181,11 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     """The hub is played by the random network that the run was trained on."""
     hub = tmp_path / "run"
     shutil.copytree(run_folder, hub)
-    settings = Settings.load(hub / "settings.yaml")
+    settings = Config.load(hub / "config.yaml")
     state, _ = backbone_weights(settings.backbone)
     named = settings.backbone.model_copy(update={"pretrained": True})
     chosen = settings.model_copy(update={"backbone": named})
-    (hub / "settings.yaml").write_text(dump_yaml(chosen.sections()))
+    (hub / "config.yaml").write_text(dump_yaml(chosen.model_dump(mode="json")))
     create = backbone._create
 
     def fetch(settings, pretrained, **size):
@@ -223,12 +224,12 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     assert BACKBONE not in {path.stem for path in written}
     load(tmp_path / "exported", "cpu")
     provenance = json.loads((tmp_path / "exported/provenance.json").read_text())
-    settings = Settings.load(tmp_path / "exported/settings.yaml")
+    settings = Config.load(tmp_path / "exported/config.yaml")
     drawn = load_backbone(settings.backbone)
     assert drawn.weights_sha256 == drawn.state_sha256
     assert drawn.state_sha256 == provenance["cache"]["weights_sha256"]
     changed = settings.backbone.model_copy(update={"seed": 1})
-    (tmp_path / "exported/settings.yaml").write_text(
+    (tmp_path / "exported/config.yaml").write_text(
         dump_yaml(settings.model_copy(update={"backbone": changed}).sections())
     )
     with pytest.raises(InputError, match="weights_sha256"):

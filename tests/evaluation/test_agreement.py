@@ -5,7 +5,7 @@ import torch
 
 from mmqsa.errors import InputError
 from mmqsa.evaluation.agreement import score_agreement
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 from mmqsa.model.inference import Discoverer
 from mmqsa.training.run import Run
 
@@ -21,7 +21,7 @@ def test_agreement_is_the_cosine_of_matched_slots(tmp_path, run_folder, caches):
     own = table[(table["head"] == table["other_head"]) & (table["slot"] == table["other_slot"])]
     np.testing.assert_allclose(own[["before", "after"]], 1, atol=1e-3)
     # Against one pair of slots, computed plainly.
-    keys = torch.from_numpy(cache.keys[:])
+    keys = torch.from_numpy(cache.features[:])
     with torch.inference_mode():
         found = Discoverer(run.model).run_heads(keys, torch.Generator().manual_seed(0)).slots
     plain = torch.cosine_similarity(found[:, 0, 1], found[:, 2, 3], dim=-1).mean()

@@ -16,15 +16,15 @@ from mmqsa.evaluation.baselines import (
     tokencut,
 )
 from mmqsa.evaluation.probe import LinearProbe, _regression, patch_shares
-from mmqsa.features.standardise import key_statistics
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.standardise import feature_statistics
 
 GRID = 10
 
 
 @pytest.fixture(scope="module")
 def planted():
-    """Keys (P, D) of an object of 4 x 3 patches on a ground, and where it is."""
+    """Keys (N, D) of an object of 4 x 3 patches on a ground, and where it is."""
     inside = np.zeros((GRID, GRID), bool)
     inside[2:6, 3:6] = True
     rng = np.random.default_rng(0)
@@ -135,6 +135,6 @@ def test_methods_are_deterministic(tmp_path, scored, caches, settings):
 
 def test_keys_are_standardised_as_a_model_sees_them(caches):
     cache = FeatureCache(caches["train"])
-    mean, deviation = key_statistics(cache.keys, "feature")
-    keys = (torch.from_numpy(cache.keys[:]).float() - mean) / deviation
+    mean, std = feature_statistics(cache.features, "feature")
+    keys = (torch.from_numpy(cache.features[:]).float() - mean) / std
     assert keys.mean().abs() < 1e-3 and (keys.std(dim=(0, 1)) - 1).abs().max() < 1e-2

@@ -9,7 +9,7 @@ from mmqsa.evaluation.controls import (
     random_slots,
     score_controls,
 )
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 
 def test_controls_look_at_no_image(tmp_path, caches):

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from conftest import CPU
 
+from mmqsa.config.evaluation import SimilarityConfig, SweepConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate, sweep
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Similarity, Sweep
 from mmqsa.training.run import Run
 from mmqsa.training.similarity import train_similarity
 
@@ -26,7 +26,7 @@ def learned_run(tmp_path_factory, run_folder, caches):
     """The run with a learned similarity beside it."""
     folder = tmp_path_factory.mktemp("learned") / "run"
     shutil.copytree(run_folder, folder)
-    config = Similarity(steps=5, batch_size=4)
+    config = SimilarityConfig(steps=5, batch_size=4)
     train_similarity(Run.load(folder), FeatureCache(caches["train"]), config, folder, CPU)
     return folder
 
@@ -124,7 +124,7 @@ def test_every_object_is_scored_apart(scored, caches):
 def test_a_sweep_has_the_runs_own_numbers_and_others(
     tmp_path, scored, run_folder, caches, settings
 ):
-    swept = only(settings, sweep=Sweep(slots=[2, 4, 9], iterations=[1, 3]))
+    swept = only(settings, sweep=SweepConfig(slots=[2, 4, 9], iterations=[1, 3]))
     path = sweep(Run.load(run_folder), FeatureCache(caches["val"]), swept, tmp_path, CPU)
     found = pd.read_csv(path)
     pairs = found[["slots", "iterations"]].drop_duplicates().itertuples(index=False, name=None)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mmqsa.evaluation.premise import object_share, score_premise
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 
 def test_object_share_of_patches():

@@ -9,8 +9,8 @@ from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.protocols import CacheTruth
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
 
 
 def extracted(voc, split, geometry, settings, folder):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmqsa.settings import Settings, dump_yaml
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 
 # Replace a method so that its process dies of SIGKILL at the n-th call, before or after doing it.
 DIES = """
@@ -67,9 +68,9 @@ def refused(done: subprocess.CompletedProcess) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def write_settings(path: Path, settings: Settings, **changes) -> Path:
+def write_settings(path: Path, settings: Config, **changes) -> Path:
     """A settings file with ``section={key: value}`` changed."""
-    sections = settings.sections()
+    sections = settings.model_dump(mode="json")
     for name, values in changes.items():
         sections[name] |= values
     path.write_text(dump_yaml(sections))

@@ -4,18 +4,18 @@ import pytest
 from stages import mmqsa, refused, write_settings
 
 from mmqsa.data.voc import VocFolder
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 pytestmark = pytest.mark.faults
 
 
 def test_a_photograph_of_zero_bytes(tmp_path, own_voc, settings):
-    file = write_settings(tmp_path / "settings.yaml", settings, backbone={"batch_size": 1})
+    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 1})
     voc, out = VocFolder.find(own_voc), tmp_path / "train.h5"
     path = voc.image_path(voc.ids("train")[1])
     content = path.read_bytes()
     path.write_bytes(b"")
-    command = ["extract", "--data", own_voc, "--split", "train", "--settings", file, "--out", out]
+    command = ["extract", "--data", own_voc, "--split", "train", "--config", file, "--out", out]
     line = refused(mmqsa(*command))
     assert f"{path}: cannot be decoded" in line and line.endswith("restore the file")
     assert not out.exists()
@@ -38,10 +38,10 @@ def test_a_cache_cut_short(tmp_path, caches, settings, run_folder, stage):
 
 
 def test_an_unfinished_cache_cut_short(tmp_path, voc_root, caches, settings):
-    file = write_settings(tmp_path / "settings.yaml", settings)
+    file = write_settings(tmp_path / "config.yaml", settings)
     partial = tmp_path / "val.h5.partial"
     partial.write_bytes(caches["val"].read_bytes()[:3000])
-    command = ["extract", "--data", voc_root, "--split", "val", "--settings", file]
+    command = ["extract", "--data", voc_root, "--split", "val", "--config", file]
     command += ["--out", tmp_path / "val.h5"]
     assert "val.h5.partial: damaged" in refused(mmqsa(*command))
     partial.unlink()

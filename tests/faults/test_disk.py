@@ -5,7 +5,7 @@ import pytest
 from project import ARGUMENTS, copy_project, snakemake
 from stages import mmqsa, refused, remount, small_disk, write_settings
 
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 pytestmark = pytest.mark.faults
 
@@ -18,8 +18,8 @@ def disk(tmp_path):
 
 
 def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, settings, caches):
-    file = write_settings(tmp_path / "settings.yaml", settings, backbone={"batch_size": 2})
-    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 2})
+    command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     command += ["--out", disk / "train.h5"]
     remount(disk, "size=160k")
     line = refused(mmqsa(*command))
@@ -28,14 +28,16 @@ def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, settings, caches)
     done = mmqsa(*command)
     assert not done.returncode, done.stderr
     np.testing.assert_allclose(
-        FeatureCache(disk / "train.h5").keys[:], FeatureCache(caches["train"]).keys[:], atol=2e-3
+        FeatureCache(disk / "train.h5").features[:],
+        FeatureCache(caches["train"]).features[:],
+        atol=2e-3,
     )
 
 
 def test_training_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
     often = {"checkpoint_seconds": 1e-9}
-    file = write_settings(tmp_path / "settings.yaml", settings, training=often)
-    command = ["train", "--features", caches["train"], "--settings", file, "--out", disk / "run"]
+    file = write_settings(tmp_path / "config.yaml", settings, training=often)
+    command = ["train", "--features", caches["train"], "--config", file, "--out", disk / "run"]
     filler = disk / "filler"
     filler.write_bytes(b"x" * 250_000)
     line = refused(mmqsa(*command))
@@ -50,9 +52,9 @@ def test_training_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder)
 
 def test_evaluation_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
     file = write_settings(
-        tmp_path / "settings.yaml", settings, matching={"strategies": ["hungarian"]}
+        tmp_path / "config.yaml", settings, matching={"strategies": ["hungarian"]}
     )
-    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--settings", file]
+    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--config", file]
     command += ["--out", disk / "metrics"]
     (disk / "filler").write_bytes(b"x" * 300_000)
     assert refused(mmqsa(*command)).endswith("No space left on device")
@@ -61,7 +63,7 @@ def test_evaluation_onto_a_full_disk(disk, tmp_path, settings, caches, run_folde
 
 
 def test_a_read_only_folder(disk, tmp_path, voc_root, settings, caches, run_folder):
-    file = write_settings(tmp_path / "settings.yaml", settings)
+    file = write_settings(tmp_path / "config.yaml", settings)
     remount(disk, "ro")
     out = disk / "out"
     for command in (
@@ -71,12 +73,12 @@ def test_a_read_only_folder(disk, tmp_path, voc_root, settings, caches, run_fold
             voc_root,
             "--split",
             "val",
-            "--settings",
+            "--config",
             file,
             "--out",
             out / "v.h5",
         ),
-        ("train", "--features", caches["train"], "--settings", file, "--out", out),
+        ("train", "--features", caches["train"], "--config", file, "--out", out),
         ("evaluate", "--run", run_folder, "--features", caches["val"], "--out", out),
         ("controls", "--features", caches["val"], "--out", out),
         ("scenes", "--out", out),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from stages import ENVIRONMENT, killed, mmqsa, refused, write_settings
 
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 pytestmark = pytest.mark.faults
-WRITER = "mmqsa.features.store:CacheWriter"
+WRITER = "mmqsa.features.cache:CacheWriter"
 
 
 def arrays(path) -> dict[str, np.ndarray]:
@@ -20,8 +20,8 @@ def arrays(path) -> dict[str, np.ndarray]:
 
 
 def test_extraction(tmp_path, voc_root, settings, caches):
-    file = write_settings(tmp_path / "settings.yaml", settings, backbone={"batch_size": 2})
-    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 2})
+    command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
     assert not mmqsa(*command, "--out", whole).returncode
     command += ["--out", broken]
@@ -44,9 +44,9 @@ def test_extraction(tmp_path, voc_root, settings, caches):
 
 def test_evaluation(tmp_path, run_folder, caches, settings):
     file = write_settings(
-        tmp_path / "settings.yaml", settings, matching={"strategies": ["hungarian"]}
+        tmp_path / "config.yaml", settings, matching={"strategies": ["hungarian"]}
     )
-    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--settings", file]
+    command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--config", file]
     assert not mmqsa(*command, "--out", tmp_path / "whole").returncode
     command += ["--out", tmp_path / "broken"]
     killed("mmqsa.evaluation.scoring:Scorer.add", 2, "after", *command)
@@ -61,14 +61,14 @@ def test_evaluation(tmp_path, run_folder, caches, settings):
 
 def test_two_extractions_into_one_cache(tmp_path, voc_root, settings, caches):
     """The second says so and leaves; the first is not disturbed."""
-    file = write_settings(tmp_path / "settings.yaml", settings)
-    command = ["extract", "--data", voc_root, "--split", "train", "--settings", file]
+    file = write_settings(tmp_path / "config.yaml", settings)
+    command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     command += ["--out", tmp_path / "train.h5"]
     # The first waits for a line on its standard input before it stores its first batch.
     waits = """
 import sys
 from mmqsa.cli import main
-from mmqsa.features.store import CacheWriter
+from mmqsa.features.cache import CacheWriter
 real = CacheWriter.write
 def write(*arguments):
     print("open", flush=True)
@@ -89,7 +89,7 @@ main()
     _, errors = first.communicate("go\n" * 9)
     assert not first.returncode, errors
     np.testing.assert_allclose(
-        FeatureCache(tmp_path / "train.h5").keys[:],
-        FeatureCache(caches["train"]).keys[:],
+        FeatureCache(tmp_path / "train.h5").features[:],
+        FeatureCache(caches["train"]).features[:],
         atol=2e-3,
     )

@@ -9,15 +9,15 @@ import pytest
 import torch
 from stages import mmqsa, refused, write_settings
 
+from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features.backbone import FrozenViT
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.features.store import FeatureCache
-from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import Settings
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.loop import train
 from mmqsa.training.run import WEIGHTS, Run
 
@@ -52,8 +52,8 @@ def test_extraction_goes_on_with_half_the_batch(
     said = capsys.readouterr().err
     assert said.count("are too many") == 1  # and from then on fewer are tried
     assert "4 images at a time are too many for cpu: going on with 2; lower backbone.batch" in said
-    keys = FeatureCache(tmp_path / "train.h5").keys[:]
-    np.testing.assert_allclose(keys, FeatureCache(caches["train"]).keys[:], atol=2e-3)
+    keys = FeatureCache(tmp_path / "train.h5").features[:]
+    np.testing.assert_allclose(keys, FeatureCache(caches["train"]).features[:], atol=2e-3)
 
 
 def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, settings, small_gpu):
@@ -62,7 +62,7 @@ def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, settings
         extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU)
 
 
-def plain(settings: Settings) -> Settings:
+def plain(settings: Config) -> Config:
     """Without the matching that has to be learned first."""
     matching = settings.matching.model_copy(update={"strategies": ["hungarian"]})
     return settings.model_copy(update={"matching": matching})
@@ -106,13 +106,13 @@ def test_keys_that_are_not_finite_stop_every_stage_that_reads_them(
     for split in ("train", "val"):
         path = shutil.copy(caches[split], tmp_path / f"{split}.h5")
         with h5py.File(path, "a") as file:
-            file["keys"][2, 5, 7] = np.nan if split == "train" else np.inf
+            file["features"][2, 5, 7] = np.nan if split == "train" else np.inf
         named[split] = FeatureCache(path).ids[2]
-    file = write_settings(tmp_path / "settings.yaml", plain(settings))
+    file = write_settings(tmp_path / "config.yaml", plain(settings))
     train_h5, val_h5, out = tmp_path / "train.h5", tmp_path / "val.h5", tmp_path / "out"
     for split, command in (
-        ("train", ("train", "--features", train_h5, "--settings", file)),
-        ("val", ("evaluate", "--run", run_folder, "--features", val_h5, "--settings", file)),
+        ("train", ("train", "--features", train_h5, "--config", file)),
+        ("val", ("evaluate", "--run", run_folder, "--features", val_h5, "--config", file)),
         ("val", ("agreement", "--run", run_folder, "--features", val_h5)),
         (
             "val",

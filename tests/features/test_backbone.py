@@ -4,15 +4,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import load_backbone
-from mmqsa.settings import Backbone
 
 TINY = "vit_tiny_patch16_224"
 
 
-def random_backbone(**changes) -> Backbone:
-    return Backbone(
+def random_backbone(**changes) -> BackboneConfig:
+    return BackboneConfig(
         name=TINY, pretrained=False, image_size=64, mean=[0.5] * 3, std=[0.5] * 3, **changes
     )
 
@@ -55,8 +55,8 @@ def test_random_weights_are_seeded_and_leave_the_global_generator_alone():
     assert torch.rand(1) == expected
 
 
-def local(path) -> Backbone:
-    return Backbone(name=TINY, weights=str(path), image_size=64)
+def local(path) -> BackboneConfig:
+    return BackboneConfig(name=TINY, weights=str(path), image_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,12 @@ def test_the_two_rules_for_position_embeddings(tmp_path, state):
 
 def test_unknown_backbone():
     with pytest.raises(InputError, match=r"backbone.name: timm knows no 'vit_tinny'"):
-        load_backbone(Backbone(name="vit_tinny"))
+        load_backbone(BackboneConfig(name="vit_tinny"))
 
 
 def test_not_a_vit():
     with pytest.raises(InputError, match=r"'resnet18' is a ResNet"):
-        load_backbone(Backbone(name="resnet18", pretrained=False))
+        load_backbone(BackboneConfig(name="resnet18", pretrained=False))
 
 
 def test_side_that_is_no_multiple():
@@ -164,11 +164,11 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError, match=r"could not be loaded \(no network\).*backbone.weights"):
-        load_backbone(Backbone())
+        load_backbone(BackboneConfig())
 
 
 def test_the_papers_backbone_with_random_weights():
     """DINO's weights cannot be had everywhere; the same network can."""
-    backbone = load_backbone(Backbone(pretrained=False, image_size=320))
+    backbone = load_backbone(BackboneConfig(pretrained=False, image_size=320))
     assert backbone.features(torch.zeros(1, 3, 320, 320)).shape == (1, 400, 384)
     assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -11,9 +11,9 @@ from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.features import extract as module
 from mmqsa.features.backbone import load_backbone
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract, normalise
-from mmqsa.features.standardise import key_statistics
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.standardise import feature_statistics
 
 
 def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
@@ -21,12 +21,12 @@ def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
     voc, backbone = VocFolder.find(voc_root), load_backbone(settings.backbone)
     geometry = Geometry("crop", 96)
     assert cache.ids == voc.ids("val")
-    assert cache.keys.shape == (6, 36, 192) and cache.keys.dtype == np.float16
-    assert cache.keys.chunks is None  # contiguous
+    assert cache.features.shape == (6, 36, 192) and cache.features.dtype == np.float16
+    assert cache.features.chunks is None  # contiguous
     for index, image_id in enumerate(cache.ids):
         image = voc.image(image_id)
         keys = backbone.features(normalise([geometry.image(image)], backbone))[0]
-        np.testing.assert_allclose(cache.keys[index], keys.numpy(), atol=2e-3, rtol=2e-3)
+        np.testing.assert_allclose(cache.features[index], keys.numpy(), atol=2e-3, rtol=2e-3)
         np.testing.assert_array_equal(
             cache.classes[index], geometry.labels(voc.classes(image_id, image.size))
         )
@@ -61,7 +61,7 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
         assert set(again) == set(once)
         for name in ("classes", "instances", "boxes", "box_image", "image_id"):
             np.testing.assert_array_equal(again[name], once[name])
-        np.testing.assert_allclose(again["keys"][:], once["keys"][:], atol=2e-3)
+        np.testing.assert_allclose(again["features"][:], once["features"][:], atol=2e-3)
     assert extract(voc, "val", slow, out, CPU) == 0
 
 
@@ -105,7 +105,7 @@ def test_other_precisions_come_close_and_are_told_apart(
     )
     extract(VocFolder.find(voc_root), "val", own, tmp_path / "val.h5", CPU)
     found, exact = FeatureCache(tmp_path / "val.h5"), FeatureCache(caches["val"])
-    keys, expected = (cache.keys[:].astype(np.float32) for cache in (found, exact))
+    keys, expected = (cache.features[:].astype(np.float32) for cache in (found, exact))
     assert np.linalg.norm(keys - expected) <= error * np.linalg.norm(expected)
     assert found.attributes["precision"] == precision and found.network != exact.network
 
@@ -141,7 +141,7 @@ def test_damaged_and_unfinished_caches(tmp_path, caches):
 @pytest.mark.parametrize("per", ["none", "feature", "position"])
 def test_key_statistics_against_numpy(per):
     keys = (torch.randn(500, 9, 5) * 3 + torch.arange(9)[:, None]).half()
-    mean, deviation = key_statistics(keys, per)
+    mean, std = feature_statistics(keys, per)
     plain = keys.double().numpy()
     if per == "none":
         expected = np.zeros((9, 5)), np.ones((1, 5))
@@ -152,4 +152,4 @@ def test_key_statistics_against_numpy(per):
         centred = plain - plain.mean(0)
         expected = plain.mean(0), np.sqrt((centred**2).mean((0, 1)))[None]
     np.testing.assert_allclose(mean, expected[0], atol=1e-4)
-    np.testing.assert_allclose(deviation, expected[1], rtol=1e-4)
+    np.testing.assert_allclose(std, expected[1], rtol=1e-4)

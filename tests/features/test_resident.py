@@ -8,22 +8,23 @@ import pytest
 import torch
 from conftest import CPU, SMALL
 
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 from mmqsa.features import resident
-from mmqsa.features.resident import ResidentKeys
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Settings, dump_yaml
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.resident import ResidentFeatures
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
 
 def test_mapped_keys_are_the_resident_ones(caches, monkeypatch):
     cache, indices = FeatureCache(caches["train"]), torch.tensor([5, 0, 5, 2])
-    keys = ResidentKeys(cache, CPU)
+    keys = ResidentFeatures(cache, CPU)
     assert keys.where == "device"
-    expected = torch.from_numpy(cache.keys[:])[indices]
+    expected = torch.from_numpy(cache.features[:])[indices]
     assert torch.equal(keys.take(indices), expected)
     monkeypatch.setattr(resident, "SHARE", 0.0)
-    mapped = ResidentKeys(cache, CPU)
+    mapped = ResidentFeatures(cache, CPU)
     assert mapped.where == "file"
     assert torch.equal(mapped.take(indices), expected)
 
@@ -31,7 +32,7 @@ def test_mapped_keys_are_the_resident_ones(caches, monkeypatch):
 def test_where_the_keys_are_changes_no_bit(tmp_path, caches, settings, run_folder, monkeypatch):
     monkeypatch.setattr(resident, "SHARE", 0.0)
     done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, CPU)
-    assert done["keys_in"] == "file"
+    assert done["features_in"] == "file"
     first, second = (Run.load(folder).model.state_dict() for folder in (tmp_path, run_folder))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -57,15 +58,15 @@ def test_a_cache_ten_times_larger_than_memory_trains(tmp_path, caches):
     path = tmp_path / "large.h5"
     # As FeatureCache opens it: HDF5 refuses another way while a test before holds one open.
     with h5py.File(caches["train"], locking=False) as small, h5py.File(path, "w") as file:
-        own = small["keys"][:]
+        own = small["features"][:]
         images = 1 + 10 * limit // own[0].nbytes
         file.attrs.update(small.attrs)
         # Sparse on disk: only the first rows are written, the others read as zeros.
-        file.create_dataset("keys", (images, *own.shape[1:]), "f2")[: len(own)] = own
+        file.create_dataset("features", (images, *own.shape[1:]), "f2")[: len(own)] = own
         file.create_dataset("done", data=np.ones(images, dtype=bool))
     assert path.stat().st_size > 10 * limit
-    (tmp_path / "settings.yaml").write_text(dump_yaml(Settings.model_validate(SMALL).sections()))
-    arguments = ["train", "--features", path, "--settings", tmp_path / "settings.yaml"]
+    (tmp_path / "config.yaml").write_text(dump_yaml(Config.model_validate(SMALL).sections()))
+    arguments = ["train", "--features", path, "--config", tmp_path / "config.yaml"]
     arguments += ["--out", tmp_path / "run", "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)],
@@ -76,4 +77,4 @@ def test_a_cache_ten_times_larger_than_memory_trains(tmp_path, caches):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("limited")
-    assert Run.load(tmp_path / "run").provenance["keys_in"] == "file"
+    assert Run.load(tmp_path / "run").provenance["features_in"] == "file"

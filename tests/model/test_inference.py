@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.config.workflow import Config
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import Settings
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 
 
 @pytest.fixture
 def model() -> MaskedSlotModel:
     torch.manual_seed(0)
-    slots = {"number": 4, "heads": 3, "width": 8, "mlp_width": 8, "encoder_width": 8}
-    settings = Settings.model_validate({"slots": slots, "decoder": {"width": 8, "layers": 2}})
-    model = MaskedSlotModel(settings, patches=25, feature_width=6)
+    slots = {"num_slots": 4, "num_heads": 3, "slot_dim": 8, "mlp_dim": 8, "encoder_dim": 8}
+    settings = Config.model_validate({"slots": slots, "decoder": {"hidden_dim": 8, "layers": 2}})
+    model = MaskedSlotModel(settings.model, patches=25, feature_dim=6)
     for parameter in model.slot_attention.parameters():  # norms too must differ between heads
         torch.nn.init.normal_(parameter, std=0.5)
     return model

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmqsa.config.workflow import Config
 from mmqsa.model.decoder import SpatialBroadcastDecoder
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.slot_attention import EPSILON, MultiQuerySlotAttention
-from mmqsa.settings import Settings
 
 
 def seeded(seed=0):
@@ -20,7 +20,7 @@ def plain_slot_attention(module, features, noise, head):
     own = module.heads[head]
     inputs = module.norm_input(features)
     keys, values = module.to_key(inputs), module.to_value(inputs)
-    slots = own.mean + own.log_deviation.exp() * noise
+    slots = own.mean + own.log_std.exp() * noise
     for _ in range(module.iterations):
         normed = own.norm_slots(slots)
         previous = normed if module.normed_state else slots
@@ -71,7 +71,7 @@ def test_attention_sums_to_one_over_slots(attention):
 
 def test_decoder_equals_the_plain_formula():
     torch.manual_seed(0)
-    decoder = SpatialBroadcastDecoder(patches=9, slot_width=8, width=16, layers=3, feature_width=5)
+    decoder = SpatialBroadcastDecoder(patches=9, slot_dim=8, width=16, layers=3, feature_dim=5)
     slots = torch.randn(2, 4, 8)
     hidden = slots[:, :, None] + decoder.position
     for layer in (decoder.first, *decoder.hidden):
@@ -88,14 +88,20 @@ def test_decoder_equals_the_plain_formula():
 
 def small(**masking) -> MaskedSlotModel:
     torch.manual_seed(0)
-    settings = Settings.model_validate(
+    settings = Config.model_validate(
         {
             "masking": masking,
-            "slots": {"number": 4, "heads": 3, "width": 8, "mlp_width": 8, "encoder_width": 8},
-            "decoder": {"width": 8, "layers": 2},
+            "slots": {
+                "num_slots": 4,
+                "num_heads": 3,
+                "slot_dim": 8,
+                "mlp_dim": 8,
+                "encoder_dim": 8,
+            },
+            "decoder": {"hidden_dim": 8, "layers": 2},
         }
     )
-    return MaskedSlotModel(settings, patches=25, feature_width=6)
+    return MaskedSlotModel(settings.model, patches=25, feature_dim=6)
 
 
 @pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
@@ -127,5 +133,5 @@ def test_fixed_initialisation_is_not_trained():
     torch.manual_seed(0)
     fixed = MultiQuerySlotAttention(6, 8, 8, 2, 1, learned_initialisation=False)
     names = dict(fixed.named_parameters())
-    assert not any("mean" in name or "deviation" in name for name in names)
+    assert not any("mean" in name or "std" in name for name in names)
     assert "heads.0.mean" in fixed.state_dict()

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
 
-from mmqsa.config import Claim, Config
+from mmqsa.config.tables import Claim
+from mmqsa.config.workflow import Config
 from mmqsa.reporting.claims import FEWEST_SEEDS, held
 from mmqsa.reporting.diagnosis import CHECKS
 from mmqsa.reporting.results import load_spec, table_spec

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmqsa.config import Config
+from mmqsa.config.workflow import Config
 from mmqsa.reporting.results import load_spec, table_spec
 from mmqsa.reporting.tables import make_table
 

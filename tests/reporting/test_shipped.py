@@ -31,7 +31,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from mmqsa.cli import application
 root, results = sys.argv[1:]
-specs = results + "/settings/tables"
+specs = results + "/config/tables"
 def run(*arguments):
     application.app([*arguments], standalone_mode=False)
 run("specs", root + "/config.yaml", root + "/config/voc-subset.yaml", "--out", specs)

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from mmqsa.config import Config
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.reporting.figures import FIGURES, draw
 from mmqsa.reporting.results import HEADINGS, load_spec, table_spec
 from mmqsa.reporting.tables import make_table
-from mmqsa.settings import dump_yaml
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published.csv"
@@ -21,16 +21,16 @@ def config():
     return Config.model_validate(
         {
             "seeds": [0, 1],
-            "settings": {"full": {}, "heads1": {"slots": {"heads": 1}}, "random": {}},
+            "settings": {"full": {}, "heads1": {"slots": {"num_heads": 1}}, "random": {}},
             "tables": {
-                "heads": {
+                "num_heads": {
                     "caption": "Heads",
                     "settings": ["heads1", "full", "random"],
                     "labels": {"full": "8 heads"},
                     "published": ["paper"],
                     "intervals": True,
                     "curve": {
-                        "against": "slots.heads",
+                        "against": "slots.num_heads",
                         "lines": {"a": ["heads1", "full"], "b": ["random"]},
                     },
                     "figures": ["controls", "training"],
@@ -46,7 +46,7 @@ def results(tmp_path, config):
     for (setting, seed), value in VALUES.items():
         folder = tmp_path / "runs" / setting / f"seed{seed}"
         (folder / "metrics").mkdir(parents=True)
-        (folder / "settings.yaml").write_text(dump_yaml(config.setting(setting).sections()))
+        (folder / "config.yaml").write_text(dump_yaml(config.setting(setting).sections()))
         (folder / "history.csv").write_text("step,loss\n1,1.0\n2,0.5\n")
         rows = [
             ("hungarian", source, eval_seed, "paper", metric, value + eval_seed - 0.5, 10)
@@ -71,14 +71,14 @@ def results(tmp_path, config):
         [["one slot", 1, "paper", "corloc", 33.0, 10]],
         columns=["name", "slots", "protocol", "metric", "value", "n_images"],
     ).to_csv(tmp_path / "controls/voc2012-val-controls.csv", index=False)
-    spec = tmp_path / "settings/tables/heads.yaml"
+    spec = tmp_path / "config/tables/heads.yaml"
     spec.parent.mkdir(parents=True)
     spec.write_text(table_spec(config, "heads"))
     return tmp_path
 
 
 def test_table_has_mean_spread_n_control_and_missing(results):
-    spec = load_spec(results / "settings/tables/heads.yaml")
+    spec = load_spec(results / "config/tables/heads.yaml")
     csv, md, tex, _ = make_table(spec, results, PUBLISHED)
     table = pd.read_csv(csv)
     rows = table[(table["metric"] == "corloc") & (table["mask_source"] == "decoder")]
@@ -111,7 +111,7 @@ def test_other_data_are_not_compared_with_the_paper(results, config):
     other = config.model_copy(
         update={"backbone": config.backbone.model_copy(update={"name": "vit_tiny_patch16_224"})}
     )
-    spec = results / "settings/tables/heads.yaml"
+    spec = results / "config/tables/heads.yaml"
     spec.write_text(table_spec(other, "heads"))
     csv, md, *_ = make_table(load_spec(spec), results, PUBLISHED)
     assert pd.read_csv(csv)["difference"].isna().all()
@@ -119,13 +119,13 @@ def test_other_data_are_not_compared_with_the_paper(results, config):
 
 
 def test_tables_are_the_same_bytes_again(results):
-    spec = load_spec(results / "settings/tables/heads.yaml")
+    spec = load_spec(results / "config/tables/heads.yaml")
     first = [path.read_bytes() for path in make_table(spec, results, PUBLISHED)]
     assert first == [path.read_bytes() for path in make_table(spec, results, PUBLISHED)]
 
 
 def test_figures_are_drawn_and_are_the_same_bytes_again(results):
-    spec = load_spec(results / "settings/tables/heads.yaml")
+    spec = load_spec(results / "config/tables/heads.yaml")
     assert spec.table.drawn == ["curve", "controls", "training"]
     for kind in spec.table.drawn:
         paths = draw(kind, spec, results)
@@ -135,7 +135,7 @@ def test_figures_are_drawn_and_are_the_same_bytes_again(results):
 
 
 def test_a_figure_of_nothing_is_an_error(tmp_path, results):
-    spec = load_spec(results / "settings/tables/heads.yaml")
+    spec = load_spec(results / "config/tables/heads.yaml")
     for kind in FIGURES:
         with pytest.raises(InputError):
             draw(kind, spec, tmp_path / "empty")
@@ -144,9 +144,9 @@ def test_a_figure_of_nothing_is_an_error(tmp_path, results):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"curve": {"against": "slots.heds"}}, "there is no setting 'slots.heds'"),
-        ({"curve": {"against": "slots.heads", "lines": {"a": ["other"]}}}, "other stands in"),
-        ({"claims": [{"says": "", "source": "", "order": ["other/greedy"]}]}, "other stands in"),
+        ({"curve": {"against": "slots.heds"}}, "unknown key .slots.heds."),
+        ({"curve": {"against": "slots.num_heads", "lines": {"a": ["other"]}}}, "claims or curve name other"),
+        ({"claims": [{"says": "", "source": "", "order": ["other/greedy"]}]}, "claims or curve name other"),
     ],
 )
 def test_a_table_that_cannot_be_made_is_refused(config, change, said):

@@ -7,10 +7,12 @@ import pytest
 import torch
 from conftest import CPU, SMALL
 
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.training import ScheduleConfig
+from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.features.store import FeatureCache
-from mmqsa.model.discovery import MaskedSlotModel
-from mmqsa.settings import Schedule, Settings, dump_yaml
+from mmqsa.features.cache import FeatureCache
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training import checkpoint, loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
@@ -18,8 +20,8 @@ from mmqsa.training.schedule import learning_rate_factor
 from mmqsa.training.signals import Stopped
 
 
-def altered(**sections) -> Settings:
-    return Settings.model_validate(
+def altered(**sections) -> Config:
+    return Config.model_validate(
         {**SMALL, **{name: {**SMALL.get(name, {}), **values} for name, values in sections.items()}}
     )
 
@@ -34,7 +36,7 @@ def same(first, second):
 
 def test_a_run_holds_what_the_contract_says(run_folder, caches, settings):
     run = Run.load(run_folder)
-    assert run.settings == settings
+    assert run.config == settings
     history = (run_folder / "history.csv").read_text().splitlines()
     assert history[0] == "step,loss,learning_rate,images_per_second"
     assert [line.split(",")[0] for line in history[1:]] == ["10", "20", "30"]
@@ -102,8 +104,8 @@ main()
 def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
     """SIGKILL while a checkpoint is written, after one, and at the end, before the run is."""
     often = altered(training={"checkpoint_seconds": 1e-9})
-    (tmp_path / "settings.yaml").write_text(dump_yaml(often.sections()))
-    command = ["train", "--features", caches["train"], "--settings", tmp_path / "settings.yaml"]
+    (tmp_path / "config.yaml").write_text(dump_yaml(often.model_dump(mode="json")))
+    command = ["train", "--features", caches["train"], "--config", tmp_path / "config.yaml"]
     command += ["--out", tmp_path / "run", "--device", "cpu"]
     kills = [(4, "writing"), (25, "after"), (2, "after"), (1, "after"), (0, "never")]
     for count, when in kills:
@@ -197,11 +199,11 @@ def test_bf16_learns_as_fp32_does(tmp_path, caches):
 
 
 def test_a_run_with_swapped_settings_is_refused(tmp_path, run_folder):
-    for name in ("model.safetensors", "settings.yaml", "provenance.json"):
+    for name in ("model.safetensors", "config.yaml", "provenance.json"):
         (tmp_path / name).write_bytes((run_folder / name).read_bytes())
-    text = (tmp_path / "settings.yaml").read_text().replace("heads: 3", "heads: 2")
-    (tmp_path / "settings.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"model.safetensors: does not fit .*settings.yaml"):
+    text = (tmp_path / "config.yaml").read_text().replace("heads: 3", "heads: 2")
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"model.safetensors: does not fit .*config.yaml"):
         Run.load(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match="missing"):
@@ -209,16 +211,16 @@ def test_a_run_with_swapped_settings_is_refused(tmp_path, run_folder):
 
 
 def test_schedules():
-    exponential = Schedule(warmup_steps=10, half_life_steps=100)
+    exponential = ScheduleConfig(warmup_steps=10, half_life_steps=100)
     assert learning_rate_factor(exponential, 0, 1000) == pytest.approx(0.1)
     assert learning_rate_factor(exponential, 9, 1000) == pytest.approx(1.0)
     assert learning_rate_factor(exponential, 110, 1000) == pytest.approx(0.5)
-    cosine = Schedule(kind="cosine", warmup_steps=0)
+    cosine = ScheduleConfig(kind="cosine", warmup_steps=0)
     assert learning_rate_factor(cosine, 0, 100) == pytest.approx(1.0)
     assert learning_rate_factor(cosine, 50, 100) == pytest.approx(0.5)
-    constant = Schedule(kind="constant", warmup_steps=2)
+    constant = ScheduleConfig(kind="constant", warmup_steps=2)
     assert [learning_rate_factor(constant, step, 9) for step in (0, 1, 8)] == [0.5, 1, 1]
-    released = Schedule(kind="released", warmup_steps=100, half_life_steps=100)
+    released = ScheduleConfig(kind="released", warmup_steps=100, half_life_steps=100)
     factors = [learning_rate_factor(released, step, 1000) for step in range(1000)]
     assert max(factors) == pytest.approx(0.5, abs=0.01)  # half the rate that it names
     assert factors[299] == pytest.approx(0.125, abs=0.01)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import CPU
 
+from mmqsa.config.evaluation import SimilarityConfig
 from mmqsa.errors import InputError
-from mmqsa.features.store import FeatureCache
-from mmqsa.settings import Similarity
+from mmqsa.features.cache import FeatureCache
 from mmqsa.training.run import Run
 from mmqsa.training.similarity import train_similarity
 
@@ -20,7 +20,7 @@ def folder(tmp_path, run_folder):
 
 def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
     before = (folder / "model.safetensors").read_bytes()
-    cache, config = FeatureCache(caches["train"]), Similarity(steps=60, batch_size=8)
+    cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=60, batch_size=8)
     first, last = train_similarity(Run.load(folder), cache, config, folder, CPU)
     assert last < first
     assert (folder / "model.safetensors").read_bytes() == before
@@ -31,7 +31,7 @@ def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
 
 
 def test_it_is_seeded(folder, caches):
-    cache, config = FeatureCache(caches["train"]), Similarity(steps=3, batch_size=4)
+    cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
     found = []
     for _ in range(2):
         train_similarity(Run.load(folder), cache, config, folder, CPU)
@@ -43,7 +43,7 @@ def test_one_head_has_nothing_to_match(folder, caches):
     run = Run.load(folder)
     run.model.slot_attention.heads = run.model.slot_attention.heads[:1]
     with pytest.raises(InputError, match="has one head, so there is nothing to match"):
-        train_similarity(run, FeatureCache(caches["train"]), Similarity(steps=1), folder, CPU)
+        train_similarity(run, FeatureCache(caches["train"]), SimilarityConfig(steps=1), folder, CPU)
 
 
 def test_a_loss_that_is_not_finite_writes_nothing(folder, caches):
@@ -51,5 +51,5 @@ def test_a_loss_that_is_not_finite_writes_nothing(folder, caches):
     with torch.no_grad():
         run.model.decoder.position.fill_(torch.nan)
     with pytest.raises(InputError, match=r"not finite; lower matching.similarity.learning_rate"):
-        train_similarity(run, FeatureCache(caches["train"]), Similarity(steps=2), folder, CPU)
+        train_similarity(run, FeatureCache(caches["train"]), SimilarityConfig(steps=2), folder, CPU)
     assert not (folder / "similarity.safetensors").exists()

@@ -8,16 +8,17 @@ import torch
 from conftest import CPU, SMALL
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.workflow import Config
 from mmqsa.model import matching
-from mmqsa.model.discovery import MaskedSlotModel
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import MaskSource, MatchingName, Settings
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.step import Step
 
 
 def model_of(**sections) -> MaskedSlotModel:
     torch.manual_seed(0)
-    return MaskedSlotModel(Settings.model_validate({**SMALL, **sections}), 36, 8)
+    return MaskedSlotModel(Config.model_validate({**SMALL, **sections}), 36, 8)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_no_value_is_read_back_in_a_step_or_a_merge(strategy, fresh_tables):
     generator = torch.Generator().manual_seed(0)
     with FakeTensorMode():
         model = model_of(masking={"strategy": strategy})
-        config = Settings.model_validate(SMALL).training
+        config = Config.model_validate(SMALL).training
         step = Step(model, config, "bf16", CPU)
         keys = torch.randn(4, 36, 8).half()
         step(keys, [1], model.draw(4, generator), 1e-3)
@@ -51,7 +52,7 @@ def test_no_value_is_read_back_in_a_step_or_a_merge(strategy, fresh_tables):
 def test_a_head_that_was_not_drawn_stays_as_it_was():
     """Also after it was drawn before: Adam's momentum must not move it."""
     model = model_of()
-    step = Step(model, Settings.model_validate(SMALL).training, "fp32", CPU)
+    step = Step(model, Config.model_validate(SMALL).training, "fp32", CPU)
     generator, keys = torch.Generator().manual_seed(0), torch.randn(4, 36, 8)
     for _ in range(3):
         step(keys, [0], model.draw(4, generator), 1e-2)

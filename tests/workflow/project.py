@@ -26,20 +26,20 @@ HANDFUL = {
     "dataset": {"scenes": {"train": 8, "val": 6, "side": 96}},
     "backbone": {"image_size": 96},
     "slots": {
-        "number": 4,
-        "heads": 2,
-        "width": 16,
-        "mlp_width": 16,
-        "encoder_width": 16,
+        "num_slots": 4,
+        "num_heads": 2,
+        "slot_dim": 16,
+        "mlp_dim": 16,
+        "encoder_dim": 16,
         "start": "random",
     },
-    "decoder": {"width": 16},
+    "decoder": {"hidden_dim": 16},
     "training": {"steps": 20, "log_every": 10, "batch_size": 4},
     "matching": {"similarity": {"steps": 2}},
     "evaluation": {
         "kmeans_clusters": [2, 4],
         "cut_segments": [2],
-        "sweep": {"slots": [3], "iterations": [1]},
+        "sweep": {"num_slots": [3], "iterations": [1]},
     },
 }
 ARGUMENTS = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from project import HANDFUL, ROOT, copy_project, snakemake
 from rattler import Channel, MatchSpec
 
-from mmqsa.settings import merged
+from mmqsa.config.base import merged
 
 STANDIN = Path(__file__).parent / "standin"
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())

@@ -145,7 +145,7 @@ def test_the_demos_chain_completes_through_sbatch(chain):
     command = [
         *(sys.executable, "-m", "mmqsa", "train", "--seed", "1", "--out", alone),
         *("--features", own.folder / "results/demo/features/scenes/train.h5"),
-        *("--settings", own.folder / "results/demo/settings/runs/full.yaml"),
+        *("--config", own.folder / "results/demo/settings/runs/full.yaml"),
     ]
     threads = {"OMP_NUM_THREADS": "1"}  # as Snakemake's: sums in another order have other bits
     subprocess.run(command, check=True, env={**os.environ, **threads}, capture_output=True)

@@ -89,7 +89,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
         .all()
     )
     assert len(tables["provenance"]) == 3 * 2
-    resolved = yaml.safe_load((results / "runs/no-masking/seed1/settings.yaml").read_text())
+    resolved = yaml.safe_load((results / "runs/no-masking/seed1/config.yaml").read_text())
     assert resolved["masking"]["strategy"] == "none"
 
 
@@ -211,12 +211,12 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
             folder / "config/demo.yaml",
             folder / "handful.yaml",
             "--out",
-            shipped / "settings/tables",
+            shipped / "config/tables",
         ],
         check=True,
         capture_output=True,
     )
-    specs = sorted((shipped / "settings/tables").glob("*.yaml"))
+    specs = sorted((shipped / "config/tables").glob("*.yaml"))
     subprocess.run(
         [
             sys.executable,
@@ -286,7 +286,7 @@ def test_results_from_the_future_are_not_made_again(demo):
     runs, later = folder / "results/demo", time.time() + 86_400
     found = [
         path
-        for kind in ("*.h5", "*.json", "*.safetensors", "*/settings.yaml")
+        for kind in ("*.h5", "*.json", "*.safetensors", "*/config.yaml")
         for path in runs.rglob(kind)
     ]
     before = {path: path.stat() for path in found}

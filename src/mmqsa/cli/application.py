@@ -12,8 +12,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="Resolved settings file; default: the paper's.")
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML such as config.yaml; default: the paper's.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", envvar="MMQSA_DEVICE")]
 RequireGpu = Annotated[
@@ -22,7 +22,7 @@ RequireGpu = Annotated[
 ]
 DataRoot = Annotated[
     Path,
-    typer.Option("--data", "--voc", help="Folder in VOC or COCO layout, or one that holds it."),
+    typer.Option("--data", help="Folder in VOC or COCO layout, or one that holds it."),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]

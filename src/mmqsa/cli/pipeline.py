@@ -7,39 +7,37 @@ from typing import Annotated
 import typer
 
 from mmqsa.cli.application import (
+    ConfigFile,
     DataRoot,
     Device,
     Features,
     Out,
     RequireGpu,
     RunFolder,
-    SettingsFile,
     app,
 )
-from mmqsa.settings import Evaluation, Matching, Settings, validated
 
 STOPPED = 143  # what shells say of a process that SIGTERM ended
 
 
-def _settings(path: Path | None) -> Settings:
-    return Settings.load(path) if path else Settings()
-
-
 @app.command()
-def download(out: Out, settings: SettingsFile = None) -> None:
+def download(out: Out, config: ConfigFile = None) -> None:
     """Fetch, check and unpack PASCAL VOC 2012 or COCO 2017, or link a folder that holds it."""
+    from mmqsa.config.data import DownloadConfig
     from mmqsa.data.download import download as run
 
-    source = run(_settings(settings).dataset, out)
+    source = run(DownloadConfig.load(config).dataset, out)
     print(f"{out}: data set ready, from {source}")
 
 
 @app.command()
-def scenes(out: Out, settings: SettingsFile = None) -> None:
+def scenes(out: Out, config: ConfigFile = None) -> None:
     """Write the synthetic scenes, in VOC layout."""
+    from mmqsa.config.data import SceneryConfig
     from mmqsa.data.scenes import write_scenes
 
-    print(f"{out}: {write_scenes(_settings(settings).dataset.scenes, out)} scenes")
+    scenes_config = SceneryConfig.load(config).dataset.scenes
+    print(f"{out}: {write_scenes(scenes_config, out)} scenes")
 
 
 @app.command()
@@ -53,30 +51,31 @@ def extract(
         ),
     ],
     out: Out,
-    settings: SettingsFile = None,
+    config: ConfigFile = None,
     variant: Annotated[
         str,
         typer.Option(
-            help="Another geometry than the settings' (crop, squash, released), or a corruption "
+            help="Another geometry than the config's (crop, squash, released), or a corruption "
             "and its severity (noise, blur, contrast, jpeg, fog, pixelate; 1-5): fog3."
         ),
     ] = "",
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Images per pass; default: the settings'.", envvar="MMQSA_EXTRACTION_BATCH"
+            min=1, help="Images per pass; default: the config's.", envvar="MMQSA_EXTRACTION_BATCH"
         ),
     ] = None,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Cache the backbone's patch features of a split, with its label maps and boxes."""
+    from mmqsa.config.data import ExtractionConfig
     from mmqsa.data.corruptions import Corruption
     from mmqsa.data.layouts import open_folder
     from mmqsa.device import choose_device
     from mmqsa.features.extract import extract as run
 
-    chosen = _settings(settings)
+    chosen = ExtractionConfig.load(config)
     if variant in ("crop", "squash", "released"):
         dataset = chosen.dataset.model_copy(update={"geometry": variant})
         chosen, variant = chosen.model_copy(update={"dataset": dataset}), ""
@@ -97,20 +96,21 @@ def extract(
 def train(
     features: Features,
     out: Out,
-    settings: SettingsFile = None,
+    config: ConfigFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, heads and noise.")] = 0,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Train one run on a feature cache; a killed one goes on where it was."""
+    from mmqsa.config.training import RunConfig
     from mmqsa.device import choose_device
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
     from mmqsa.training.loop import train as run
     from mmqsa.training.signals import Stopped
 
     chosen = choose_device(device, require_gpu)
     try:
-        done = run(FeatureCache(features), _settings(settings), seed, out, chosen)
+        done = run(FeatureCache(features), RunConfig.load(config), seed, out, chosen)
     except Stopped as stopped:
         print(f"mmqsa: {stopped}", file=sys.stderr)
         raise SystemExit(STOPPED) from None
@@ -125,55 +125,37 @@ def evaluate(
     run: RunFolder,
     features: Features,
     out: Out,
-    settings: Annotated[
-        Path | None, typer.Option(help="Matching and evaluation settings; default: the run's.")
-    ] = None,
+    config: ConfigFile = None,
     matching: Annotated[
-        list[str] | None, typer.Option(help="Of the settings' matchings, only this.")
+        list[str] | None, typer.Option(help="Score this matching only; may be repeated.")
     ] = None,
     mask_source: Annotated[
-        list[str] | None, typer.Option(help="Of the settings' mask sources, only this.")
+        list[str] | None, typer.Option(help="Score this mask source only; may be repeated.")
     ] = None,
     label_maps: Annotated[
-        bool, typer.Option("--label-maps", help="Write what is scored, for other code to score.")
+        bool, typer.Option("--label-maps", help="Write the scored label maps, for other code.")
     ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Score a run: every matching, mask source and evaluation seed, by what the labels allow."""
+    from mmqsa.config.evaluation import ScoringConfig
     from mmqsa.device import choose_device
     from mmqsa.evaluation.evaluate import evaluate as score
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
-    trained = Run.load(run)
-    chosen = Settings.load(settings) if settings else trained.settings
-    if settings is None and trained.similarity is None and not matching:
-        matching = [name for name in chosen.matching.strategies if name != "learned"]
-        print(f"{run}: no learned similarity here; `mmqsa similarity` makes one", file=sys.stderr)
-    chosen = _only(chosen, matching, mask_source)
-    path = score(
-        trained, FeatureCache(features), chosen, out, choose_device(device, require_gpu), label_maps
-    )
+    trained, scoring = Run.load(run), ScoringConfig.load(config)
+    if config is None and trained.similarity is None and not matching:
+        matching = [name for name in scoring.matching.strategies if name != "learned"]
+        print(f"{run}: no learned similarity; `mmqsa similarity` trains one", file=sys.stderr)
+    if matching:
+        scoring = scoring.changed("--matching", {"matching": {"strategies": matching}})
+    if mask_source:
+        scoring = scoring.changed("--mask-source", {"evaluation": {"mask_sources": mask_source}})
+    used = choose_device(device, require_gpu)
+    path = score(trained, FeatureCache(features), scoring, out, used, label_maps)
     print(f"{path}: written")
-
-
-def _only(
-    settings: Settings,
-    matchings: list[str] | None = None,
-    sources: list[str] | None = None,
-    methods: list[str] | None = None,
-) -> Settings:
-    """The settings with those matchings, mask sources and baselines alone, where any are named."""
-    matching, evaluation = settings.matching.model_dump(), settings.evaluation.model_dump()
-    matching |= {"strategies": matchings} if matchings else {}
-    evaluation |= {"mask_sources": sources} if sources else {}
-    evaluation |= {"baselines": methods} if methods else {}
-    parts = {
-        "matching": validated(Matching, matching, "--matching"),
-        "evaluation": validated(Evaluation, evaluation, "--mask-source, --method"),
-    }
-    return settings.model_copy(update=parts)
 
 
 @app.command()
@@ -181,21 +163,19 @@ def sweep(
     run: RunFolder,
     features: Features,
     out: Out,
-    settings: Annotated[
-        Path | None, typer.Option(help="Evaluation settings; default: the run's.")
-    ] = None,
+    config: ConfigFile = None,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Score a run with other numbers of slots and iterations than it was trained with."""
+    from mmqsa.config.evaluation import SweepStageConfig
     from mmqsa.device import choose_device
     from mmqsa.evaluation.evaluate import sweep as score
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
-    trained = Run.load(run)
-    chosen = Settings.load(settings) if settings else trained.settings
-    path = score(trained, FeatureCache(features), chosen, out, choose_device(device, require_gpu))
+    scoring, used = SweepStageConfig.load(config), choose_device(device, require_gpu)
+    path = score(Run.load(run), FeatureCache(features), scoring, out, used)
     print(f"{path}: written")
 
 
@@ -203,20 +183,22 @@ def sweep(
 def similarity(
     run: RunFolder,
     features: Annotated[Path, typer.Option(help="The training split's feature cache.")],
-    settings: SettingsFile = None,
+    config: ConfigFile = None,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Learn the similarity of a run's slots, for the matching `learned`; the run stays as it is."""
+    from mmqsa.config.evaluation import SimilarityStageConfig
     from mmqsa.device import choose_device
-    from mmqsa.features.store import FeatureCache
-    from mmqsa.training.run import SIMILARITY, Run
+    from mmqsa.features.cache import FeatureCache
+    from mmqsa.paths import SIMILARITY
+    from mmqsa.training.run import Run
     from mmqsa.training.similarity import train_similarity
 
     first, last = train_similarity(
         Run.load(run),
         FeatureCache(features),
-        _settings(settings).matching.similarity,
+        SimilarityStageConfig.load(config).matching.similarity,
         run,
         choose_device(device, require_gpu),
     )
@@ -234,7 +216,7 @@ def agreement(
     """Measure how alike the heads' slots are before and after matching, and how many are used."""
     from mmqsa.device import choose_device
     from mmqsa.evaluation.agreement import score_agreement
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
     chosen = choose_device(device, require_gpu)
@@ -248,15 +230,16 @@ def controls(
     train: Annotated[
         Path | None, typer.Option(help="Cache to fit fixed boxes on; without it there are none.")
     ] = None,
-    settings: SettingsFile = None,
+    config: ConfigFile = None,
 ) -> None:
     """Score predictions that look at no image."""
+    from mmqsa.config.evaluation import ControlsConfig
     from mmqsa.evaluation.controls import score_controls
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
 
-    chosen = _settings(settings)
+    controls_config = ControlsConfig.load(config)
     fitted = FeatureCache(train) if train else None
-    slots, seeds = chosen.slots.number, chosen.evaluation.seeds
+    slots, seeds = controls_config.slots.num_slots, controls_config.evaluation.seeds
     print(f"{score_controls(FeatureCache(features), out, fitted, slots, seeds)}: written")
 
 
@@ -268,7 +251,7 @@ def premise(
 ) -> None:
     """Measure whether background masking hides the background on these keys."""
     from mmqsa.evaluation.premise import score_premise
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
 
     print(f"{score_premise(FeatureCache(features), ratio, out)}: written")
 
@@ -279,15 +262,18 @@ def baseline(
     train: Annotated[Path, typer.Option(help="The training split's cache, to standardise by.")],
     out: Out,
     method: Annotated[
-        list[str] | None, typer.Option(help="Only this; default: the settings' all.")
+        list[str] | None, typer.Option(help="Score this method only; may be repeated.")
     ] = None,
-    settings: SettingsFile = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Score other methods on the same keys: k-means, LOST, TokenCut, a linear probe and more."""
+    """Score other methods on the same features: k-means, LOST, TokenCut, a linear probe and more."""
+    from mmqsa.config.evaluation import BaselineConfig
     from mmqsa.evaluation.baselines import score_baseline
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
 
-    chosen = _only(_settings(settings), methods=method)
+    chosen = BaselineConfig.load(config)
+    if method:
+        chosen = chosen.changed("--method", {"evaluation": {"baselines": method}})
     caches = FeatureCache(features), FeatureCache(train)
     for name in chosen.evaluation.baselines:
         print(f"{score_baseline(name, *caches, chosen, out)}: written")

@@ -9,7 +9,7 @@ from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
 
 Results = Annotated[Path, typer.Option(help="Results folder.")]
 Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
-Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/settings/tables/*).")]
+Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/config/tables/*).")]
 PerImage = Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")]
 Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
 
@@ -24,7 +24,7 @@ def specs(
 ) -> None:
     """Write the spec of every table in a config, to make tables without Snakemake."""
     from mmqsa.atomic import write_text
-    from mmqsa.config import Config
+    from mmqsa.config.workflow import Config
     from mmqsa.reporting.results import table_spec
 
     config = Config.load(*configs)
@@ -99,7 +99,7 @@ def figure_gallery(
     from mmqsa.data.layouts import open_folder
     from mmqsa.errors import InputError
     from mmqsa.evaluation.gallery import GALLERIES
-    from mmqsa.features.store import FeatureCache
+    from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
     if kind not in GALLERIES:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmqsa.cli.application import Device, Out, RunFolder, app
-from mmqsa.settings import MaskSource, MatchingName
+from mmqsa.config.evaluation import MaskSource, MatchingName
 
 
 @app.command()

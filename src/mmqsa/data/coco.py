@@ -25,7 +25,7 @@ class CocoFolder(PhotoFolder):
     """
 
     link = "coco"
-    classes_number = 80
+    num_classes = 80
 
     @classmethod
     def find(cls, root: str | Path) -> "CocoFolder":

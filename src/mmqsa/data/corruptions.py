@@ -21,13 +21,13 @@ _SIDE = 224  # px that the strengths in px are for
 
 
 def _noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    deviation = (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
-    return image + rng.normal(0, deviation, image.shape)
+    std = (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
+    return image + rng.normal(0, std, image.shape)
 
 
 def _blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    deviation = (1, 2, 3, 4, 6)[severity - 1] * len(image) / _SIDE
-    return gaussian_filter(image, (deviation, deviation, 0))
+    std = (1, 2, 3, 4, 6)[severity - 1] * len(image) / _SIDE
+    return gaussian_filter(image, (std, std, 0))
 
 
 def _contrast(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:

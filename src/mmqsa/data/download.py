@@ -14,17 +14,18 @@ from urllib.parse import unquote, urlparse
 import requests
 
 from mmqsa.atomic import write_text
+from mmqsa.config.base import expand
+from mmqsa.config.data import DatasetConfig
 from mmqsa.data.layouts import LAYOUTS
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
-from mmqsa.settings import Dataset, expand
 
 RECEIPT = "receipt.json"  # written last: where it stands, the folder is whole
 BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
 TIMEOUT = 30  # seconds without a byte
 
 
-def download(dataset: Dataset, root: Path) -> str:
+def download(dataset: DatasetConfig, root: Path) -> str:
     """Make ``root`` hold the data set, from the first of ``dataset.sources`` that works.
 
     A source is an http(s) or file URL of the archive (of what the archives lie below, where there
@@ -60,14 +61,14 @@ def download(dataset: Dataset, root: Path) -> str:
     )
 
 
-def _archives(source: str, dataset: Dataset) -> list[tuple[str, str]]:
+def _archives(source: str, dataset: DatasetConfig) -> list[tuple[str, str]]:
     """The URL and md5 of every archive that ``source`` has."""
     if not dataset.archives:
         return [(source, dataset.md5)]
     return [(f"{source.rstrip('/')}/{path}", md5) for path, md5 in dataset.archives.items()]
 
 
-def _by_hand(dataset: Dataset) -> str:
+def _by_hand(dataset: DatasetConfig) -> str:
     """What to do on a machine without the network."""
     if dataset.archives:
         return (

@@ -18,8 +18,8 @@ class PhotoFolder(ABC):
     path: Path
     link: ClassVar[str]
     """What a linked folder is called below a data set's root."""
-    classes_number: ClassVar[int]
-    """Classes of the label maps: 1..classes_number; 0 is background, 255 void."""
+    num_classes: ClassVar[int]
+    """Classes of the label maps: 1..num_classes; 0 is background, 255 void."""
 
     @classmethod
     @abstractmethod

@@ -12,17 +12,17 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from mmqsa.config.data import ScenesConfig
 from mmqsa.data.download import finish
 from mmqsa.data.geometry import VOID
 from mmqsa.data.voc import CLASSES
 from mmqsa.progress import progress_bar
-from mmqsa.settings import Scenes
 
 MATERIALS = 10  # of the 20 VOC classes; more could not be told apart by hue
 MIN_VISIBLE, MAX_AREA = 0.03, 0.5  # of the image
 
 
-def write_scenes(scenes: Scenes, root: Path) -> int:
+def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes."""
     voc = root / "VOC2012"
     for folder in (

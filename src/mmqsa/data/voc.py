@@ -22,7 +22,7 @@ class VocFolder(PhotoFolder):
     """The folder that holds JPEGImages; labels are used where they are present."""
 
     link = "VOC2012"
-    classes_number = len(CLASSES)
+    num_classes = len(CLASSES)
 
     @classmethod
     def find(cls, root: str | Path) -> "VocFolder":

@@ -6,11 +6,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mmqsa.atomic import whole_file, write_text
+from mmqsa.config.base import expand
+from mmqsa.config.data import BackboneConfig
 from mmqsa.discover.finder import BACKBONE, run_backbone
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import backbone_weights
-from mmqsa.settings import Backbone, expand
-from mmqsa.training.run import HISTORY, PROVENANCE, SETTINGS, SIMILARITY, WEIGHTS, Run
+from mmqsa.training.run import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS, Run
 
 CARD = """---
 library_name: mmqsa
@@ -47,40 +48,40 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; name a new folder")
     backbone = None
-    if with_backbone and run.settings.backbone.pretrained:  # random weights are drawn again
+    if with_backbone and run.config.backbone.pretrained:  # random weights are drawn again
         _, backbone = run_backbone(folder, run)
     written = []
-    for name in (SETTINGS, HISTORY, PROVENANCE, WEIGHTS, SIMILARITY):
+    for name in (CONFIG, HISTORY, PROVENANCE, WEIGHTS, SIMILARITY):
         if (folder / name).is_file():
             with whole_file(out / name) as temporary:
                 shutil.copyfile(folder / name, temporary)
             written.append(out / name)
-    settings, provenance = run.settings, run.provenance
+    config, provenance = run.config, run.provenance
     holds = "the weights of the backbone are made again by its name"
     if backbone:
         written.append(_export_backbone(backbone, out))
         holds = f"`{written[-1].name}` holds the weights of the backbone, with their own licence"
     card = CARD.format(
         name=folder.resolve().parent.name if folder.name.startswith("seed") else folder.name,
-        feature=settings.backbone.feature,
-        backbone=settings.backbone.name,
-        slots=settings.slots.number,
-        heads=settings.slots.heads,
-        strategy=settings.masking.strategy,
-        ratio=settings.masking.ratio,
+        feature=config.backbone.feature,
+        backbone=config.backbone.name,
+        slots=config.slots.num_slots,
+        heads=config.slots.num_heads,
+        strategy=config.masking.strategy,
+        ratio=config.masking.ratio,
         version=provenance["mmqsa"],
         images=provenance["images"],
         dataset=provenance["cache"]["dataset"],
         split=provenance["cache"]["split"],
-        steps=settings.training.steps,
-        batch=settings.training.batch_size,
+        steps=config.training.steps,
+        batch=config.training.batch_size,
         holds=holds,
     )
     write_text(out / "README.md", card)
     return [*written, out / "README.md"]
 
 
-def _export_backbone(backbone: Backbone, out: Path) -> Path:
+def _export_backbone(backbone: BackboneConfig, out: Path) -> Path:
     """A local file as it is, so that its hash stays; what timm has fetched in a file of its own."""
     if backbone.weights:
         source = Path(expand(backbone.weights, "backbone.weights"))

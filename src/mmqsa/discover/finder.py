@@ -10,6 +10,9 @@ from PIL import Image
 from scipy.ndimage import label
 from torch import Tensor
 
+from mmqsa.config.data import BackboneConfig
+from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.training import RunConfig
 from mmqsa.data.geometry import Geometry
 from mmqsa.device import choose_device, computing_in
 from mmqsa.discover.photographs import as_rgb
@@ -17,10 +20,9 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import boxes
 from mmqsa.evaluation.scoring import winning_slots
 from mmqsa.features.backbone import FrozenViT, load_backbone
+from mmqsa.features.cache import NETWORK_ATTRIBUTES
 from mmqsa.features.extract import cache_attributes, normalise
-from mmqsa.features.store import NETWORK_ATTRIBUTES
 from mmqsa.model.inference import Discoverer
-from mmqsa.settings import Backbone, MaskSource, MatchingName, Settings
 from mmqsa.training.run import Run
 
 MOST = 255  # objects
@@ -84,8 +86,8 @@ class Finder:
         self.backbone, self.device = backbone, device
         self.source, self.matching = mask_source, matching
         self.smallest, self.split = smallest, split
-        self.geometry = Geometry("squash", run.settings.backbone.image_size)
-        self.precision = run.settings.backbone.precision
+        self.geometry = Geometry("squash", run.config.backbone.image_size)
+        self.precision = run.config.backbone.precision
         self.backbone.network.to(device)
         projection = None if run.similarity is None else run.similarity.to(device)
         self.discoverer = Discoverer(run.model.to(device), slots, projection=projection)
@@ -104,7 +106,7 @@ class Finder:
 
     @torch.inference_mode()
     def _masks(self, squares: list[np.ndarray]) -> Tensor:
-        """Squares (S, S, 3) uint8 -> masks (B, K, P)."""
+        """Squares (S, S, 3) uint8 -> masks (B, K, N)."""
         images = normalise(squares, self.backbone, self.device)
         with computing_in(self.precision, self.device):
             keys = self.backbone.features(images).half()  # as they are cached
@@ -117,7 +119,7 @@ class Finder:
 def objects(
     masks: Tensor, width: int, height: int, smallest: float = 0.0, split: bool = False
 ) -> Found:
-    """The masks (K, P) of one image -> its objects at ``width`` x ``height`` px.
+    """The masks (K, N) of one image -> its objects at ``width`` x ``height`` px.
 
     At most 255 are kept, the largest: a label map has no more.
     """
@@ -156,7 +158,7 @@ def load(
     """A run's folder, ready for images; see Finder for the options.
 
     ``backbone`` names a file of the backbone's weights; else they are the run folder's own
-    (``mmqsa export`` puts them there), else those that the run's settings name. Raises InputError
+    (``mmqsa export`` puts them there), else those that the run's config name. Raises InputError
     when they are not the ones that the run was trained on.
     """
     folder = Path(run)
@@ -168,31 +170,31 @@ def load(
 
 def run_backbone(
     folder: Path, run: Run, file: str | Path | None = None
-) -> tuple[FrozenViT, Backbone]:
-    """The backbone that a run was trained on, and the settings that made it here.
+) -> tuple[FrozenViT, BackboneConfig]:
+    """The backbone that a run was trained on, and the config that made it here.
 
-    From ``file``, else from the run folder's own, else as the run's settings say.
+    From ``file``, else from the run folder's own, else as the run's config say.
     """
-    settings = run.settings
+    config = run.config
     file = file or next(folder.glob(f"{BACKBONE}.*"), None)
     if file is not None:
-        changed = settings.backbone.model_copy(update={"weights": str(file)})
-        settings = settings.model_copy(update={"backbone": changed})
-    network = load_backbone(settings.backbone)
-    _check_backbone(network, settings, run, folder)
-    return network, settings.backbone
+        changed = config.backbone.model_copy(update={"weights": str(file)})
+        config = config.model_copy(update={"backbone": changed})
+    network = load_backbone(config.backbone)
+    _check_backbone(network, config, run, folder)
+    return network, config.backbone
 
 
-def _check_backbone(network: FrozenViT, settings: Settings, run: Run, folder: Path) -> None:
+def _check_backbone(network: FrozenViT, config: RunConfig, run: Run, folder: Path) -> None:
     """The features must be those that the run was trained on."""
     trained_on = run.provenance["cache"]
-    here = cache_attributes(network, settings, split="", ids=[])
+    here = cache_attributes(network, config, split="", ids=[])
     if trained_on["weights_sha256"] == network.state_sha256:  # the same tensors in another file
         here["weights_sha256"] = network.state_sha256
     for name in NETWORK_ATTRIBUTES:
         if here[name] != trained_on.get(name):
             raise InputError(
-                f"{settings.backbone.weights or folder}: the backbone's {name} is {here[name]!r}, "
+                f"{config.backbone.weights or folder}: the backbone's {name} is {here[name]!r}, "
                 f"but the run was trained on {trained_on.get(name)!r}; name its own weights "
-                "(--backbone), and leave its settings as they are"
+                "(--backbone), and leave its config as they are"
             )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmqsa.evaluation.scoring import write_csv
-from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache, check_attributes
 from mmqsa.model.inference import Discoverer
 from mmqsa.model.matching import align, cosine
 from mmqsa.progress import progress_bar
@@ -56,7 +56,7 @@ def score_agreement(
 
 
 def _use(masks: Tensor) -> list[tuple[int, float]]:
-    """Masks (B, K, P) -> of each image, slots in use and the largest one's share of the patches."""
+    """Masks (B, K, N) -> of each image, slots in use and the largest one's share of the patches."""
     won = torch.nn.functional.one_hot(masks.argmax(dim=1), masks.shape[1]).float().mean(dim=1)
     return list(zip((won >= IN_USE).sum(dim=1).tolist(), won.amax(dim=1).tolist(), strict=True))
 

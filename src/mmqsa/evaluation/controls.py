@@ -9,7 +9,7 @@ import numpy as np
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation.metrics import box_ious, boxes
 from mmqsa.evaluation.scoring import Scorer
-from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache, check_attributes
 
 GRID = 16  # fitted boxes have their edges on sixteenths of the side
 

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 
 from mmqsa.atomic import whole_file
+from mmqsa.config.evaluation import MaskSource, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
-from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache, check_attributes
 from mmqsa.memory import keep_freed_memory
 from mmqsa.model.inference import Discoverer
+from mmqsa.paths import SIMILARITY
 from mmqsa.progress import progress_bar
-from mmqsa.settings import MaskSource, MatchingName, Settings
-from mmqsa.training.run import SIMILARITY, Run
+from mmqsa.training.run import Run
 
 NAMES = ["matching", "mask_source", "eval_seed"]
 
@@ -40,24 +41,24 @@ class _Found:
 def evaluate(
     run: Run,
     cache: FeatureCache,
-    settings: Settings,
+    config: ScoringConfig,
     out: Path,
     device: torch.device,
     with_label_maps: bool = False,
 ) -> Path:
-    """Score one run under every matching, mask source and evaluation seed of ``settings``.
+    """Score one run under every matching, mask source and evaluation seed of ``config``.
 
     Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv``, ``…-per_object.csv``
     (the first matching and evaluation seed, every mask source; not where boxes are scored) and, if
     asked for, ``…-label_maps.h5`` (of the same). Returns the first. Raises InputError when the
     cache was made with another backbone than the run's, or a learned similarity is missing.
     """
-    strategies, seeds = settings.matching.strategies, settings.evaluation.seeds
-    sources = settings.evaluation.mask_sources
+    strategies, seeds = config.matching.strategies, config.evaluation.seeds
+    sources = config.evaluation.mask_sources
     scorer = Scorer(cache)
     shape = (len(scorer.ids), cache.side, cache.side)
     kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
-    for found in _predictions(run, cache, settings, device, strategies, seeds):
+    for found in _predictions(run, cache, config, device, strategies, seeds):
         first = found.matching == strategies[0] and found.eval_seed == seeds[0]
         scorer.add(found.indices, found.maps, with_objects=first, **found.names)
         if kept and first:
@@ -68,18 +69,18 @@ def evaluate(
 
 
 def sweep(
-    run: Run, cache: FeatureCache, settings: Settings, out: Path, device: torch.device
+    run: Run, cache: FeatureCache, config: ScoringConfig, out: Path, device: torch.device
 ) -> Path:
     """Score a run with other numbers of slots, and of iterations, than it was trained with.
 
     First matching and evaluation seed, every mask source. Returns the metrics file in ``out``.
     """
-    own, scorer, config = run.settings.slots, Scorer(cache), settings.evaluation.sweep
-    pairs = [(slots, own.iterations) for slots in config.slots]
-    pairs += [(own.number, iterations) for iterations in config.iterations]
-    chosen = settings.matching.strategies[:1], settings.evaluation.seeds[:1]
+    own, scorer, section = run.config.slots, Scorer(cache), config.evaluation.sweep
+    pairs = [(slots, own.iterations) for slots in section.slots]
+    pairs += [(own.number, iterations) for iterations in section.iterations]
+    chosen = config.matching.strategies[:1], config.evaluation.seeds[:1]
     for slots, iterations in dict.fromkeys(pairs):
-        for found in _predictions(run, cache, settings, device, *chosen, slots, iterations):
+        for found in _predictions(run, cache, config, device, *chosen, slots, iterations):
             names = {"slots": slots, "iterations": iterations, **found.names}
             scorer.add(found.indices, found.maps, **names)
     path = out / f"{cache.name}-sweep.csv"
@@ -91,7 +92,7 @@ def sweep(
 def _predictions(
     run: Run,
     cache: FeatureCache,
-    settings: Settings,
+    config: ScoringConfig,
     device: torch.device,
     strategies: list[MatchingName],
     seeds: list[int],
@@ -99,7 +100,7 @@ def _predictions(
     iterations: int | None = None,
 ) -> Iterator[_Found]:
     """Every prediction of a run, a batch of images at a time."""
-    trained_on, config = run.provenance["cache"], settings.evaluation
+    trained_on, section = run.provenance["cache"], config.evaluation
     expected = {name: trained_on.get(name) for name in cache.network}
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
     if "learned" in strategies and run.similarity is None:
@@ -110,14 +111,14 @@ def _predictions(
     keep_freed_memory()
     projection = None if run.similarity is None else run.similarity.to(device)
     discoverer = Discoverer(run.model.to(device), slots, iterations, projection)
-    precision = choose_precision(config.precision, device)
+    precision = choose_precision(section.precision, device)
     key = "evaluation.batch_size"
-    starts = range(0, len(cache.ids), config.batch_size)
+    starts = range(0, len(cache.ids), section.batch_size)
     for seed in seeds:
         draws = torch.Generator().manual_seed(seed)
         noise = torch.Generator(device).manual_seed(seed)
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
-            keys = torch.from_numpy(cache.read(slice(start, start + config.batch_size))).to(device)
+            keys = torch.from_numpy(cache.read(slice(start, start + section.batch_size))).to(device)
             indices = range(start, start + len(keys))
             with computing_in(precision, device), naming_when_memory_ends(key):
                 found = discoverer.run_heads(keys, noise)
@@ -125,7 +126,7 @@ def _predictions(
             for matching in strategies:
                 sources = [
                     source
-                    for source in config.mask_sources
+                    for source in section.mask_sources
                     if (matching, source) != ("none", "decoder-masks")  # the same as decoder
                 ]
                 with computing_in(precision, device), naming_when_memory_ends(key):
@@ -135,7 +136,7 @@ def _predictions(
 
 
 def _write_label_maps(path: Path, maps: dict[str, np.ndarray], ids: list[str]) -> None:
-    """``slots_{source}`` (N, S, S) uint8 per mask source, and ``image_id`` (N)."""
+    """``slots_{source}`` (num_images, S, S) uint8 per mask source, and ``image_id`` (N)."""
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         for source, values in maps.items():
             file.create_dataset(

@@ -22,7 +22,7 @@ from mmqsa.evaluation.pictures import (
     pictures,
     seen,
 )
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 from mmqsa.reporting.style import PAGE, save, style
 from mmqsa.training.run import Run
 
@@ -105,7 +105,7 @@ def iterations_gallery(
     """The median image by mBO^c: one head's attention, slot by slot, after every iteration."""
     middle = chosen_images(per_image, 3)[1:2] or chosen_images(per_image, 1)
     (picture,) = pictures(run, cache, photographs, middle)
-    iterations = run.settings.slots.iterations
+    iterations = run.config.slots.iterations
     attention = attention_over_iterations(run, cache, picture.image_id, iterations)
     slots = attention.shape[1]
     with style():

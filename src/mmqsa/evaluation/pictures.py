@@ -9,17 +9,17 @@ import numpy as np
 import seaborn as sns
 import torch
 
+from mmqsa.config.evaluation import MaskSource
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 from mmqsa.model.inference import Discoverer
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align
 from mmqsa.reporting.results import read_metrics
-from mmqsa.settings import MaskSource
 from mmqsa.training.run import Run
 
 SCORE = "paper/mbo_c"
@@ -79,7 +79,7 @@ def pictures(
     order = align(found.slots, first, "hungarian")
     matched = found.attention.gather(2, order[..., None].expand_as(found.attention))
     heads = [label_maps(own, cache.side) for own in matched.unbind(1)]
-    masking = run.settings.masking
+    masking = run.config.masking
     scored = keys if masking.score == "raw" else run.model.standardised(keys)
     uniform = torch.rand(keys.shape[:2], generator=generator)
     visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()

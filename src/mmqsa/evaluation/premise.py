@@ -9,12 +9,12 @@ import torch
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import write_csv
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masking import visible_patches
 
 
 def object_share(classes: np.ndarray, grid: int) -> np.ndarray:
-    """Class label maps (N, S, S) -> share of each patch that is object, (N, P) in 0..1."""
+    """Class label maps (num_images, S, S) -> share of each patch that is object, (num_images, N) in 0..1."""
     inside = (classes > 0) & (classes < VOID)
     images, side, _ = inside.shape
     patch = side // grid
@@ -30,7 +30,7 @@ def score_premise(cache: FeatureCache, ratio: float, out: Path) -> Path:
     """
     if cache.classes is None:
         raise InputError(f"{cache.path}: has no class label maps to hold the masks against")
-    keys, share = torch.from_numpy(cache.keys[:]), object_share(cache.classes[:], cache.grid)
+    keys, share = torch.from_numpy(cache.features[:]), object_share(cache.classes[:], cache.grid)
     means = keys.float().mean(dim=-1).numpy()
     varied = [(mean, own) for mean, own in zip(means, share, strict=True) if own.std() > 0]
     correlation = np.mean([np.corrcoef(mean, own)[0, 1] for mean, own in varied])

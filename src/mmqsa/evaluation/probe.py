@@ -7,14 +7,14 @@ from torch import Tensor
 
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 STEPS, BATCH, LEARNING_RATE = 2000, 4096, 1e-2  # the loss moves no more by then; see the tests
 IMAGES = 3000  # to fit on, evenly from the whole: twice VOC's train split, 1 GB of DINO keys
 
 
 def patch_shares(labels: np.ndarray, grid: int) -> np.ndarray:
-    """Label maps (N, S, S) -> share of each patch that has each label, (N, P, 256) in 0..1.
+    """Label maps (num_images, S, S) -> share of each patch that has each label, (num_images, N, 256) in 0..1.
 
     Void is left out, and so a patch of nothing but void has no share at all.
     """
@@ -43,8 +43,8 @@ class LinearProbe:
         self.weight, self.bias = weight, bias
 
     @classmethod
-    def fitted(cls, train: FeatureCache, mean: Tensor, deviation: Tensor) -> "LinearProbe":
-        """Fit to the labelled images of a training cache, keys standardised by ``mean`` (P, D).
+    def fitted(cls, train: FeatureCache, mean: Tensor, std: Tensor) -> "LinearProbe":
+        """Fit to the labelled images of a training cache, keys standardised by ``mean`` (N, D).
 
         The target of a patch is the share of each class among its pixels. Deterministic. Raises
         InputError when the cache has no class labels.
@@ -52,12 +52,12 @@ class LinearProbe:
         if train.classes is None:
             raise InputError(f"{train.path}: has no class labels to train a probe on")
         keys, targets = [], []
-        classes = train.attributes["classes"]
+        classes = train.attributes["num_classes"]
         for index in _labelled(train):
             shares = patch_shares(train.classes[index][None], train.grid)[0, :, : classes + 1]
             labelled = shares.sum(axis=1) > 0.5  # more than half of the patch is not void
             if labelled.any():
-                own = (torch.from_numpy(train.read(index)).float() - mean) / deviation
+                own = (torch.from_numpy(train.read(index)).float() - mean) / std
                 keys.append(own[torch.from_numpy(labelled)])
                 targets.append(torch.from_numpy(shares[labelled]))
         if not keys:
@@ -65,7 +65,7 @@ class LinearProbe:
         return cls(*_regression(torch.cat(keys), torch.cat(targets)))
 
     def masks(self, keys: np.ndarray) -> np.ndarray:
-        """Standardised keys (P, D) -> probabilities of all classes (21, P)."""
+        """Standardised keys (N, D) -> probabilities of all classes (21, N)."""
         logits = torch.from_numpy(keys) @ self.weight.T + self.bias
         return logits.softmax(dim=1).T.contiguous().numpy()
 

@@ -16,7 +16,7 @@ from mmqsa.evaluation.metrics import (
     object_ious,
     slot_boxes,
 )
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 
 class CacheTruth:

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from mmqsa.atomic import whole_file
 from mmqsa.evaluation.protocols import CacheTruth
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 
 
 def label_maps(masks: Tensor, side: int) -> np.ndarray:
-    """Masks (B, K, P) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax."""
+    """Masks (B, K, N) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax."""
     return winning_slots(masks, side, side)[0].cpu().numpy()
 
 
 def winning_slots(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Masks (B, K, P) -> the slot that wins each pixel (B, h, w) uint8, and its mask's value there.
+    """Masks (B, K, N) -> the slot that wins each pixel (B, h, w) uint8, and its mask's value there.
 
     Bilinear upsampling is linear in rows and in columns, so it is a product with one matrix for
     each; slots are taken one at a time, so that K full-size maps are never held.

@@ -14,12 +14,13 @@ from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from mmqsa.config.base import expand
+from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
-from mmqsa.settings import Backbone, expand
 
 _ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
 
-POSITION_STRENGTH = 0.2  # deviation of a random network's positions
+POSITION_STRENGTH = 0.2  # std of a random network's positions
 
 
 @dataclass
@@ -42,7 +43,7 @@ class FrozenViT:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, S, S) -> patch features (B, P, D), class token dropped.
+        """Normalised images (B, 3, S, S) -> patch features (B, N, D), class token dropped.
 
         Keys, queries and values need only the norm and their own rows of the block's projection:
         the block's attention and MLP are never run, nor any later block.
@@ -65,45 +66,45 @@ class FrozenViT:
         return tokens[:, network.num_prefix_tokens :]
 
 
-def load_backbone(settings: Backbone) -> FrozenViT:
-    """Build the network of ``settings`` with its weights.
+def load_backbone(config: BackboneConfig) -> FrozenViT:
+    """Build the network of ``config`` with its weights.
 
     Raises InputError on an unknown name, a side that is no multiple of the patch, or weights that
     are missing or of another network: there is never a silent random network.
     """
     try:
-        native = _create(settings, pretrained=False)
+        native = _create(config, pretrained=False)
     except RuntimeError:
-        near = ", ".join(timm.list_models(f"{settings.name.split('_')[0]}_*patch16*")[:3])
+        near = ", ".join(timm.list_models(f"{config.name.split('_')[0]}_*patch16*")[:3])
         raise InputError(
-            f"backbone.name: timm knows no {settings.name!r}; "
+            f"backbone.name: timm knows no {config.name!r}; "
             f"it has, for example, {near or 'vit_small_patch16_224'}"
         ) from None
     if not isinstance(native, VisionTransformer):
         raise InputError(
-            f"backbone.name: {settings.name!r} is a {type(native).__name__}, not a timm "
+            f"backbone.name: {config.name!r} is a {type(native).__name__}, not a timm "
             "VisionTransformer; choose one of timm.list_models('vit_*')"
         )
     patch = native.patch_embed.patch_size[0]
-    if settings.image_size % patch:
+    if config.image_size % patch:
         raise InputError(
-            f"backbone.image_size: {settings.image_size} is no multiple of the patch, {patch} px"
+            f"backbone.image_size: {config.image_size} is no multiple of the patch, {patch} px"
         )
-    if not -len(native.blocks) <= settings.block < len(native.blocks):
+    if not -len(native.blocks) <= config.block < len(native.blocks):
         raise InputError(
-            f"backbone.block: {settings.block}, but {settings.name} has {len(native.blocks)} blocks"
+            f"backbone.block: {config.block}, but {config.name} has {len(native.blocks)} blocks"
         )
-    weights, file_sha256 = backbone_weights(settings, native)
+    weights, file_sha256 = backbone_weights(config, native)
     state_sha256 = _state_sha256(weights)
-    grid = settings.image_size // patch
-    weights["pos_embed"] = _resample(weights["pos_embed"], grid, native, settings)
-    network = _create(settings, pretrained=False, img_size=settings.image_size)
+    grid = config.image_size // patch
+    weights["pos_embed"] = _resample(weights["pos_embed"], grid, native, config)
+    network = _create(config, pretrained=False, img_size=config.image_size)
     network.load_state_dict(weights)
-    mean, std = _normalisation(settings, native)
+    mean, std = _normalisation(config, native)
     return FrozenViT(
         network=network.eval().requires_grad_(False),
-        feature=settings.feature,
-        block=settings.block % len(native.blocks),
+        feature=config.feature,
+        block=config.block % len(native.blocks),
         mean=mean,
         std=std,
         weights_sha256=file_sha256 or state_sha256,
@@ -113,33 +114,33 @@ def load_backbone(settings: Backbone) -> FrozenViT:
     )
 
 
-def _create(settings: Backbone, pretrained: bool, **size: int) -> VisionTransformer:
+def _create(config: BackboneConfig, pretrained: bool, **size: int) -> VisionTransformer:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return timm.create_model(settings.name, pretrained=pretrained, num_classes=0, **size)
+        torch.manual_seed(config.seed)
+        return timm.create_model(config.name, pretrained=pretrained, num_classes=0, **size)
 
 
 def backbone_weights(
-    settings: Backbone, native: VisionTransformer | None = None
+    config: BackboneConfig, native: VisionTransformer | None = None
 ) -> tuple[dict[str, Tensor], str | None]:
     """State dict at the network's native size, and the sha256 of the file, where it is a file."""
-    native = native or _create(settings, pretrained=False)
-    if not settings.pretrained:
-        if settings.weights:
+    native = native or _create(config, pretrained=False)
+    if not config.pretrained:
+        if config.weights:
             raise InputError("backbone.weights: given, but backbone.pretrained is false; drop one")
         state = native.state_dict()
         state["pos_embed"] = _smooth_positions(native, state["pos_embed"])
         return state, None
-    if settings.weights:
-        path = Path(expand(settings.weights, "backbone.weights"))
-        return _local_weights(path, native, settings.name), _file_sha256(path)
+    if config.weights:
+        path = Path(expand(config.weights, "backbone.weights"))
+        return _local_weights(path, native, config.name), _file_sha256(path)
     try:
-        state = _create(settings, pretrained=True).state_dict()
+        state = _create(config, pretrained=True).state_dict()
     except Exception as error:
         reason = shorten(str(error), 90, placeholder="…")
-        hub = native.pretrained_cfg.get("hf_hub_id") or f"timm/{settings.name}"
+        hub = native.pretrained_cfg.get("hf_hub_id") or f"timm/{config.name}"
         raise InputError(
-            f"backbone.name: the pretrained weights of {settings.name!r} could not be loaded "
+            f"backbone.name: the pretrained weights of {config.name!r} could not be loaded "
             f"({reason}); on a machine with the network fetch model.safetensors from "
             f"https://huggingface.co/{hub} and name the file in backbone.weights"
         ) from None
@@ -189,7 +190,7 @@ def _local_weights(path: Path, native: VisionTransformer, name: str) -> dict[str
 
 
 def _resample(
-    embedding: Tensor, grid: int, native: VisionTransformer, settings: Backbone
+    embedding: Tensor, grid: int, native: VisionTransformer, config: BackboneConfig
 ) -> Tensor:
     """Position embedding (1, prefix + g*g, D) for a grid of ``grid`` patches a side.
 
@@ -200,9 +201,9 @@ def _resample(
     old = native.patch_embed.grid_size[0]
     if grid == old:
         return embedding
-    rule = settings.position_embedding
+    rule = config.position_embedding
     if rule == "auto":
-        rule = "dino" if settings.name.endswith(".dino") else "timm"
+        rule = "dino" if config.name.endswith(".dino") else "timm"
     prefix = 0 if native.no_embed_class else native.num_prefix_tokens
     if rule == "timm":
         return resample_abs_pos_embed(embedding, [grid, grid], num_prefix_tokens=prefix)
@@ -213,9 +214,9 @@ def _resample(
     return torch.cat([first, square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
 
 
-def _normalisation(settings: Backbone, native: VisionTransformer) -> tuple:
+def _normalisation(config: BackboneConfig, native: VisionTransformer) -> tuple:
     own = native.pretrained_cfg
-    return tuple(settings.mean or own["mean"]), tuple(settings.std or own["std"])
+    return tuple(config.mean or own["mean"]), tuple(config.std or own["std"])
 
 
 def _file_sha256(path: Path) -> str:

@@ -14,15 +14,15 @@ import torch
 
 import mmqsa
 from mmqsa.atomic import write_text
+from mmqsa.config.data import ExtractionConfig
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry
 from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
-from mmqsa.features.store import CacheWriter, FeatureCache, check_attributes
+from mmqsa.features.cache import CacheWriter, FeatureCache, check_attributes
 from mmqsa.progress import notice, progress_bar
-from mmqsa.settings import Settings
 
 AHEAD = 2  # batches
 
@@ -30,7 +30,7 @@ AHEAD = 2  # batches
 def extract(
     photographs: PhotoFolder,
     split: str,
-    settings: Settings,
+    config: ExtractionConfig,
     out: Path,
     device: torch.device,
     corruption: Corruption | None = None,
@@ -40,15 +40,15 @@ def extract(
 
     Beside it ``out``.json, what it was made with: small enough to be compared by content.
 
-    ``batch_size`` is the settings' where it is None. Returns the number of images done now: 0 when
-    ``out`` is already what the settings ask for. Raises InputError when ``out`` exists and was made
+    ``batch_size`` is the config' where it is None. Returns the number of images done now: 0 when
+    ``out`` is already what the config ask for. Raises InputError when ``out`` exists and was made
     otherwise; it stays as it is.
     """
     ids = photographs.ids(split)
     photographs.check(ids)
-    backbone = load_backbone(settings.backbone)
-    attributes = cache_attributes(backbone, settings, split, ids)
-    attributes["classes"] = photographs.classes_number
+    backbone = load_backbone(config.backbone)
+    attributes = cache_attributes(backbone, config, split, ids)
+    attributes["num_classes"] = photographs.num_classes
     attributes["corruption"] = corruption.name if corruption else None
     identity = json.dumps(attributes, indent=2) + "\n"
     if out.exists():
@@ -56,14 +56,14 @@ def extract(
         check_attributes(FeatureCache(out).attributes, attributes, out)
         write_text(out.with_suffix(".json"), identity)
         return 0
-    geometry = Geometry(settings.dataset.geometry, settings.backbone.image_size)
+    geometry = Geometry(config.dataset.geometry, config.backbone.image_size)
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
     writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.width))
     try:
         pending = writer.pending
         backbone.network.to(device)
-        size = at_once = batch_size or settings.backbone.batch_size
+        size = at_once = batch_size or config.backbone.batch_size
         batches = [pending[start : start + size] for start in range(0, len(pending), size)]
         prepared = _ahead(
             lambda index: _prepare(photographs, ids[index], geometry, corruption), batches
@@ -71,11 +71,11 @@ def extract(
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
             images = [image for image, *_ in batch]
-            with computing_in(settings.backbone.precision, device):
+            with computing_in(config.backbone.precision, device):
                 keys, at_once = _keys(images, backbone, device, at_once)
             if not np.isfinite(keys).all():
                 raise InputError(
-                    f"backbone.name: {settings.backbone.name} gave features that are not finite "
+                    f"backbone.name: {config.backbone.name} gave features that are not finite "
                     f"in float16 for a batch with {ids[indices[0]]}"
                 )
             labels = {
@@ -94,7 +94,7 @@ def extract(
 def _keys(
     images: list[np.ndarray], backbone: FrozenViT, device: torch.device, at_once: int
 ) -> tuple[np.ndarray, int]:
-    """Images, each (S, S, 3) uint8 -> keys (B, P, D) float16, and how many fit ``device`` at once.
+    """Images, each (S, S, 3) uint8 -> keys (B, N, D) float16, and how many fit ``device`` at once.
 
     Where memory ends for ``at_once`` images half as many are tried. Raises InputError when it ends
     for a single one.
@@ -118,23 +118,25 @@ def _keys(
         at_once //= 2
 
 
-def cache_attributes(backbone: FrozenViT, settings: Settings, split: str, ids: list[str]) -> dict:
+def cache_attributes(
+    backbone: FrozenViT, config: ExtractionConfig, split: str, ids: list[str]
+) -> dict:
     """What made a cache: a reader that expects other values refuses it."""
     return {
-        "dataset": settings.dataset.name,
+        "dataset": config.dataset.name,
         "split": split,
         "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-        "geometry": settings.dataset.geometry,
-        "backbone": settings.backbone.name,
+        "geometry": config.dataset.geometry,
+        "backbone": config.backbone.name,
         "weights_sha256": backbone.weights_sha256,
-        "feature": settings.backbone.feature,
+        "feature": config.backbone.feature,
         "block": backbone.block,
-        "position_embedding": settings.backbone.position_embedding,
-        "image_size": settings.backbone.image_size,
+        "position_embedding": config.backbone.position_embedding,
+        "image_size": config.backbone.image_size,
         "grid": backbone.grid,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
-        "precision": settings.backbone.precision,
+        "precision": config.backbone.precision,
     }
 
 

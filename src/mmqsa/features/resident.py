@@ -4,15 +4,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import free_memory
 
 SHARE = 0.5  # of the free memory: the rest is for model, activations and whoever else is there
 _BLOCK = 256  # images copied at a time
 
 
-class ResidentKeys:
-    """Random batches of keys (N, P, D): in the device's memory, else the machine's, else mapped.
+class ResidentFeatures:
+    """Random batches of keys (num_images, N, D): in the device's memory, else the machine's, else mapped.
 
     The choice changes speed alone, never a batch. ``where`` is "device", "memory" or "file".
     Batches come out on the device; nothing waits for it. Raises InputError on keys that are not
@@ -21,7 +21,7 @@ class ResidentKeys:
 
     def __init__(self, cache: FeatureCache, device: torch.device):
         self.device = device
-        stored = cache.keys
+        stored = cache.features
         self.shape = tuple(stored.shape)
         size = stored.dtype.itemsize * stored.size
         places = [("device", device), ("memory", torch.device("cpu"))]
@@ -47,7 +47,7 @@ class ResidentKeys:
 
     @property
     def array(self) -> Tensor | np.ndarray:
-        """All of them (N, P, D) float16, where they are."""
+        """All of them (num_images, N, D) float16, where they are."""
         return self._keys
 
     @property
@@ -56,7 +56,7 @@ class ResidentKeys:
         return self.device if self.where == "device" else torch.device("cpu")
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (B,) on ``index_device`` -> keys (B, P, D) float16 on the device."""
+        """Indices (B,) on ``index_device`` -> keys (B, N, D) float16 on the device."""
         if self.where == "device":
             return self._keys[indices]
         if self.where == "file":

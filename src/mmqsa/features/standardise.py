@@ -1,4 +1,4 @@
-"""The mean and deviation of a training set's keys."""
+"""The mean and std of a training set's keys."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ from torch import Tensor
 BLOCK = 128  # images at a time
 
 
-def key_statistics(
+def feature_statistics(
     keys: Tensor | np.ndarray | h5py.Dataset, per: Literal["none", "feature", "position"]
 ) -> tuple[Tensor, Tensor]:
-    """Keys (N, P, D) -> mean (P, D) and deviation (1, D), float32, in bounded memory.
+    """Keys (num_images, N, D) -> mean (N, D) and std (1, D), float32, in bounded memory.
 
-    ``feature``: mean and deviation of each feature over images and patches. ``position`` subtracts
+    ``feature``: mean and std of each feature over images and patches. ``position`` subtracts
     each position's own mean instead (keys carry position, which a decoder can explain without
-    looking at the image); the deviation is still one per feature. ``none``: 0 and 1.
+    looking at the image); the std is still one per feature. ``none``: 0 and 1.
     """
     images, patches, width = keys.shape
     if per == "none":

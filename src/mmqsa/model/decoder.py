@@ -24,16 +24,16 @@ class SpatialBroadcastDecoder(nn.Module):
     softmax sums to 1, so hidden vectors are mixed over slots before they are projected.
     """
 
-    def __init__(self, patches: int, slot_width: int, width: int, layers: int, feature_width: int):
+    def __init__(self, patches: int, slot_dim: int, width: int, layers: int, feature_dim: int):
         super().__init__()
-        self.position = nn.Parameter(POSITION_SCALE * torch.randn(patches, slot_width))
-        self.first = nn.Linear(slot_width, width)
+        self.position = nn.Parameter(POSITION_SCALE * torch.randn(patches, slot_dim))
+        self.first = nn.Linear(slot_dim, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
         self.to_alpha = nn.Linear(width, 1)
-        self.to_features = nn.Linear(width, feature_width)
+        self.to_features = nn.Linear(width, feature_dim)
 
     def forward(self, slots: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, W) -> reconstruction (B, P, D), alphas (B, K, P) that sum to 1 over K.
+        """Slots (B, K, D_slot) -> reconstruction (B, N, D), alphas (B, K, N) that sum to 1 over K.
 
         ``patches`` (P',) decodes only those patches.
         """
@@ -43,7 +43,7 @@ class SpatialBroadcastDecoder(nn.Module):
         return self.to_features(mixed), alphas
 
     def alphas(self, slots: Tensor) -> Tensor:
-        """Slots (B, K, W) -> alphas (B, K, P) alone, without the features.
+        """Slots (B, K, D_slot) -> alphas (B, K, N) alone, without the features.
 
         A few images at a time: their hidden vectors are the most memory of an evaluation, and a CPU
         keeps few enough of them in its cache.

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.matching import align, merge
 from mmqsa.model.stacked_heads import StackedHeads
-from mmqsa.settings import MaskSource, MatchingName
 
 
 @dataclass
 class HeadOutputs:
-    """What all heads found: slots (B, H, K, W) and last attention (B, H, K, P).
+    """What all heads found: slots (B, H, K, D_slot) and last attention (B, H, K, N).
 
-    ``alphas`` (B, H, K, P) are each head's own slots decoded, from when they are first needed.
+    ``alphas`` (B, H, K, N) are each head's own slots decoded, from when they are first needed.
     """
 
     slots: Tensor
@@ -28,7 +28,7 @@ class Discoverer:
     """Finds the objects of a batch with a model whose weights do not change any more.
 
     ``slots`` and ``iterations`` may differ from what the model was trained with. ``projection``
-    (W, W) is the learned similarity's, which the matching ``learned`` needs.
+    (D_slot, D_slot) is the learned similarity's, which the matching ``learned`` needs.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Discoverer:
         self.heads.iterations = iterations or self.heads.iterations
 
     def run_heads(self, keys: Tensor, generator: torch.Generator) -> HeadOutputs:
-        """Keys (B, P, D), nothing hidden -> what each of the H heads found."""
+        """Keys (B, N, D), nothing hidden -> what each of the H heads found."""
         return self.run_heads_from(self.noise(len(keys), generator), keys)
 
     def run_heads_from(self, noise: Tensor, keys: Tensor) -> HeadOutputs:
-        """The same from given slot noise (H, B, K, W)."""
+        """The same from given slot noise (H, B, K, D_slot)."""
         features = self.model.encoder(self.model.standardised(keys))
         return HeadOutputs(*self.heads(features, noise))
 
     def noise(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Standard normal slot noise of every head (H, B, K, W)."""
+        """Standard normal slot noise of every head (H, B, K, D_slot)."""
         drawn = self.model.noise(self.model.heads * batch, generator, self.number)
         return drawn.unflatten(0, (self.model.heads, batch))
 
@@ -64,7 +64,7 @@ class Discoverer:
         matching: MatchingName,
         sources: Collection[MaskSource] = ("decoder", "attention"),
     ) -> dict[MaskSource, Tensor]:
-        """Merge the heads onto each image's reference head (B,) -> masks (B, K, P) by source.
+        """Merge the heads onto each image's reference head (B,) -> masks (B, K, N) by source.
 
         ``decoder``: slots are averaged over matched heads and then decoded (paper, section III).
         ``decoder-masks``: every head is decoded, and the masks are averaged over matched heads.

@@ -21,7 +21,7 @@ class LearnedSimilarity(nn.Module):
     def soft_merge(
         self, slots: Tensor, reference: Tensor, temperature: float, iterations: int
     ) -> Tensor:
-        """Slots of all heads (B, H, K, W), reference head (B,) -> soft mean over heads (B, K, W).
+        """Slots of all heads (B, H, K, D_slot), reference head (B,) -> soft mean over heads (B, K, D_slot).
 
         At temperature 0 it would be the merge of an exact assignment.
         """

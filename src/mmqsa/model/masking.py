@@ -11,11 +11,11 @@ Strategy = Literal["none", "random", "background", "foreground"]
 def visible_patches(
     keys: Tensor, strategy: Strategy, ratio: float, uniform: Tensor | None = None
 ) -> Tensor:
-    """Keys (B, P, D) -> indices (B, V) of the patches that stay visible.
+    """Keys (B, N, D) -> indices (B, V) of the patches that stay visible.
 
     Of every image V = P - round(ratio * P) patches stay. ``background`` hides those whose mean
     over the feature axis is highest (paper, section III); ``foreground`` those where it is lowest;
-    ``random`` keeps the lowest of ``uniform`` draws (B, P); ``none`` hides none at any ratio.
+    ``random`` keeps the lowest of ``uniform`` draws (B, N); ``none`` hides none at any ratio.
     """
     images, patches, _ = keys.shape
     if strategy == "none":

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmqsa.settings import MatchingName
+from mmqsa.config.evaluation import MatchingName
 
 MOST_COLUMNS = 12
 
@@ -37,7 +37,7 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Soft masks (..., K, P) in 0..1 -> IoU (..., K, K); a patch is shared by the product."""
+    """Soft masks (..., K, N) in 0..1 -> IoU (..., K, K); a patch is shared by the product."""
     shared = first @ second.mT
     return shared / (first.sum(-1)[..., None] + second.sum(-1)[..., None, :] - shared)
 

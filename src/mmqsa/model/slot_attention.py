@@ -12,22 +12,20 @@ EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
 class SlotHead(nn.Module):
     """One head: its own slot initialisation, query projection, norms, GRU and MLP."""
 
-    def __init__(self, width: int, mlp_width: int, learned_initialisation: bool):
+    def __init__(self, width: int, mlp_dim: int, learned_initialisation: bool):
         super().__init__()
         mean = torch.randn(width) * width**-0.5
-        log_deviation = torch.zeros(width)
+        log_std = torch.zeros(width)
         if learned_initialisation:
-            self.mean, self.log_deviation = nn.Parameter(mean), nn.Parameter(log_deviation)
+            self.mean, self.log_std = nn.Parameter(mean), nn.Parameter(log_std)
         else:  # the released code: buffers, so heads differ by their weights only
             self.register_buffer("mean", torch.randn(width))
-            self.register_buffer("log_deviation", log_deviation)
+            self.register_buffer("log_std", log_std)
         self.norm_slots = nn.LayerNorm(width)
         self.to_query = nn.Linear(width, width, bias=False)
         self.gru = nn.GRUCell(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_width), nn.ReLU(), nn.Linear(mlp_width, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, width))
 
     @torch.no_grad()
     def start_as_clustering(self) -> None:
@@ -45,11 +43,11 @@ class SlotHead(nn.Module):
         nn.init.zeros_(self.mlp[-1].bias)
 
     def initial_slots(self, noise: Tensor) -> Tensor:
-        """Standard normal noise (B, K, W) -> slots (B, K, W)."""
-        return self.mean + self.log_deviation.exp() * noise
+        """Standard normal noise (B, K, D_slot) -> slots (B, K, D_slot)."""
+        return self.mean + self.log_std.exp() * noise
 
     def update(self, state: Tensor, updates: Tensor) -> Tensor:
-        """The GRU's previous state and attended values, both (B, K, W) -> new slots (B, K, W)."""
+        """The GRU's previous state and attended values, both (B, K, D_slot) -> new slots (B, K, D_slot)."""
         flat = self.gru(updates.flatten(0, 1), state.flatten(0, 1)).view_as(state)
         return flat + self.mlp(self.norm_mlp(flat))
 
@@ -70,9 +68,9 @@ class MultiQuerySlotAttention(nn.Module):
 
     def __init__(
         self,
-        feature_width: int,
+        feature_dim: int,
         width: int,
-        mlp_width: int,
+        mlp_dim: int,
         heads: int,
         iterations: int,
         learned_initialisation: bool = True,
@@ -82,13 +80,13 @@ class MultiQuerySlotAttention(nn.Module):
         self.iterations = iterations
         self.normed_state = normed_state
         self.width = width
-        self.norm_input = nn.LayerNorm(feature_width)
-        self.to_key = nn.Linear(feature_width, width, bias=False)
-        self.to_value = nn.Linear(feature_width, width, bias=False)
+        self.norm_input = nn.LayerNorm(feature_dim)
+        self.to_key = nn.Linear(feature_dim, width, bias=False)
+        self.to_value = nn.Linear(feature_dim, width, bias=False)
         # Separate modules: the gradient of a head that was not drawn is None, and Adam leaves the
         # head alone. With stacked parameters it would be zero, and momentum would still move it.
         self.heads = nn.ModuleList(
-            SlotHead(width, mlp_width, learned_initialisation) for _ in range(heads)
+            SlotHead(width, mlp_dim, learned_initialisation) for _ in range(heads)
         )
 
     @torch.no_grad()
@@ -102,10 +100,10 @@ class MultiQuerySlotAttention(nn.Module):
     def forward(
         self, features: Tensor, noise: Tensor, head: int, multiplicity: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Features (B, P, D) and noise (B, K, W) -> slots (B, K, W), attention (B, K, P).
+        """Features (B, N, D) and noise (B, K, D_slot) -> slots (B, K, D_slot), attention (B, K, N).
 
         The attention is the last iteration's softmax over slots: at each patch it sums to 1.
-        ``multiplicity`` (P,) says for how many equal patches each one stands; None: one each.
+        ``multiplicity`` (N,) says for how many equal patches each one stands; None: one each.
         """
         own = self.heads[head]
         inputs = self.norm_input(features)
@@ -113,7 +111,7 @@ class MultiQuerySlotAttention(nn.Module):
         for _ in range(self.iterations):
             normed = own.norm_slots(slots)
             queries = own.to_query(normed) * self.width**-0.5
-            logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, P)
+            logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, N)
             attention, weights = attend(logits, multiplicity)
             state = normed if self.normed_state else slots
             slots = own.update(state, self.to_value(weights.to(inputs.dtype) @ inputs))
@@ -121,7 +119,7 @@ class MultiQuerySlotAttention(nn.Module):
 
 
 def attend(logits: Tensor, multiplicity: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Logits (..., K, P) -> attention, which sums to 1 over K, and weights, which do over P."""
+    """Logits (..., K, N) -> attention, which sums to 1 over K, and weights, which do over P."""
     attention = logits.float().softmax(dim=-2)
     weights = attention + EPSILON
     if multiplicity is not None:

@@ -29,7 +29,7 @@ class StackedHeads:
             return torch.stack([one(head).detach() for head in heads])
 
         self.mean = stacked(lambda head: head.mean)[:, None, None]  # (H, 1, 1, W)
-        self.deviation = stacked(lambda head: head.log_deviation.exp())[:, None, None]
+        self.std = stacked(lambda head: head.log_std.exp())[:, None, None]
         self.norm_slots = (  # (H, 1, W), for a normed state alone
             stacked(lambda head: head.norm_slots.weight)[:, None],
             stacked(lambda head: head.norm_slots.bias)[:, None],
@@ -60,11 +60,11 @@ class StackedHeads:
         )
 
     def __call__(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, P, D), noise (H, B, K, W) -> slots (B, H, K, W), attention (B, H, K, P)."""
+        """Features (B, N, D), noise (H, B, K, D_slot) -> slots (B, H, K, D_slot), attention (B, H, K, N)."""
         heads, batch, number, _ = noise.shape
         inputs = self.norm_input(features)
         # Slots are (H, B * K, W) for the heads' own weights, (B, H * K, D) for the shared inputs.
-        slots = (self.mean + self.deviation * noise).flatten(1, 2)
+        slots = (self.mean + self.std * noise).flatten(1, 2)
         for _ in range(self.iterations):
             normed = _normed(slots)
             queries = _linear(normed, *self.query)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, ttest_ind, ttest_rel
 
-from mmqsa.config import Claim
+from mmqsa.config.tables import Claim
 from mmqsa.reporting.metrics_table import caption
 from mmqsa.reporting.results import HEADINGS, Spec, run_metrics
 from mmqsa.reporting.statistics import holm, over_seeds

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.reporting.results import (
     Spec,
@@ -29,7 +30,6 @@ from mmqsa.reporting.style import (
     style,
     title,
 )
-from mmqsa.settings import Settings
 
 
 def curve_figure(spec: Spec, results: Path, stem: Path) -> list[Path]:
@@ -83,8 +83,8 @@ def _panels(sources: list[str], metrics: list[str], along: str) -> tuple[Figure,
 
 
 _NAMES = {
-    "slots.heads": "query heads",
-    "slots.number": "slots",
+    "slots.num_heads": "query heads",
+    "slots.num_slots": "slots",
     "slots.iterations": "iterations",
     "masking.ratio": "hidden share of patches",
 }
@@ -93,8 +93,8 @@ _NAMES = {
 def _value(results: Path, spec: Spec, setting: str) -> float:
     """What a setting has for the one that is drawn against, as its runs recorded it."""
     folders = [run_folder(results, setting, seed) for seed in spec.seeds]
-    found = next(folder for folder in folders if (folder / "settings.yaml").is_file())
-    settings = Settings.load(found / "settings.yaml")
+    found = next(folder for folder in folders if (folder / "config.yaml").is_file())
+    settings = RunConfig.load(found / "config.yaml")
     section, key = spec.table.curve.against.split(".")
     if (section, key) == ("masking", "ratio") and settings.masking.strategy == "none":
         return 0.0  # whatever its ratio says, nothing is hidden

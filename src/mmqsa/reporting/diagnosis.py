@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from mmqsa.config import Claim
+from mmqsa.config.tables import Claim
 from mmqsa.reporting.claims import FEWEST_SEEDS, held
 from mmqsa.reporting.metrics_table import caption
 from mmqsa.reporting.results import (
@@ -28,7 +28,7 @@ from mmqsa.reporting.typeset import Printed
 COLUMNS = ["sign", "mask_source", "found", "evidence", "try"]
 UNKNOWN = "not measured"
 
-WIDE_SPREAD = 2.0  # points, deviation over training seeds
+WIDE_SPREAD = 2.0  # points, std over training seeds
 FALLING = 0.01  # of the loss, lost in the last tenth of the steps
 COLLAPSED = 0.8  # of the patches in the largest slot
 ALIKE = 0.1  # less cosine similarity than this, gained by matching, is no match
@@ -221,7 +221,7 @@ CHECKS = [
     Check(
         "slots collapsed",
         _collapsed,
-        "keys.standardise: feature; decoder positions as large as slots; more warm-up",
+        "features.standardise: feature; decoder positions as large as slots; more warm-up",
     ),
     Check(
         "heads that never match",
@@ -233,7 +233,7 @@ CHECKS = [
     Check(
         "decoder explains position, not the image",
         _decoder_ignores_image,
-        "decoder.width, training.steps, keys.standardise: position; score the attention masks",
+        "decoder.hidden_dim, training.steps, features.standardise: position; score the attention masks",
         of="decoder",
     ),
 ]

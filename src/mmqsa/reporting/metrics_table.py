@@ -31,8 +31,8 @@ def metrics_table(
 ) -> tuple[pd.DataFrame, Printed]:
     """One row per printed row and metric, in the order of print (COLUMNS), values in percent.
 
-    ``sd`` is the sample deviation over training seeds, ``ci`` Student's 95 % interval of their
-    mean; both are empty for a single seed. ``eval_sd`` is the deviation over evaluation seeds, mean
+    ``sd`` is the sample std over training seeds, ``ci`` Student's 95 % interval of their
+    mean; both are empty for a single seed. ``eval_sd`` is the std over evaluation seeds, mean
     over runs. ``images`` is the bootstrap's 95 % interval of the mean over images, of rows that
     show one image set. A setting without runs has ``n_seeds`` 0.
     """

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mmqsa.config import Config, Table
+from mmqsa.config.base import dump_yaml, read_yaml, validated
+from mmqsa.config.tables import Table
+from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.settings import dump_yaml, read_yaml, validated
 
 # Every metric, in the order of print -> heading.
 HEADINGS = {
@@ -63,7 +64,7 @@ def table_spec(config: Config, name: str) -> str:
         name=name,
         table=table.model_copy(update=changes),
         images={row: [image_set.name for image_set in own] for row, own in sets.items()},
-        slots=config.slots.number,
+        slots=config.slots.num_slots,
         seeds=config.seeds,
         showcase=config.showcase,
         references=(
@@ -145,7 +146,7 @@ REFERENCE_NAMES = ["kind", "method", "name", "slots", "row", "protocol", "metric
 def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:
     """Metrics of every run that is there, means over evaluation seeds and a row's image sets.
 
-    ``eval_sd`` is their deviation over evaluation seeds, NaN for a single one.
+    ``eval_sd`` is their std over evaluation seeds, NaN for a single one.
     """
     return _means(run_tables(results, spec), RUN_NAMES)
 

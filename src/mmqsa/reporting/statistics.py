@@ -12,16 +12,16 @@ RESAMPLES = 2000
 
 
 def over_seeds(values: pd.Series) -> dict[str, float]:
-    """``mean``, sample deviation ``sd`` and Student's 95 % interval of the mean, one a seed.
+    """``mean``, sample std ``sd`` and Student's 95 % interval of the mean, one a seed.
 
     All but the mean are left out for a single seed.
     """
     number, mean = len(values), values.mean()
     if number < 2:
         return {"mean": mean}
-    deviation = values.std(ddof=1)
-    half = student.ppf(0.975, number - 1) * deviation / math.sqrt(number)
-    return {"mean": mean, "sd": deviation, "ci_low": mean - half, "ci_high": mean + half}
+    std = values.std(ddof=1)
+    half = student.ppf(0.975, number - 1) * std / math.sqrt(number)
+    return {"mean": mean, "sd": std, "ci_low": mean - half, "ci_high": mean + half}
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:

@@ -114,5 +114,5 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
 def _cell(found: pd.DataFrame, stratum: str) -> str:
     if stratum not in found.index or not found.loc[stratum, "n_objects"]:
         return ""
-    mean, deviation = found.loc[stratum, ["mean", "sd"]]
-    return f"{mean:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
+    mean, std = found.loc[stratum, ["mean", "sd"]]
+    return f"{mean:.1f}" + ("" if np.isnan(std) else f" ± {std:.1f}")

@@ -10,8 +10,6 @@ from torch import nn
 from mmqsa.atomic import whole_file
 from mmqsa.errors import InputError
 
-CHECKPOINT = "resume.pt"  # beside the run's outputs, never a declared output of a rule
-
 
 @dataclass
 class Progress:

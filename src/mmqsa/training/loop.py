@@ -12,15 +12,16 @@ from pathlib import Path
 import torch
 
 import mmqsa
+from mmqsa.config.training import RUN_SECTIONS, RunConfig
 from mmqsa.device import choose_precision, describe, naming_when_memory_ends
 from mmqsa.errors import InputError
-from mmqsa.features.resident import ResidentKeys
-from mmqsa.features.standardise import key_statistics
-from mmqsa.features.store import FeatureCache
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.resident import ResidentFeatures
+from mmqsa.features.standardise import feature_statistics
 from mmqsa.memory import keep_freed_memory
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.masked_slot_model import MaskedSlotModel
+from mmqsa.paths import CHECKPOINT
 from mmqsa.progress import progress_bar
-from mmqsa.settings import RUN_SECTIONS, Settings
 from mmqsa.training import checkpoint
 from mmqsa.training.batches import Batches
 from mmqsa.training.checkpoint import Progress
@@ -33,7 +34,7 @@ HISTORY_FIELDS = ["step", "loss", "learning_rate", "images_per_second"]
 
 
 def train(
-    cache: FeatureCache, settings: Settings, seed: int, out: Path, device: torch.device
+    cache: FeatureCache, settings: RunConfig, seed: int, out: Path, device: torch.device
 ) -> dict:
     """Train one run into the folder ``out`` and return its provenance.
 
@@ -53,7 +54,7 @@ class _Training:
     def __init__(
         self,
         cache: FeatureCache,
-        settings: Settings,
+        settings: RunConfig,
         seed: int,
         out: Path,
         device: torch.device,
@@ -63,7 +64,7 @@ class _Training:
         self.cache, self.settings, self.config = cache, settings, settings.training
         self.seed, self.out, self.device = seed, out, device
         self.precision = choose_precision(self.config.precision, device)
-        self.keys = ResidentKeys(cache, device)
+        self.keys = ResidentFeatures(cache, device)
         self.model = _build(settings, self.keys, seed).to(device)
         self.step = make_step(self.model, self.config, self.precision, device)
         # Heads and batches are drawn on the CPU: their indices are needed there, without a sync.
@@ -92,7 +93,7 @@ class _Training:
 
     @property
     def _resume(self) -> Path:
-        return self.out / checkpoint.CHECKPOINT
+        return self.out / CHECKPOINT
 
     @property
     def _identity(self) -> str:
@@ -197,7 +198,7 @@ class _Training:
             "python": platform.python_version(),
             "device": describe(self.device),
             "precision": self.precision,
-            "keys_in": self.keys.where,
+            "features_in": self.keys.where,
             "seed": self.seed,
             "seconds": round(self.progress.seconds, 1),
             "images_per_second": round(images / self.progress.seconds, 1),
@@ -211,12 +212,12 @@ class _Training:
         }
 
 
-def _build(settings: Settings, keys: ResidentKeys, seed: int) -> MaskedSlotModel:
+def _build(settings: RunConfig, keys: ResidentFeatures, seed: int) -> MaskedSlotModel:
     """A model with weights drawn from ``seed`` and the training set's standardisation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MaskedSlotModel(settings, *keys.shape[1:])
-    model.standardise_by(*key_statistics(keys.array, settings.keys.standardise))
+        model = MaskedSlotModel(settings.model, *keys.shape[1:])
+    model.standardise_by(*feature_statistics(keys.array, settings.features.standardise))
     return model
 
 

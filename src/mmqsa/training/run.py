@@ -1,4 +1,4 @@
-"""A trained run on disk: weights, resolved settings, history and provenance in one folder."""
+"""A trained run on disk: weights, resolved config, history and provenance in one folder."""
 
 import json
 from dataclasses import dataclass
@@ -9,25 +9,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
-from mmqsa.model.discovery import MaskedSlotModel
-from mmqsa.settings import Settings, dump_yaml
-
-WEIGHTS, SETTINGS, HISTORY, PROVENANCE = (
-    "model.safetensors",
-    "settings.yaml",
-    "history.csv",
-    "provenance.json",
-)
-SIMILARITY = "similarity.safetensors"  # there once one was learned
+from mmqsa.model.masked_slot_model import MaskedSlotModel
+from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
 
 
 @dataclass
 class Run:
-    """A trained model and where it came from; ``similarity`` (W, W) is None until learned."""
+    """A trained model and where it came from; ``similarity`` (D_slot, D_slot) is None until learned."""
 
     model: MaskedSlotModel
-    settings: Settings
+    config: RunConfig
     provenance: dict
     similarity: Tensor | None = None
 
@@ -35,7 +29,7 @@ class Run:
     def load(cls, folder: str | Path) -> "Run":
         """Raises InputError when a file of the run is missing or does not fit the others."""
         folder = Path(folder)
-        settings = Settings.load(folder / SETTINGS)
+        config = RunConfig.load(folder / CONFIG)
         try:
             provenance = json.loads((folder / PROVENANCE).read_text())
             state = load_file(folder / WEIGHTS)
@@ -46,21 +40,21 @@ class Run:
             ) from None
         except (json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{folder}: damaged run ({error}); train it again") from None
-        model = MaskedSlotModel(settings, *state["feature_mean"].shape)
+        model = MaskedSlotModel(config.model, *state["feature_mean"].shape)
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except RuntimeError:
             raise InputError(
-                f"{folder / WEIGHTS}: does not fit {folder / SETTINGS}; one of the two was changed"
+                f"{folder / WEIGHTS}: does not fit {folder / CONFIG}; one of the two was changed"
             ) from None
-        return cls(model.eval(), settings, provenance, learned["projection"] if learned else None)
+        return cls(model.eval(), config, provenance, learned["projection"] if learned else None)
 
 
 def save_run(
-    folder: Path, model: MaskedSlotModel, settings: Settings, history: str, provenance: dict
+    folder: Path, model: MaskedSlotModel, config: RunConfig, history: str, provenance: dict
 ) -> None:
     """Write all files of a run; the weights come last, so that they vouch for the rest."""
-    write_text(folder / SETTINGS, dump_yaml(settings.sections()))
+    write_text(folder / CONFIG, dump_yaml(config.dependencies()))
     write_text(folder / HISTORY, history)
     write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
     state = {

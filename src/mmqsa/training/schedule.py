@@ -2,10 +2,10 @@
 
 import math
 
-from mmqsa.settings import Schedule
+from mmqsa.config.training import ScheduleConfig
 
 
-def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     """Factor on the peak learning rate at ``step`` (0-based) of ``steps``.
 
     Linear warm-up over ``warmup_steps``, then from 1: halved every ``half_life_steps``, a half

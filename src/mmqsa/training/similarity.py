@@ -8,21 +8,22 @@ import torch.nn.functional as F
 from safetensors.torch import save
 
 from mmqsa.atomic import whole_file, write_text
+from mmqsa.config.evaluation import SimilarityConfig
 from mmqsa.device import describe
 from mmqsa.errors import InputError
-from mmqsa.features.resident import ResidentKeys
-from mmqsa.features.store import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.resident import ResidentFeatures
 from mmqsa.memory import keep_freed_memory
 from mmqsa.model.inference import Discoverer
 from mmqsa.model.learned_similarity import LearnedSimilarity
+from mmqsa.paths import SIMILARITY
 from mmqsa.progress import progress_bar
-from mmqsa.settings import Similarity
 from mmqsa.training.batches import Batches
-from mmqsa.training.run import SIMILARITY, Run
+from mmqsa.training.run import Run
 
 
 def train_similarity(
-    run: Run, cache: FeatureCache, config: Similarity, folder: Path, device: torch.device
+    run: Run, cache: FeatureCache, config: SimilarityConfig, folder: Path, device: torch.device
 ) -> tuple[float, float]:
     """Learn the similarity of a run's slots and write it into the run's ``folder``.
 
@@ -38,7 +39,7 @@ def train_similarity(
     check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
     keep_freed_memory()
     model = run.model.to(device).requires_grad_(False)
-    keys, discoverer = ResidentKeys(cache, device), Discoverer(model)
+    keys, discoverer = ResidentFeatures(cache, device), Discoverer(model)
     similarity = LearnedSimilarity(model.slot_attention.width).to(device)
     optimiser = torch.optim.Adam(similarity.parameters(), config.learning_rate)
     draws = torch.Generator().manual_seed(0)

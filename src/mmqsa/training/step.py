@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmqsa.config.training import TrainingConfig
 from mmqsa.device import computing_in
-from mmqsa.model.discovery import Draws, MaskedSlotModel
-from mmqsa.settings import Training
+from mmqsa.model.masked_slot_model import Draws, MaskedSlotModel
 
 WARM_UP = 3  # eager steps of a head before its graph: optimiser state and libraries settle
 
@@ -22,7 +22,7 @@ class Step:
     graphed = False
 
     def __init__(
-        self, model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+        self, model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
     ):
         self.model, self.config, self.precision, self.device = model, config, precision, device
         # A graph reads the rate from memory, where the next step's can be put.
@@ -37,7 +37,7 @@ class Step:
             model.decoder.compile()
 
     def __call__(self, keys: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
-        """Keys (B, P, D) -> the loss before the step, on the device."""
+        """Keys (B, N, D) -> the loss before the step, on the device."""
         self._set_rate(rate)
         return self._run(keys, heads, draws)
 
@@ -68,7 +68,7 @@ class GraphedStep(Step):
     graphed = True
 
     def __init__(
-        self, model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+        self, model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
     ):
         super().__init__(model, config, precision, device)
         self._seen: Counter[int] = Counter()
@@ -118,7 +118,7 @@ def _tensors(keys: Tensor, draws: Draws) -> list[Tensor]:
 
 
 def make_step(
-    model: MaskedSlotModel, config: Training, precision: str, device: torch.device
+    model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
 ) -> Step:
     """The kind of step that the settings ask for; a CPU has no graphs."""
     kind = GraphedStep if config.cuda_graphs and device.type == "cuda" else Step

@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.decoder import SpatialBroadcastDecoder
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.slot_attention import MultiQuerySlotAttention
-from mmqsa.settings import Settings
 
 
 @dataclass
 class Draws:
-    """The chance in one step: slot noise (heads, B, K, W); what only some settings draw is None.
+    """The chance in one step: slot noise (H, B, K, D_slot); what only some configs draw is None.
 
-    ``uniform`` (B, P) chooses what random masking hides, ``patches`` (P') are those to decode.
+    ``uniform`` (B, N) chooses what random masking hides, ``patches`` (N') are those to decode.
     """
 
     noise: Tensor
@@ -29,47 +29,47 @@ class Draws:
 class MaskedSlotModel(nn.Module):
     """Frozen keys -> standardise -> hide patches -> encoder MLP -> slot attention -> decoder."""
 
-    def __init__(self, settings: Settings, patches: int, feature_width: int):
+    def __init__(self, config: ModelConfig, patches: int, feature_dim: int):
         super().__init__()
-        slots, decoder = settings.slots, settings.decoder
-        self.masking = settings.masking
+        slots, decoder = config.slots, config.decoder
+        self.masking = config.masking
         self.patches_per_step = decoder.patches_per_step
-        self.number = slots.number
-        self.register_buffer("feature_mean", torch.zeros(patches, feature_width))
-        self.register_buffer("feature_scale", torch.ones(patches, feature_width))
+        self.number = slots.num_slots
+        self.register_buffer("feature_mean", torch.zeros(patches, feature_dim))
+        self.register_buffer("feature_scale", torch.ones(patches, feature_dim))
         self.encoder = nn.Sequential(
-            nn.Linear(feature_width, slots.encoder_width),
+            nn.Linear(feature_dim, slots.encoder_dim),
             nn.LeakyReLU(inplace=True),
-            nn.Linear(slots.encoder_width, feature_width),
+            nn.Linear(slots.encoder_dim, feature_dim),
         )
         self.slot_attention = MultiQuerySlotAttention(
-            feature_width,
-            slots.width,
-            slots.mlp_width,
-            slots.heads,
+            feature_dim,
+            slots.slot_dim,
+            slots.mlp_dim,
+            slots.num_heads,
             slots.iterations,
             learned_initialisation=slots.initialisation == "learned",
             normed_state=slots.gru_state == "normed",
         )
         self.decoder = SpatialBroadcastDecoder(
-            patches, slots.width, decoder.width, decoder.layers, feature_width
+            patches, slots.slot_dim, decoder.hidden_dim, decoder.layers, feature_dim
         )
 
         if slots.start == "clustering":
-            self._start_as_clustering(feature_width)
+            self._start_as_clustering(feature_dim)
 
     @torch.no_grad()
-    def _start_as_clustering(self, feature_width: int) -> None:
+    def _start_as_clustering(self, feature_dim: int) -> None:
         """Make the untrained model soft k-means on its keys: identity encoder, clustering heads.
 
         LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x, so two mirrored halves of the hidden layer
         pass the features on unchanged; hidden units beyond those start random.
         """
         first, activation, last = self.encoder
-        width, hidden = feature_width, first.out_features
+        width, hidden = feature_dim, first.out_features
         if hidden < 2 * width or self.slot_attention.width != width:
             raise InputError(
-                f"slots.start: clustering needs encoder_width >= {2 * width} and width {width} "
+                f"slots.start: clustering needs encoder_dim >= {2 * width} and width {width} "
                 f"(twice and once the feature width), not {hidden} and {self.slot_attention.width}"
             )
         mirror = torch.cat([torch.eye(width), -torch.eye(width)])
@@ -82,18 +82,18 @@ class MaskedSlotModel(nn.Module):
     def heads(self) -> int:
         return len(self.slot_attention.heads)
 
-    def standardise_by(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the standardisation: a training set's mean (P, D) and deviation (1, D)."""
+    def standardise_by(self, mean: Tensor, std: Tensor) -> None:
+        """Set the standardisation: a training set's mean (N, D) and std (1, D)."""
         self.feature_mean.copy_(mean)
-        self.feature_scale.copy_((1 / deviation).expand_as(self.feature_scale))
+        self.feature_scale.copy_((1 / std).expand_as(self.feature_scale))
 
     def standardised(self, keys: Tensor) -> Tensor:
-        """Keys (B, P, D) of any float type -> (B, P, D) float32."""
+        """Keys (B, N, D) of any float type -> (B, N, D) float32."""
         offset = -self.feature_mean * self.feature_scale
         return torch.addcmul(offset, keys.float(), self.feature_scale)  # in one pass
 
     def noise(self, batch: int, generator: torch.Generator, slots: int | None = None) -> Tensor:
-        """Standard normal slot noise (B, K, W)."""
+        """Standard normal slot noise (B, K, D_slot)."""
         shape = (batch, slots or self.number, self.slot_attention.width)
         return torch.randn(shape, generator=generator, device=generator.device)
 
@@ -110,7 +110,7 @@ class MaskedSlotModel(nn.Module):
         return Draws(noise, uniform, chosen)
 
     def loss(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
-        """Keys (B, P, D) -> mean squared error of the unmasked features, mean over ``heads``.
+        """Keys (B, N, D) -> mean squared error of the unmasked features, mean over ``heads``.
 
         The target is a constant: neither it nor the backbone behind it can move towards the
         reconstruction. Only the given heads are computed; the others would get no gradient.
@@ -131,7 +131,7 @@ class MaskedSlotModel(nn.Module):
         return F.mse_loss(by_head, target.expand_as(by_head))
 
     def _encode_visible(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, P, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
+        """Features (B, N, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
 
         Hidden patches are zeros, so all of them are one and the same token to the encoder and the
         slots: it is encoded once, last, and counts P - V times. Equal to running all P.

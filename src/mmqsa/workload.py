@@ -1,6 +1,6 @@
 """How much work a stage is, before anything is run: for a scheduler's limits, and for a plan.
 
-From settings alone, within a factor of two or so: the seconds per image are of 42 settings on 1,210
+From the config alone, within a factor of two or so: the seconds per image are of 42 settings on 1,210
 photographs, on a core of an Intel Xeon; benchmarks/run.py measures operations a second.
 """
 
@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmqsa.settings import Backbone, Dataset, Settings
+from mmqsa.config.data import BackboneConfig, DatasetConfig
+from mmqsa.config.workflow import Config
 
 # Official splits; a folder of one's own is taken for no larger.
 IMAGES = {
@@ -41,7 +42,7 @@ LIBRARIES, CUDA = 1000, 3000  # MB
 COCO_IMAGE = 30_000  # bytes of an image's annotations in memory: 3.5 GB for 860,001 made ones
 
 
-def images(dataset: Dataset, split: str) -> int:
+def images(dataset: DatasetConfig, split: str) -> int:
     """Images of a split; of a split that nobody knows, the largest."""
     if dataset.kind == "scenes":
         sizes = {"train": dataset.scenes.train, "val": dataset.scenes.val}
@@ -50,62 +51,60 @@ def images(dataset: Dataset, split: str) -> int:
     return known.get(split, max(known.values()))
 
 
-def patches(backbone: Backbone) -> int:
+def patches(backbone: BackboneConfig) -> int:
     """P: patches of the square."""
     found = re.search(r"patch(\d+)", backbone.name)
     return (backbone.image_size // int(found[1] if found else 16)) ** 2
 
 
-def width(backbone: Backbone) -> int:
+def width(backbone: BackboneConfig) -> int:
     """D: features of a patch."""
     return next((size for word, size in WIDTHS.items() if word in backbone.name), 768)
 
 
-def keys_megabytes(settings: Settings, number: int) -> int:
+def feature_megabytes(config: Config, number: int) -> int:
     """Of the keys of ``number`` images in float16."""
-    return 2 * number * patches(settings.backbone) * width(settings.backbone) // MEGABYTE
+    return 2 * number * patches(config.backbone) * width(config.backbone) // MEGABYTE
 
 
-def extraction(settings: Settings, number: int, gpu: bool) -> Work:
+def extraction(config: Config, number: int, gpu: bool) -> Work:
     """Of a feature cache of ``number`` images."""
-    tokens, size = patches(settings.backbone) + 1, width(settings.backbone)
-    blocks = next((n for word, n in BLOCKS.items() if word in settings.backbone.name), 12)
+    tokens, size = patches(config.backbone) + 1, width(config.backbone)
+    blocks = next((n for word, n in BLOCKS.items() if word in config.backbone.name), 12)
     network = blocks * (24 * tokens * size**2 + 4 * tokens**2 * size)
-    batch = settings.backbone.batch_size * settings.backbone.image_size**2 * 12 * 30 // MEGABYTE
-    annotations = number * COCO_IMAGE // MEGABYTE if settings.dataset.kind == "coco" else 0
+    batch = config.backbone.batch_size * config.backbone.image_size**2 * 12 * 30 // MEGABYTE
+    annotations = number * COCO_IMAGE // MEGABYTE if config.dataset.kind == "coco" else 0
     memory = LIBRARIES + CUDA * gpu + 500 + batch + annotations
     return Work(number * network, 0.005 * number, memory)
 
 
-def training(settings: Settings, number: int, gpu: bool) -> Work:
+def training(config: Config, number: int, gpu: bool) -> Work:
     """Of a run on ``number`` images: forward and twice that for backward."""
-    slots, config = settings.slots, settings.training
-    seen = patches(settings.backbone)
-    decoded = min(seen, settings.decoder.patches_per_step or seen)
-    heads = slots.heads if config.heads_per_step == "all" else 1
-    image = _slots(settings) + _decoding(settings, decoded)
+    slots, budget = config.slots, config.training
+    seen = patches(config.backbone)
+    decoded = min(seen, config.decoder.patches_per_step or seen)
+    heads = slots.num_heads if budget.heads_per_step == "all" else 1
+    image = _slots(config) + _decoding(config, decoded)
     # A GPU holds its own activations. Keys that find no room in memory are mapped: less would do.
-    held = 4 * config.batch_size * heads * slots.number * decoded * settings.decoder.width
+    held = 4 * budget.batch_size * heads * slots.num_slots * decoded * config.decoder.hidden_dim
     activations = 0 if gpu else 14 * held // MEGABYTE
-    keys = min(2 * keys_megabytes(settings, number), 32_000)
-    flop = 3 * config.steps * config.batch_size * heads * image
+    keys = min(2 * feature_megabytes(config, number), 32_000)
+    flop = 3 * budget.steps * budget.batch_size * heads * image
     return Work(flop, 0, LIBRARIES + CUDA * gpu + activations + keys)
 
 
-def similarity(settings: Settings, number: int, gpu: bool) -> Work:
+def similarity(config: Config, number: int, gpu: bool) -> Work:
     """Of the learned matching: every head's slots of a step's images, and small gradients."""
-    learned = settings.matching.similarity
+    learned = config.matching.similarity
     seen = learned.steps * learned.batch_size
-    keys = min(2 * keys_megabytes(settings, number), 32_000)
-    decoded = 3 * _decoding(
-        settings, settings.decoder.patches_per_step or patches(settings.backbone)
-    )
-    flop = seen * (settings.slots.heads * _slots(settings) + decoded)
+    keys = min(2 * feature_megabytes(config, number), 32_000)
+    decoded = 3 * _decoding(config, config.decoder.patches_per_step or patches(config.backbone))
+    flop = seen * (config.slots.num_heads * _slots(config) + decoded)
     return Work(flop, 0.002 * seen, LIBRARIES + CUDA * gpu + 1000 + keys)
 
 
 def scoring(
-    settings: Settings,
+    config: Config,
     number: int,
     gpu: bool,
     matchings: int,
@@ -116,34 +115,34 @@ def scoring(
 
     ``others``: numbers of slots or iterations that it is scored with besides its own.
     """
-    evaluation = settings.evaluation
-    decoded = {"decoder": matchings, "decoder-masks": settings.slots.heads}
+    evaluation = config.evaluation
+    decoded = {"decoder": matchings, "decoder-masks": config.slots.num_heads}
     decodings = sum(decoded.get(source, 0) for source in sources)
-    each = decodings * _decoding(settings, patches(settings.backbone))
+    each = decodings * _decoding(config, patches(config.backbone))
     times = number * len(evaluation.seeds) * (1 + others)
-    flop = times * (each + settings.slots.heads * _slots(settings))
-    activations = 4 * evaluation.batch_size * settings.slots.number * settings.decoder.width
-    memory = 3 * activations * patches(settings.backbone) // MEGABYTE
+    flop = times * (each + config.slots.num_heads * _slots(config))
+    activations = 4 * evaluation.batch_size * config.slots.num_slots * config.decoder.hidden_dim
+    memory = 3 * activations * patches(config.backbone) // MEGABYTE
     seconds = 0.002 * times * matchings * len(sources)
     return Work(flop, seconds, LIBRARIES + CUDA * gpu + 1000 + memory)
 
 
-def methods(settings: Settings, number: int, fitted_on: int) -> Work:
+def methods(config: Config, number: int, fitted_on: int) -> Work:
     """Of another method, or of the controls, on the keys of ``number`` images."""
-    options = max(len(settings.evaluation.kmeans_clusters), 2)
-    seconds = 0.012 * options * number * len(settings.evaluation.seeds) + 0.005 * fitted_on
-    return Work(0, seconds, LIBRARIES + 2000 + 3 * keys_megabytes(settings, min(fitted_on, 3000)))
+    options = max(len(config.evaluation.kmeans_clusters), 2)
+    seconds = 0.012 * options * number * len(config.evaluation.seeds) + 0.005 * fitted_on
+    return Work(0, seconds, LIBRARIES + 2000 + 3 * feature_megabytes(config, min(fitted_on, 3000)))
 
 
-def _slots(settings: Settings) -> float:
+def _slots(config: Config) -> float:
     """Operations of one head's encoder and slot attention on one image."""
-    slots, seen = settings.slots, patches(settings.backbone)
-    encoder = 2 * seen * slots.encoder_width * (width(settings.backbone) + slots.width)
-    return encoder + 4 * slots.iterations * seen * slots.number * slots.width
+    slots, seen = config.slots, patches(config.backbone)
+    encoder = 2 * seen * slots.encoder_dim * (width(config.backbone) + slots.slot_dim)
+    return encoder + 4 * slots.iterations * seen * slots.num_slots * slots.slot_dim
 
 
-def _decoding(settings: Settings, seen: int) -> float:
+def _decoding(config: Config, seen: int) -> float:
     """Operations that decode ``seen`` patches of one image."""
-    decoder = settings.decoder
-    hidden = settings.slots.number * (decoder.layers - 1) * decoder.width**2
-    return 2 * seen * (hidden + decoder.width * width(settings.backbone))
+    decoder = config.decoder
+    hidden = config.slots.num_slots * (decoder.layers - 1) * decoder.hidden_dim**2
+    return 2 * seen * (hidden + decoder.hidden_dim * width(config.backbone))

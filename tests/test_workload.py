@@ -4,37 +4,38 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmqsa import work
+from mmqsa import workload
+from mmqsa.config.data import DatasetConfig
+from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.model.discovery import MaskedSlotModel
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.reporting.plan import summarise
-from mmqsa.settings import Dataset, Settings
 from mmqsa.training.step import make_step
 
 
 @pytest.mark.parametrize("changes", [{}, {"decoder": {"patches_per_step": 100}}])
 def test_operations_of_a_training_step_are_those_that_pytorch_counts(changes):
-    settings = Settings.model_validate(
-        {"slots": {"heads": 2}, "training": {"batch_size": 2, "steps": 1}, **changes}
+    settings = Config.model_validate(
+        {"slots": {"num_heads": 2}, "training": {"batch_size": 2, "steps": 1}, **changes}
     )
-    model = MaskedSlotModel(settings, 400, 384)
+    model = MaskedSlotModel(settings.model, 400, 384)
     step = make_step(model, settings.training, "fp32", torch.device("cpu"))
     draws = model.draw(2, torch.Generator().manual_seed(0), 1)
     with FlopCounterMode(display=False) as counted:
         step(torch.randn(2, 400, 384).half(), [0], draws, 1e-4)
-    estimate = work.training(settings, 100, gpu=False).flop
+    estimate = workload.training(settings, 100, gpu=False).flop
     # Hidden patches are one token in training, which the estimate leaves out of account.
     assert estimate == pytest.approx(counted.get_total_flops(), rel=0.15)
 
 
 def test_memory_grows_with_keys_and_activations():
-    paper = Settings()
-    on_gpu, on_cpu = (work.training(paper, 15_676, gpu).memory for gpu in (True, False))
+    paper = Config()
+    on_gpu, on_cpu = (workload.training(paper, 15_676, gpu).memory for gpu in (True, False))
     assert 10_000 < on_gpu < 16_000  # keys twice (4.8 GB), libraries, CUDA
     assert on_cpu > on_gpu  # activations of 64 images
-    assert work.training(paper, 118_287, True).memory < 40_000  # keys of COCO are mapped
-    coco = Settings(dataset=Dataset(kind="coco"))
-    voc, annotated = (work.extraction(own, 118_287, True).memory for own in (paper, coco))
+    assert workload.training(paper, 118_287, True).memory < 40_000  # keys of COCO are mapped
+    coco = Config(dataset=DatasetConfig(kind="coco"))
+    voc, annotated = (workload.extraction(own, 118_287, True).memory for own in (paper, coco))
     assert 3_000 < annotated - voc < 5_000  # the instances json, read
 
 
@@ -43,7 +44,7 @@ def test_memory_grows_with_keys_and_activations():
     [("voc", "all-but-val", 15_676), ("coco", "val", 5_000), ("scenes", "val", 96)],
 )
 def test_images_of_a_split(kind, split, number):
-    assert work.images(Dataset(kind=kind), split) == number
+    assert workload.images(DatasetConfig(kind=kind), split) == number
 
 
 DRY_RUN = """

@@ -1,8 +1,8 @@
 """The feature cache: one HDF5 file per data set and split.
 
-    keys       (N, P, D) float16, contiguous      image_id   (N) str
-    classes    (N, S, S) uint8, 255 = void        done       (N) bool
-    instances  (N, S, S) uint8, 255 = void        boxes      (M, 4) float32, x0 y0 x1 y1 in px
+    features   (num_images, N, D) float16, contiguous      image_id   (N) str
+    classes    (num_images, S, S) uint8, 255 = void        done       (N) bool
+    instances  (num_images, S, S) uint8, 255 = void        boxes      (M, 4) float32, x0 y0 x1 y1 in px
                                                   box_image  (M) int64, the image of each box
 
 ``classes``, ``instances`` and boxes are absent where the data set has none. An image without a
@@ -48,17 +48,17 @@ class FeatureCache:
         return [image_id.decode() for image_id in self._file["image_id"][:]]
 
     @property
-    def keys(self) -> h5py.Dataset:
-        """Patch features (N, P, D) float16."""
-        return self._file["keys"]
+    def features(self) -> h5py.Dataset:
+        """Patch features (num_images, N, D) float16."""
+        return self._file["features"]
 
     def read(self, rows: int | slice | list[int]) -> np.ndarray:
-        """Keys of these images, (P, D) or (B, P, D) float16.
+        """Keys of these images, (N, D) or (B, N, D) float16.
 
         Raises InputError when they are not finite: a mask made of such keys means nothing.
         """
-        found = self.keys[rows]
-        self.check_finite(found, np.arange(len(self.keys))[rows])
+        found = self.features[rows]
+        self.check_finite(found, np.arange(len(self.features))[rows])
         return found
 
     def check_finite(self, keys: np.ndarray, indices: np.ndarray | int) -> None:
@@ -74,12 +74,12 @@ class FeatureCache:
 
     @property
     def classes(self) -> h5py.Dataset | None:
-        """Class label maps (N, S, S) uint8."""
+        """Class label maps (num_images, S, S) uint8."""
         return self._file.get("classes")
 
     @property
     def instances(self) -> h5py.Dataset | None:
-        """Instance label maps (N, S, S) uint8."""
+        """Instance label maps (num_images, S, S) uint8."""
         return self._file.get("instances")
 
     @cached_property
@@ -161,7 +161,7 @@ class CacheWriter:
         versions: dict[str, str],
         shape: tuple[int, int],
     ):
-        """``shape`` is (P, D). An unfinished file with the same attributes is taken up again."""
+        """``shape`` is (N, D). An unfinished file with the same attributes is taken up again."""
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ class CacheWriter:
         number = len(ids)
         self._file.attrs["attributes"] = json.dumps(attributes)
         self._file.attrs["versions"] = json.dumps(versions)
-        self._file.create_dataset("keys", (number, *shape), "f2")
+        self._file.create_dataset("features", (number, *shape), "f2")
         self._file.create_dataset("image_id", data=np.array(ids, dtype="S"))
         self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
         self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
@@ -200,7 +200,7 @@ class CacheWriter:
     def write(
         self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
     ) -> None:
-        """Store a batch: keys (B, P, D), per kind a list of (S, S) label maps or None, boxes.
+        """Store a batch: keys (B, N, D), per kind a list of (S, S) label maps or None, boxes.
 
         Raises InputError when they cannot be written; what was stored before stays.
         """
@@ -216,7 +216,7 @@ class CacheWriter:
     def _write(
         self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
     ) -> None:
-        self._file["keys"][indices] = keys
+        self._file["features"][indices] = keys
         for kind, maps in labels.items():
             for index, found in zip(indices, maps, strict=True):
                 if found is not None:

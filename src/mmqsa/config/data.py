@@ -1,0 +1,100 @@
+"""Photographs and backbones: what feature caches are made of."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmqsa.config.base import MD5, Count, Name, Positive, Section, Seed, StageConfig
+
+
+class ScenesConfig(Section):
+    """Synthetic scenes, used where there are no photographs."""
+
+    train: Count = 320
+    """scenes in the train split"""
+    val: Count = 96
+    """scenes in the val split"""
+    side: Annotated[int, Field(ge=32)] = 240
+    """shorter side of a scene, px"""
+    seed: Seed = 0
+
+
+class DatasetConfig(Section):
+    """The photographs to train on, and the geometry that crops them to squares."""
+
+    kind: Literal["voc", "coco", "scenes"] = "voc"
+    """voc | coco | scenes (synthetic)"""
+    name: Name = "voc2012"
+    """names the caches and metrics"""
+    root: str = "resources/voc2012"
+    """where the data set is kept; a folder among the sources is linked, not copied"""
+    sources: Annotated[list[str], Field(min_length=1)] = [
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
+    ]
+    """tried in order: URLs (http, https, file) of the archive, or a folder with the data set"""
+    md5: MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
+    """of the archive"""
+    archives: dict[str, MD5] = {}
+    """for a data set of several archives: path below a source -> md5; replaces `md5`"""
+    scenes: ScenesConfig = ScenesConfig()
+    train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
+    """all-but-val, as in the released code, | trainaug | trainval | train"""
+    eval_split: Literal["train", "val", "trainval"] = "val"
+    """1,449 images of VOC 2012"""
+    geometry: Literal["crop", "squash", "released"] = "crop"
+    """shorter side to image_size, then centre crop, for image and labels alike"""
+
+
+class BackboneConfig(Section):
+    """The frozen network whose patch features are cached."""
+
+    name: str = "vit_small_patch16_224.dino"
+    """any VisionTransformer of timm"""
+    pretrained: bool = True
+    """false: random weights, drawn from `seed`"""
+    weights: str | None = None
+    """a local file; null: timm downloads them"""
+    image_size: Annotated[int, Field(ge=16)] = 320
+    """side of the square, px: 20 x 20 patches"""
+    feature: Literal["key", "query", "value", "token"] = "key"
+    """of the block's attention, class token dropped (paper, section III)"""
+    block: int = -1
+    """negative: counted from the last"""
+    position_embedding: Literal["auto", "dino", "timm"] = "auto"
+    """resampling rule; auto: DINO's own for DINO weights, since timm's differs by 6 %"""
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    """RGB normalisation; null: that of the weights"""
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+    """RGB normalisation; null: that of the weights"""
+    seed: Seed = 0
+    """of random weights"""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """fp32 | tf32 | bf16 | fp16; bf16 changes the features by 0.4 %"""
+    batch_size: Count = 8
+    """changes speed and memory only; 8 is fastest on a CPU, raise it on a GPU"""
+
+
+class DownloadConfig(StageConfig):
+    """What the stage ``download`` reads."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    depends_on = {"dataset": {"kind", "sources", "md5", "archives"}}
+
+
+class SceneryConfig(StageConfig):
+    """What the stage ``scenes`` reads."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    depends_on = {"dataset": {"kind", "scenes"}}
+
+
+class ExtractionConfig(StageConfig):
+    """What the stage ``extract`` reads."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    depends_on = {
+        "dataset": {"name", "geometry"},
+        "backbone": set(BackboneConfig.model_fields) - {"batch_size"},
+    }

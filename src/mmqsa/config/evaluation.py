@@ -1,0 +1,100 @@
+"""Scoring: matchings, mask sources, baselines."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from mmqsa.config.base import Count, Positive, Section, Seed, StageConfig
+from mmqsa.config.model import SlotsConfig
+from mmqsa.config.training import FeaturesConfig, Precision
+
+MatchingName = Literal["hungarian", "greedy", "learned", "mask", "unaligned", "none"]
+MaskSource = Literal["decoder", "attention", "decoder-masks"]
+BaselineName = Literal["kmeans", "normalised-cut", "lost", "tokencut", "probe", "oracle"]
+
+
+class SimilarityConfig(Section):
+    """Training of the learned matching, on a run whose weights stay fixed."""
+
+    steps: Count = 500
+    batch_size: Count = 16
+    learning_rate: Positive = 1e-3
+    temperature: Positive = 0.1
+    """of the cosine similarity, in the soft assignment"""
+    sinkhorn_iterations: Count = 10
+
+
+class MatchingConfig(Section):
+    """How the slots of different heads are matched before they are merged."""
+
+    strategies: Annotated[list[MatchingName], Field(min_length=1)] = list(get_args(MatchingName))
+    """all are scored on the same run; none is the reference head alone"""
+    similarity: SimilarityConfig = SimilarityConfig()
+
+
+class SweepConfig(Section):
+    """Values at evaluation other than those of the training, one at a time."""
+
+    num_slots: list[Annotated[int, Field(ge=2, le=64)]] = list(range(2, 13))
+    iterations: list[Annotated[int, Field(ge=1, le=20)]] = list(range(1, 8))
+
+
+class EvaluationConfig(Section):
+    """What is scored."""
+
+    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = list(get_args(MaskSource))
+    """masks of the decoder (the paper) | last attention | each head decoded, masks merged"""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    """of slot noise and reference head"""
+    precision: Precision = "fp32"
+    """of heads and decoder | auto | tf32 | bf16; metrics are always computed in full"""
+    baselines: list[BaselineName] = list(get_args(BaselineName))
+    """other methods on the same features"""
+    kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
+    cut_segments: list[Annotated[int, Field(ge=2, le=64)]] = [2, 7]
+    """of the normalised cut"""
+    sweep: SweepConfig = SweepConfig()
+    batch_size: Count = 32
+
+
+class SimilarityStageConfig(StageConfig):
+    """What the stage ``similarity`` reads."""
+
+    matching: MatchingConfig = MatchingConfig()
+    depends_on = {"matching": {"similarity"}}
+
+
+class ScoringConfig(StageConfig):
+    """What the stage ``evaluate`` reads."""
+
+    matching: MatchingConfig = MatchingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    depends_on = {
+        "evaluation": {"mask_sources", "seeds", "precision", "batch_size"},
+        "matching": {"strategies"},
+    }
+
+
+class SweepStageConfig(ScoringConfig):
+    """What the stage ``sweep`` reads."""
+
+    depends_on = {"evaluation": {"mask_sources", "seeds", "precision", "batch_size", "sweep"}}
+
+
+class ControlsConfig(StageConfig):
+    """What the stage ``controls`` reads."""
+
+    slots: SlotsConfig = SlotsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    depends_on = {"slots": {"num_slots"}, "evaluation": {"seeds"}}
+
+
+class BaselineConfig(StageConfig):
+    """What the stage ``baseline`` reads."""
+
+    features: FeaturesConfig = FeaturesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    depends_on = {
+        "features": True,
+        "evaluation": {"seeds", "kmeans_clusters", "cut_segments", "baselines"},
+    }

@@ -1,0 +1,86 @@
+"""The text of config.yaml and of its JSON schema, written from the typed configuration.
+
+``make config`` writes both: ``python -m mmqsa.config.render config.yaml SCHEMA.yaml``.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
+
+# In config.yaml; the sections that Config adds to the knobs of the stages come first and last.
+KNOBS = (
+    *("results", "device", "require_gpu", "scheduling", "dataset", "backbone", "features"),
+    *("masking", "slots", "decoder", "training", "matching", "evaluation"),
+)
+MARKER = (
+    "# ---- settings of the ablation: edit below; `make config` writes what stands above ----\n"
+)
+HEADER = """\
+# Every knob of the paper's experiment, once. Defaults, bounds and descriptions are those of
+# src/mmqsa/config; a file of yours on top of this one holds only what differs:
+#   snakemake --cores all --configfile my.yaml
+"""
+COLUMN = 34  # of the comments
+
+
+def knobs_yaml() -> str:
+    """The generated part of config.yaml: every knob with its default and its description."""
+    config, fields = Config(), Config.model_fields
+    lines = [line for key in KNOBS for line in _lines(key, getattr(config, key), fields[key], 0)]
+    return HEADER + "\n".join(lines) + "\n\n" + MARKER
+
+
+def _lines(key: str, value: Any, field: Any, depth: int) -> list[str]:
+    """``key: value  # description``, section by section."""
+    indent, description = "  " * depth, field.description or ""
+    if isinstance(value, BaseModel):
+        about = (type(value).__doc__ or "").strip()
+        lines = [_commented(f"{indent}{key}:", about.splitlines()[0])]
+        for name, inner in type(value).model_fields.items():
+            lines += _lines(name, getattr(value, name), inner, depth + 1)
+        return [*([""] if depth == 0 else []), *lines]
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+    if isinstance(value, list) and len(text) > 70:
+        items = [f"{indent}  - {item}" for item in value]
+        return [_commented(f"{indent}{key}:", description), *items]
+    return [_commented(f"{indent}{key}: {text}", description)]
+
+
+def _commented(line: str, description: str) -> str:
+    return f"{line:<{COLUMN - 1}} # {' '.join(description.split())}" if description else line
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml, without references: catalogs do not resolve them."""
+    raw = Config.model_json_schema()
+    definitions = raw.pop("$defs")
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inline(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            target = definitions[node["$ref"].rsplit("/", 1)[1]]
+            return inline({**target, **{key: node[key] for key in node if key != "$ref"}})
+        return {key: inline(value) for key, value in node.items()}
+
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **inline(raw)}
+
+
+def write(config: Path, schema_path: Path) -> None:
+    """Write the generated part of ``config``, and the schema; the settings below stay."""
+    settings = config.read_text().partition(MARKER)[2]
+    config.write_text(knobs_yaml() + settings)
+    note = "# Written by `make config` from src/mmqsa/config.\n"
+    schema_path.write_text(note + dump_yaml(schema()))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), Path(sys.argv[2]))

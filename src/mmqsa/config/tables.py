@@ -1,0 +1,113 @@
+"""What is printed: tables, figures and claims, and the images that they are about."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmqsa.config.base import Name, Section
+from mmqsa.config.evaluation import MaskSource, MatchingName
+
+# Image sets by name. The corruptions are those of data/corruptions.py, which needs SciPy's filters.
+NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
+SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
+VARIANT = r"squash|released|(?:noise|blur|contrast|jpeg|fog|pixelate)[1-5]"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that a run can be scored on: a split of a data set, as it is or changed.
+
+    ``variant`` is empty, a geometry other than crop, or a corruption and its severity (fog3).
+    """
+
+    dataset: str
+    split: str
+    variant: str
+
+    @classmethod
+    def parse(cls, name: str, dataset: str) -> "ImageSet":
+        """From ``[DATASET/]SPLIT[-VARIANT]``; ``dataset`` where none is named."""
+        match = re.fullmatch(rf"(?:({NAME})/)?({SPLIT})(?:-({VARIANT}))?", name)
+        if match is None:
+            raise ValueError(
+                f"unknown image set {name!r}; expected [DATASET/]SPLIT[-VARIANT], such as val, "
+                "val-fog3, detection-trainval-squash or scenes/val"
+            )
+        return cls(match[1] or dataset, match[2], match[3] or "")
+
+    @property
+    def file(self) -> str:
+        """What its cache is called below ``features/{dataset}``, without suffix."""
+        return f"{self.split}-{self.variant}" if self.variant else self.split
+
+    @property
+    def name(self) -> str:
+        """What its metrics are called."""
+        return f"{self.dataset}-{self.file}"
+
+
+class Claim(Section):
+    """One claim of the paper, as an order of settings."""
+
+    says: str
+    source: str
+    """where the paper says so"""
+    order: Annotated[list[str], Field(min_length=1)]
+    """from worst to best, SETTING or SETTING/MATCHING; one alone is compared with the paper's
+    values"""
+    of: Literal["mean", "spread"] = "mean"
+    """mean: of a metric, over seeds. spread: over seeds, smallest for the last"""
+
+
+class Curve(Section):
+    """A figure of every metric against one of the knobs."""
+
+    against: str
+    """SECTION.KEY, such as slots.num_heads"""
+    lines: dict[str, list[Name]] = {}
+    """label of a line -> its settings; empty: one line of all the table's"""
+
+
+class Table(Section):
+    """One table: its rows are settings, under one or more matchings, on one or more image sets."""
+
+    kind: Literal[
+        "metrics", "sweep", "strata", "comparisons", "claims", "diagnosis", "compute", "provenance"
+    ] = "metrics"
+    """sweep: other slots and iterations at evaluation; strata: by size and number of objects;
+    comparisons: every setting against the first, image by image; claims: a verdict for each;
+    diagnosis: signs of failure of the first setting; compute: cost of the trainings; provenance:
+    what made every run"""
+    caption: str
+    settings: list[Name] = []
+    """rows; those that are not run are left out. Empty: all that are run"""
+    matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
+    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    images: dict[str, list[str] | None] = {}
+    """label of a row -> image sets whose mean it shows; empty: the evaluation split alone; null
+    removes a row"""
+    updates: bool = False
+    """print how many updates each head got"""
+    references: Literal["all", "best", "none"] = "best"
+    """which baselines and controls to list below the rows; best: the best of each method, and
+    every control that is best in a metric"""
+    published: list[str] = []
+    """protocols of published.csv to list below the rows"""
+    labels: dict[str, str] = {}
+    """printed name of a row, by its setting or matching"""
+    intervals: bool = False
+    """print the 95 % interval below every mean over seeds"""
+    claims: list[Claim] = []
+    """for the kind claims"""
+    curve: Curve | None = None
+    """drawn besides the table"""
+    figures: list[Literal["controls", "training", "strata", "severity", "similarity"]] = []
+    """drawn besides the table: settings beside controls; losses; objects by size; metrics against
+    a corruption's severity; similarity of the heads' slots (for a diagnosis)"""
+
+    @property
+    def drawn(self) -> list[str]:
+        """All figures of the table."""
+        return [*(["curve"] if self.curve else []), *self.figures]

@@ -1,0 +1,84 @@
+"""The training of one run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mmqsa.config.base import Count, Positive, Section
+from mmqsa.config.data import ExtractionConfig
+from mmqsa.config.model import DecoderConfig, MaskingConfig, ModelConfig, SlotsConfig
+
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+
+
+class FeaturesConfig(Section):
+    """Preprocessing of the cached features."""
+
+    standardise: Literal["none", "feature", "position"] = "feature"
+    """over the training set; with raw features all patches stay in one slot for long"""
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the optimiser steps."""
+
+    kind: Literal["exponential", "cosine", "constant", "released"] = "exponential"
+    """released: decays from step 0 on, during the warm-up as well"""
+    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
+    """in steps; the released code counts images as steps"""
+    half_life_steps: Count = 50_000
+    """of the exponential schedules"""
+
+
+class TrainingConfig(Section):
+    """The optimiser, Adam without weight decay, and its budget."""
+
+    steps: Count = 122_500
+    """x 64 = 7.84 M images, the 500 epochs of 15,676 images of the released code"""
+    batch_size: Count = 64
+    """the released code's 4 per process cannot fill a GPU"""
+    learning_rate: Positive = 4e-4
+    """peak"""
+    schedule: ScheduleConfig = ScheduleConfig()
+    gradient_clip: Positive | None = 1.0
+    """largest norm; null: none. Without it the gradient of the GRU has spikes"""
+    heads_per_step: Literal["drawn", "all"] = "drawn"
+    """one head drawn at random (the paper) | all: the mean of their losses"""
+    precision: Precision = "auto"
+    """auto: bf16 where the hardware is faster at it | fp32 | tf32 | bf16"""
+    compile: bool = False
+    """torch.compile the decoder: a minute of compiling, for long runs on a GPU"""
+    cuda_graphs: bool = False
+    """one CUDA graph per head, for batches too small to fill a GPU"""
+    log_every: Count = 500
+    """steps"""
+    checkpoint_seconds: Positive = 300.0
+    """time between checkpoints"""
+
+    @model_validator(mode="after")
+    def _graphs_need_one_head_per_step(self) -> "TrainingConfig":
+        if self.cuda_graphs and self.heads_per_step == "all":
+            raise ValueError("cuda_graphs: needs heads_per_step: drawn; set cuda_graphs to false")
+        return self
+
+
+RUN_SECTIONS = ("features", "masking", "slots", "decoder", "training")
+
+
+class RunConfig(ExtractionConfig):
+    """What a run depends on: its features, its model and its training."""
+
+    features: FeaturesConfig = FeaturesConfig()
+    masking: MaskingConfig = MaskingConfig()
+    slots: SlotsConfig = SlotsConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    depends_on = {
+        **ExtractionConfig.depends_on,
+        "dataset": {"name", "geometry", "train_split"},
+        **dict.fromkeys(RUN_SECTIONS, True),
+    }
+
+    @property
+    def model(self) -> ModelConfig:
+        """The configuration of the model alone."""
+        return ModelConfig(masking=self.masking, slots=self.slots, decoder=self.decoder)

@@ -1,0 +1,223 @@
+"""The whole of config.yaml: the knobs of every stage, the settings of the ablation, the tables."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import chain, product
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mmqsa.config.base import (
+    Name,
+    Positive,
+    Section,
+    Seed,
+    StageConfig,
+    first_error,
+    merged,
+    read_yaml,
+    validated,
+)
+from mmqsa.config.data import DatasetConfig, DownloadConfig, ExtractionConfig, SceneryConfig
+from mmqsa.config.evaluation import (
+    BaselineConfig,
+    ControlsConfig,
+    ScoringConfig,
+    SimilarityStageConfig,
+    SweepStageConfig,
+)
+from mmqsa.config.tables import ImageSet, Table
+from mmqsa.config.training import RUN_SECTIONS, RunConfig
+
+STAGES: dict[str, type[StageConfig]] = {
+    "download": DownloadConfig,
+    "scenes": SceneryConfig,
+    "features": ExtractionConfig,
+    "run": RunConfig,
+    "similarity": SimilarityStageConfig,
+    "evaluation": ScoringConfig,
+    "sweep": SweepStageConfig,
+    "controls": ControlsConfig,
+    "baselines": BaselineConfig,
+}
+
+
+class SchedulingConfig(Section):
+    """What jobs ask a scheduler for; it changes no result."""
+
+    gpu_tflops: Positive = 200.0
+    """rate of a training on a GPU: a quarter of an H100's bf16, unmeasured; benchmarks/run.py"""
+    cpu_tflops: Positive = 0.1
+    """rate of one CPU core; 0.20 on two cores in benchmarks/results/rates.md"""
+    margin: Positive = 3.0
+    """time limit of a job over its expected time"""
+
+
+class Config(RunConfig, ScoringConfig):
+    """The whole of config.yaml."""
+
+    results: str = "results"
+    """folder for all outputs"""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto | cpu | cuda | cuda:N; cpu lifts the limit of one training per GPU"""
+    require_gpu: bool = False
+    """true: `auto` stops where there is no GPU instead of using the CPU"""
+    scheduling: SchedulingConfig = SchedulingConfig()
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
+    """every setting is trained once per seed"""
+    other_datasets: dict[Name, DatasetConfig] = {}
+    """further data sets to evaluate on; the `images` of a table name them"""
+    settings: dict[Name, dict[str, Any]] = {"full": {}}
+    """named points of the ablation: what differs from the sections above"""
+    grid: dict[str, list[Name]] | list[Name] | None = None
+    """settings to run: groups of them, which add up; null: all"""
+    tables: dict[Name, Table | None] = {}
+    """what is printed; null removes a table of the config below"""
+    showcase: Name = "full"
+    """the paper's method: compared with published values, its first seed shown in images"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_the_command_line(cls, data: Any) -> Any:
+        """Snakemake's --config gives the text ``null`` for YAML's null."""
+        if isinstance(data, dict):
+            return {key: cls._from_the_command_line(value) for key, value in data.items()}
+        return None if data == "null" else data
+
+    @field_validator("tables")
+    @classmethod
+    def _without_removed(cls, tables: dict[str, Table | None]) -> dict[str, Table]:
+        return {name: table for name, table in tables.items() if table is not None}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for name, changes in self.settings.items():
+            if others := set(changes) - set(RUN_SECTIONS):
+                raise ValueError(
+                    f"settings.{name}.{min(others)}: a setting may change "
+                    f"{', '.join(RUN_SECTIONS)}; everything else is fixed for the whole config"
+                )
+            self.setting(name)
+        self._check_settings("grid", self.names)
+        self._check_settings("showcase", [self.showcase])
+        for name, table in self.tables.items():
+            self._check_table(f"tables.{name}", table)
+        return self
+
+    def _check_settings(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.settings:
+                known = ", ".join(self.settings)
+                raise ValueError(f"{where}: unknown setting {name!r}; expected one of {known}")
+
+    def _check_table(self, where: str, table: Table) -> None:
+        self._check_settings(f"{where}.settings", table.settings)
+        compared = [name.split("/")[0] for claim in table.claims for name in claim.order]
+        compared += chain(*table.curve.lines.values()) if table.curve else []
+        for name in compared:
+            if name not in (table.settings or self.settings):
+                raise ValueError(
+                    f"{where}: its claims or curve name {name}, which is not among its settings; "
+                    "add it there"
+                )
+        if table.curve:
+            section, _, key = table.curve.against.partition(".")
+            if key not in getattr(type(getattr(self, section, None)), "model_fields", {}):
+                raise ValueError(
+                    f"{where}.curve.against: unknown key {table.curve.against!r}; expected "
+                    "SECTION.KEY, such as slots.num_heads"
+                )
+        for name in table.matchings:
+            if name not in self.matching.strategies:
+                raise ValueError(
+                    f"{where}.matchings: {name} is not scored; add it to matching.strategies"
+                )
+        for image_set in chain(*self.image_sets(table).values()):
+            if image_set.dataset not in self.datasets:
+                raise ValueError(
+                    f"{where}.images: unknown data set {image_set.dataset!r}; expected one of "
+                    f"{', '.join(self.datasets)}"
+                )
+
+    @property
+    def datasets(self) -> dict[str, DatasetConfig]:
+        """All data sets by name: the one that is trained on, and the others."""
+        others = {
+            name: dataset.model_copy(update={"name": name})
+            for name, dataset in self.other_datasets.items()
+        }
+        return others | {self.dataset.name: self.dataset}
+
+    def split_set(self, split: str) -> ImageSet:
+        """A split of the data set that is trained on, in its geometry."""
+        geometry = self.dataset.geometry
+        return ImageSet(self.dataset.name, split, "" if geometry == "crop" else geometry)
+
+    def image_sets(self, table: Table) -> dict[str, list[ImageSet]]:
+        """Label of a table's row -> the image sets that it is the mean of.
+
+        The evaluation split comes first, the others by name: an order that does not depend on
+        which config file adds which.
+        """
+        evaluated = [self.split_set(self.dataset.eval_split)]
+        if not table.images:
+            return {"": evaluated}
+        rows = {
+            label: [ImageSet.parse(name, self.dataset.name) for name in names]
+            for label, names in table.images.items()
+            if names is not None
+        }
+        return dict(sorted(rows.items(), key=lambda row: (row[1] != evaluated, row[0])))
+
+    @property
+    def names(self) -> list[str]:
+        """The settings that are run."""
+        if self.grid is None:
+            return list(self.settings)
+        groups = self.grid.values() if isinstance(self.grid, dict) else [self.grid]
+        return list(dict.fromkeys(chain(*groups)))
+
+    def rows(self, table: Table) -> list[str]:
+        """The settings of a table that are run."""
+        run = set(self.names)
+        return [name for name in table.settings or self.settings if name in run]
+
+    def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
+        """The tables that print a setting's scores on an image set."""
+        return self._tables_by_scores.get((setting, image_set), [])
+
+    @cached_property
+    def _tables_by_scores(self) -> dict[tuple[str, ImageSet], list[Table]]:
+        """The same for every pair: a workflow asks for each of thousands of jobs."""
+        by_scores: dict[tuple[str, ImageSet], list[Table]] = {}
+        for table in self.tables.values():
+            for pair in product(self.rows(table), set(chain(*self.image_sets(table).values()))):
+                by_scores.setdefault(pair, []).append(table)
+        return by_scores
+
+    def setting(self, name: str) -> RunConfig:
+        """The configuration of the runs of one setting."""
+        sections = self.model_dump(include=set(RunConfig.model_fields))
+        try:
+            return RunConfig.model_validate(merged(sections, self.settings[name]))
+        except ValidationError as error:
+            raise ValueError(f"settings.{name}.{first_error(error)}") from None
+
+    def stage(self, name: str) -> StageConfig:
+        """What the stage ``name``, one of STAGES, reads."""
+        stage = STAGES[name]
+        return stage.model_validate(self.model_dump(include=set(stage.model_fields)))
+
+    @classmethod
+    def load(cls, *paths: str | Path) -> Self:
+        """Read config files, later ones over earlier ones. Raises InputError."""
+        data: dict[str, Any] = {}
+        for path in paths:
+            data = merged(data, read_yaml(path))
+        return validated(cls, data, paths[-1])
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Self:
+        """Check an already merged config, such as Snakemake's. Raises InputError."""
+        return validated(cls, data, "config")

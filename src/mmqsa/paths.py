@@ -1,0 +1,60 @@
+"""Where everything lies below a results folder: the one place that rules and reporting ask.
+
+Names may be Snakemake's wildcards: ``Paths(Path("results")).run("{setting}", "{seed}")``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+WEIGHTS, CONFIG, HISTORY, PROVENANCE = (
+    *("model.safetensors", "config.yaml", "history.csv", "provenance.json"),
+)
+SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
+CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files below ``results``."""
+
+    results: Path
+
+    def cache(self, dataset: str, images: str) -> Path:
+        """The feature cache of a split or one of its variants."""
+        return self.results / "features" / dataset / f"{images}.h5"
+
+    def identity(self, dataset: str, images: str) -> Path:
+        """What that cache was made with: small, so that rules compare its content."""
+        return self.cache(dataset, images).with_suffix(".json")
+
+    def run(self, setting: str, seed: int | str) -> Path:
+        """The folder of a run: WEIGHTS, CONFIG, HISTORY, PROVENANCE and metrics/."""
+        return self.results / "runs" / setting / f"seed{seed}"
+
+    def metrics(self, setting: str, seed: int | str, image_set: str, kind: str = "") -> Path:
+        """The metrics of a run; ``kind`` is per_image, per_object, sweep, agreement or slots."""
+        return self.run(setting, seed) / "metrics" / f"{_joined(image_set, kind)}.csv"
+
+    def reference(self, image_set: str, method: str, kind: str = "") -> Path:
+        """The metrics of a baseline, of the controls, or of the premise."""
+        return self.results / "controls" / f"{_joined(f'{image_set}-{method}', kind)}.csv"
+
+    def stage_config(self, name: str) -> Path:
+        """The YAML file that a stage reads."""
+        return self.results / "config" / f"{name}.yaml"
+
+    def table(self, name: str, suffix: str) -> Path:
+        """A table: csv, md, tex or html."""
+        return self.results / "tables" / f"{name}.{suffix}"
+
+    def figure(self, name: str, kind: str, suffix: str) -> Path:
+        """A figure of a table, or of the showcase: pdf or png."""
+        return self.results / "figures" / f"{name}-{kind}.{suffix}"
+
+    def log(self, name: str) -> Path:
+        """The log of a rule's job."""
+        return self.results / "logs" / f"{name}.log"
+
+
+def _joined(name: str, kind: str) -> str:
+    return f"{name}-{kind}" if kind else name

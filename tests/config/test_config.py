@@ -1,0 +1,157 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmqsa.config.base import dump_yaml, read_yaml
+from mmqsa.config.render import MARKER, knobs_yaml, schema
+from mmqsa.config.tables import ImageSet
+from mmqsa.config.training import RunConfig
+from mmqsa.config.workflow import STAGES, Config
+from mmqsa.data.corruptions import KINDS
+from mmqsa.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [
+    [ROOT / "config.yaml", ROOT / "config/tables.yaml", *extra]
+    for extra in (
+        [],
+        *([p] for p in sorted((ROOT / "config").glob("*.yaml")) if p.stem != "tables"),
+    )
+]
+
+
+@pytest.mark.parametrize("paths", CONFIGS, ids=lambda paths: paths[-1].stem)
+def test_every_shipped_config_is_sound(paths):
+    config = Config.load(*paths)
+    for name in config.names:
+        config.setting(name)
+
+
+def test_config_yaml_and_schema_are_written_from_the_typed_config():
+    """A value stands once: whoever changes a default runs `make config`."""
+    assert (ROOT / "config.yaml").read_text().startswith(knobs_yaml()), "run `make config`"
+    written = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert written == schema(), "run `make config`"
+
+
+def test_the_generated_text_holds_every_knob_with_its_default():
+    knobs = yaml.safe_load(knobs_yaml())
+    defaults = Config().model_dump(mode="json", include=set(knobs))
+    assert knobs == defaults and set(knobs) > set(RunConfig.model_fields)
+    assert MARKER in knobs_yaml()
+
+
+def test_the_schema_stands_alone():
+    """The workflow catalog follows no reference and reads the top-level properties."""
+    assert "$ref" not in str(schema())
+    training = schema()["properties"]["training"]["properties"]
+    assert training["batch_size"]["default"] == 64 and training["batch_size"]["description"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_reads_the_whole_config_file(stage):
+    """Other stages' sections are skipped, so one file does for all of them."""
+    STAGES[stage].load(ROOT / "config.yaml")
+    assert STAGES[stage].load(None) == STAGES[stage]()
+    assert STAGES[stage]().dependencies()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("masking: {ratio: 1.2}", r"masking.ratio: .*less than 1, not 1.2"),
+        ("slots: {num_heads: 0}", r"slots.num_heads: .*greater than or equal to 1, not 0"),
+        ("slots: {head: 4}", r"slots.head: no such key"),
+        ("masking: {strategy: sky}", r"masking.strategy: .*'background'.*not 'sky'"),
+        (
+            "settings: {full: {backbone: {name: x}}}",
+            r"settings.full.backbone: a setting may change",
+        ),
+        ("settings: {full: {slots: {num_heads: 0}}}", r"settings.full.slots.num_heads: "),
+        ("settings: {full: {}}\ngrid: [fulll]", r"grid: unknown setting 'fulll'; .* full"),
+        (
+            "tables: {t: {caption: x, settings: [full], images: {a: [scene/val]}}}",
+            r"tables.t.images: unknown data set 'scene'; expected one of voc2012",
+        ),
+        (
+            "tables: {t: {caption: x, settings: [full], images: {a: [val-rain1]}}}",
+            r"unknown image set 'val-rain1'; expected \[DATASET/\]SPLIT\[-VARIANT\]",
+        ),
+        (
+            "tables: {t: {caption: x, settings: [full], matchings: [mask]}}\n"
+            "matching: {strategies: [greedy]}",
+            r"tables.t.matchings: mask is not scored; add it to matching.strategies",
+        ),
+        ("masking: [", r"not valid YAML"),
+        ("- a", r"a mapping of sections"),
+    ],
+)
+def test_bad_config_names_file_and_key(tmp_path, text, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as error:
+        Config.load(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_setting_changes_what_it_names_and_nothing_else():
+    config = Config.load(ROOT / "config.yaml")
+    full, random = (config.setting(name).dependencies() for name in ("full", "random"))
+    assert random["masking"].pop("strategy") == "random"
+    assert full["masking"].pop("strategy") == "background"
+    assert full == random
+
+
+def test_a_group_of_the_grid_adds_to_the_others(tmp_path):
+    """A setting of one's own takes no row away from the tables of the others."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("settings: {half: {masking: {ratio: 0.5}}}\ngrid: {mine: [half]}")
+    base = [ROOT / "config.yaml", ROOT / "config/tables.yaml"]
+    before, after = Config.load(*base), Config.load(*base, path)
+    assert after.names == [*before.names, "half"]
+    for name, table in before.tables.items():
+        if table.settings:
+            assert after.rows(after.tables[name]) == before.rows(table)
+    everything = Config.parse({**read_yaml(base[0]), "grid": None})
+    assert everything.names == list(everything.settings)
+
+
+def test_values_as_snakemake_reads_them_from_the_command_line():
+    """--config gives every number and every null inside of braces as text."""
+    given = {"training": {"learning_rate": "0.002", "steps": "10", "compile": "false"}}
+    config = Config.parse({**given, "grid": "null", "tables": {"boxes": "null"}})
+    assert (config.training.learning_rate, config.training.steps) == (0.002, 10)
+    assert config.training.compile is False and config.grid is None and config.tables == {}
+
+
+def test_image_sets():
+    names = {
+        "val": ("voc", "val", ""),
+        "all-but-val": ("voc", "all-but-val", ""),
+        "trainval-squash": ("voc", "trainval", "squash"),
+        "detection-trainval-squash": ("voc", "detection-trainval", "squash"),
+        "my-scenes/val-released": ("my-scenes", "val", "released"),
+        **{f"val-{kind}5": ("voc", "val", f"{kind}5") for kind in KINDS},
+    }
+    for name, parts in names.items():
+        assert ImageSet.parse(name, "voc") == ImageSet(*parts)
+    for name in ("test", "val-rain3", "val-fog6", "val-crop", "a/b/val", "/val", "val-"):
+        with pytest.raises(ValueError, match="unknown image set"):
+            ImageSet.parse(name, "voc")
+
+
+def test_a_table_has_its_images_in_one_order_and_null_takes_away(tmp_path):
+    path = tmp_path / "config.yaml"
+    images = {"fog": ["val-fog1"], "blur": None, "as it is": ["val"], "a": ["val-released"]}
+    table = {"caption": "Shift", "settings": ["full"], "images": images}
+    path.write_text(dump_yaml({"tables": {"shift": table, "other": None}}))
+    config = Config.load(path)
+    assert list(config.tables) == ["shift"]
+    assert list(config.image_sets(config.tables["shift"])) == ["as it is", "a", "fog"]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_yaml(tmp_path / "none.yaml")
