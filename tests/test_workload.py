@@ -44,7 +44,7 @@ def test_memory_grows_with_keys_and_activations():
     [("voc", "all-but-val", 15_676), ("coco", "val", 5_000), ("scenes", "val", 96)],
 )
 def test_images_of_a_split(kind, split, number):
-    assert workload.images(DatasetConfig(kind=kind), split) == number
+    assert workload.num_images(DatasetConfig(kind=kind), split) == number
 
 
 DRY_RUN = """

@@ -23,8 +23,8 @@ def code_digest(entry: str) -> str:
     tree = _tree(_file(module))
     if function:
         tree = ast.Module(_used(tree, function), [])
-    texts = [ast.dump(tree)]
-    texts += [ast.dump(_tree(_file(name))) for name in sorted(_closure(tree, module) - {module})]
+    modules = sorted(_closure(tree, module) - {module})
+    texts = [ast.unparse(tree), *(_text(_file(name)) for name in modules)]
     return sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
@@ -41,8 +41,13 @@ def _closure(tree: ast.Module, module: str) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting |= _imports(_tree(_file(name)), name) - found
+            waiting |= _module_imports(name) - found
     return found
+
+
+@cache
+def _module_imports(module: str) -> frozenset[str]:
+    return frozenset(_imports(_tree(_file(module)), module))
 
 
 def _imports(tree: ast.AST, module: str) -> set[str]:
@@ -73,8 +78,19 @@ def _used(tree: ast.Module, function: str) -> list[ast.stmt]:
         node = defined.get(waiting.pop())
         if node is not None and id(node) not in chosen:
             chosen[id(node)] = node
-            waiting += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+            waiting += _free_names(node)
     return [node for node in tree.body if id(node) in chosen]
+
+
+def _free_names(node: ast.stmt) -> set[str]:
+    """The names that a statement takes from its module."""
+    names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    local: set[str] = set()
+    if isinstance(node, ast.FunctionDef):
+        local = {inner.arg for inner in ast.walk(node.args) if isinstance(inner, ast.arg)}
+        local |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        local |= {name for inner in node.body for name in _defined(inner)}
+    return {name.id for name in names} - local
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -111,6 +127,11 @@ class _Meaning(ast.NodeTransformer):
 @cache
 def _tree(path: Path) -> ast.Module:
     return _Meaning().visit(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@cache
+def _text(path: Path) -> str:
+    return ast.unparse(_tree(path))
 
 
 def _file(module: str) -> Path:

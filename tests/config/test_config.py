@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -47,6 +48,14 @@ def test_the_schema_stands_alone():
     assert "$ref" not in str(schema())
     training = schema()["properties"]["training"]["properties"]
     assert training["batch_size"]["default"] == 64 and training["batch_size"]["description"]
+
+
+@pytest.mark.parametrize("paths", CONFIGS, ids=lambda paths: paths[-1].stem)
+def test_editors_that_read_the_schema_accept_every_shipped_config(paths):
+    for path in paths:
+        jsonschema.validate(read_yaml(path), schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"masking": {"ratio": 1.2}}, schema())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,20 +1,21 @@
-"""The data sets, in VOC or COCO layout: downloaded, linked, or (scenes) made."""
+"""Data sets, in VOC or COCO layout: downloaded, linked, or (scenes) made."""
 
 
 # The receipt is the only declared output: Snakemake deletes declared outputs before a rule runs
-# again, and photographs that somebody waited for are not to be deleted.
-# Its settings are params, not a file below `results`: several configs may share a root.
+# again, and photographs must not be deleted. The config is a param, not a file below `results`:
+# several configs may share a root.
 rule data:
     output:
         receipt="{root}/receipt.json",
     log:
-        f"{RESULTS}/logs/data/{{root}}.log",
+        str(PATHS.log("data/{root}")),
     retries: 2
     conda:
         "../../environment.yml"
     params:
-        stage=stage_of_root,
-        settings=data_settings,
+        code=providing_code,
+        stage=providing_stage,
+        config=providing_config,
     shell:
-        "printf '%s' {params.settings:q} |"
-        " python -m mmqsa {params.stage} --settings /dev/stdin --out {wildcards.root} > {log} 2>&1"
+        "printf '%s' {params.config:q} | PYTHONPATH=$MMQSA_SOURCE python -m mmqsa {params.stage}"
+        " --config /dev/stdin --out {wildcards.root:q} > {log:q} 2>&1"

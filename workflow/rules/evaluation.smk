@@ -1,19 +1,15 @@
-"""Metrics of every run, of the controls, and of other methods on the same keys."""
+"""Metrics: of every run, of baselines on the same features, and of controls."""
 
 
 rule evaluate:
     input:
-        learned_similarity,
-        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
-        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
-        settings=f"{RESULTS}/settings/evaluation.yaml",
-        features=ancient(evaluated_cache),
-        identity=evaluated_identity,
+        unpack(evaluation_input),
     output:
-        metrics=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}.csv",
-        per_image=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-per_image.csv",
+        metrics=str(PATHS.metrics("{setting}", "{seed}", "{image_set}")),
+        per_image=str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "per_image")),
+        per_object=str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "per_object")),
     log:
-        f"{RESULTS}/logs/evaluate-{{setting}}-seed{{seed}}-{{image_set}}.log",
+        str(PATHS.log("evaluate-{setting}-seed{seed}-{image_set}")),
     conda:
         "../../environment.yml"
     threads: 1
@@ -23,147 +19,62 @@ rule evaluate:
         runtime=limit(largest_scoring),
         expected_seconds=expected(scoring),
     params:
-        code=code(
-            "evaluation/evaluate.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-            "model/*.py",
-            "device.py",
-        ),
+        code=code("mmqsa.cli.pipeline:evaluate"),
+        stage="evaluate",
         run=subpath(input.weights, parent=True),
-        out=subpath(output.metrics, parent=True),
-        printed=printed_options,
+        out=subpath(output[0], parent=True),
+        options=evaluation_options,
     shell:
-        "python -m mmqsa evaluate --run {params.run} --features {input.features}"
-        " --settings {input.settings} --out {params.out} {params.printed}"
-        " > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa {params.stage} --run {params.run:q}"
+        " --features {input.features:q} --out {params.out:q} {params.options} > {log:q} 2>&1"
 
 
-rule sweep:
+use rule evaluate as sweep with:
     input:
-        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
-        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
-        settings=f"{RESULTS}/settings/sweep.yaml",
-        features=ancient(evaluated_cache),
-        identity=evaluated_identity,
+        unpack(sweep_input),
     output:
-        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-sweep.csv",
+        str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "sweep")),
     log:
-        f"{RESULTS}/logs/sweep-{{setting}}-seed{{seed}}-{{image_set}}.log",
-    conda:
-        "../../environment.yml"
-    threads: 1
+        str(PATHS.log("sweep-{setting}-seed{seed}-{image_set}")),
     resources:
         gpu=GPU,
         mem_mb=memory(sweeping),
         runtime=limit(sweeping),
         expected_seconds=expected(sweeping),
     params:
-        code=code(
-            "evaluation/evaluate.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-            "model/*.py",
-            "device.py",
-        ),
-        run=subpath(input.weights, parent=True),
-        out=subpath(output[0], parent=True),
-    shell:
-        "python -m mmqsa sweep --run {params.run} --features {input.features}"
-        " --settings {input.settings} --out {params.out} > {log} 2>&1"
+        code=code("mmqsa.cli.pipeline:sweep"),
+        stage="sweep",
+        options=lambda wildcards, input: option("--config", input.config),
 
 
-rule agreement:
+use rule evaluate as agreement with:
     input:
-        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
-        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
-        features=ancient(evaluated_cache),
-        identity=evaluated_identity,
+        unpack(run_and_features),
     output:
-        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-agreement.csv",
-        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/metrics/{{image_set}}-slots.csv",
+        str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "agreement")),
+        str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "slots")),
     log:
-        f"{RESULTS}/logs/agreement-{{setting}}-seed{{seed}}-{{image_set}}.log",
-    conda:
-        "../../environment.yml"
-    threads: 1
+        str(PATHS.log("agreement-{setting}-seed{seed}-{image_set}")),
     resources:
         gpu=GPU,
         mem_mb=memory(agreeing),
         runtime=limit(agreeing),
         expected_seconds=expected(agreeing),
     params:
-        code=code("evaluation/agreement.py", "model/*.py", "device.py"),
-        run=subpath(input.weights, parent=True),
-        out=subpath(output[0], parent=True),
-    shell:
-        "python -m mmqsa agreement --run {params.run} --features {input.features}"
-        " --out {params.out} > {log} 2>&1"
-
-
-rule controls:
-    input:
-        features=ancient(evaluated_cache),
-        identity=evaluated_identity,
-        train=fitting_cache,
-        train_identity=fitting_identity,
-        settings=f"{RESULTS}/settings/controls.yaml",
-    output:
-        f"{RESULTS}/controls/{{image_set}}-controls.csv",
-    log:
-        f"{RESULTS}/logs/controls-{{image_set}}.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=memory(largest_method),
-        runtime=limit(largest_method),
-        expected_seconds=expected(method),
-    params:
-        code=code(
-            "evaluation/controls.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-        ),
-        out=subpath(output[0], parent=True),
-        train=fitting_option,
-    shell:
-        "python -m mmqsa controls --features {input.features} {params.train}"
-        " --settings {input.settings} --out {params.out} > {log} 2>&1"
-
-
-rule premise:
-    input:
-        features=ancient(EVAL_CACHE),
-        identity=EVAL_IDENTITY,
-    output:
-        f"{RESULTS}/controls/{EVALUATED}-premise.csv",
-    log:
-        f"{RESULTS}/logs/premise.log",
-    conda:
-        "../../environment.yml"
-    params:
-        code=code("evaluation/premise.py", "model/masking.py"),
-        out=subpath(output[0], parent=True),
-        ratio=CONFIG.masking.ratio,
-    shell:
-        "python -m mmqsa premise --features {input.features} --out {params.out}"
-        " --ratio {params.ratio} > {log} 2>&1"
+        code=code("mmqsa.cli.pipeline:agreement"),
+        stage="agreement",
+        options="",
 
 
 rule baseline:
     input:
-        features=ancient(evaluated_cache),
-        identity=evaluated_identity,
-        train=ancient(TRAIN_CACHE),
-        train_identity=TRAIN_IDENTITY,
-        settings=f"{RESULTS}/settings/baselines.yaml",
+        unpack(baseline_input),
     output:
-        f"{RESULTS}/controls/{{image_set}}-{{method}}.csv",
+        metrics=str(PATHS.reference("{image_set}", "{method}")),
+        per_image=str(PATHS.reference("{image_set}", "{method}", "per_image")),
+        per_object=str(PATHS.reference("{image_set}", "{method}", "per_object")),
     log:
-        f"{RESULTS}/logs/{{method}}-{{image_set}}.log",
+        str(PATHS.log("{method}-{image_set}")),
     conda:
         "../../environment.yml"
     threads: 1
@@ -172,14 +83,48 @@ rule baseline:
         runtime=limit(largest_method),
         expected_seconds=expected(method),
     params:
-        code=code(
-            "evaluation/baselines.py",
-            "evaluation/probe.py",
-            "evaluation/scoring.py",
-            "evaluation/protocols.py",
-            "evaluation/metrics.py",
-        ),
-        out=subpath(output[0], parent=True),
+        code=code("mmqsa.cli.pipeline:baseline"),
+        stage=lambda wildcards: f"baseline --method {wildcards.method}",
+        out=subpath(output.metrics, parent=True),
+        train=lambda wildcards, input: option("--train", input.get("train_features")),
     shell:
-        "python -m mmqsa baseline --method {wildcards.method} --features {input.features}"
-        " --train {input.train} --settings {input.settings} --out {params.out} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa {params.stage} --features {input.features:q}"
+        " {params.train} --config {input.config:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+use rule baseline as controls with:
+    input:
+        unpack(controls_input),
+    output:
+        metrics=str(PATHS.reference("{image_set}", "controls")),
+        per_image=str(PATHS.reference("{image_set}", "controls", "per_image")),
+        per_object=str(PATHS.reference("{image_set}", "controls", "per_object")),
+    log:
+        str(PATHS.log("controls-{image_set}")),
+    params:
+        code=code("mmqsa.cli.pipeline:controls"),
+        stage="controls",
+
+
+rule premise:
+    input:
+        **cached(EVAL_SET),
+    output:
+        str(PATHS.reference(EVAL_SET.name, "premise")),
+    log:
+        str(PATHS.log("premise")),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(whole_cache),
+    params:
+        code=code("mmqsa.cli.pipeline:premise"),
+        out=subpath(output[0], parent=True),
+        ratio=CONFIG.masking.ratio,
+    shell:
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa premise --features {input.features:q}"
+        " --out {params.out:q} --ratio {params.ratio} > {log:q} 2>&1"
+
+
+# Squashed images are scored by boxes, so the premise, which needs label maps, is left out.
+PREMISE = [] if EVAL_SET.variant else [str(PATHS.reference(EVAL_SET.name, "premise"))]

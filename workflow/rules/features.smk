@@ -1,18 +1,15 @@
-"""Feature caches: the backbone's keys and the label maps of an image set, in one HDF5 file.
-
-Beside each a small file that says what it was made with.
-"""
+"""Feature caches: backbone features and label maps of an image set, in one HDF5 file."""
 
 
 rule extract:
     input:
         receipt=receipt,
-        settings=f"{RESULTS}/settings/data/{{dataset}}/features.yaml",
+        config=str(PATHS.stage_config("data/{dataset}/features")),
     output:
-        cache=f"{RESULTS}/features/{{dataset}}/{{file}}.h5",
-        identity=f"{RESULTS}/features/{{dataset}}/{{file}}.json",
+        cache=str(PATHS.cache("{dataset}", "{file}")),
+        identity=str(PATHS.identity("{dataset}", "{file}")),
     log:
-        f"{RESULTS}/logs/extract-{{dataset}}-{{file}}.log",
+        str(PATHS.log("extract-{dataset}-{file}")),
     conda:
         "../../environment.yml"
     threads: extraction_threads
@@ -22,19 +19,11 @@ rule extract:
         runtime=limit(extraction),
         expected_seconds=expected(extraction),
     params:
-        code=code(
-            "features/backbone.py",
-            "features/extract.py",
-            "data/geometry.py",
-            "data/corruptions.py",
-            "data/folder.py",
-            "data/voc.py",
-            "data/coco.py",
-            "device.py",
-        ),
+        code=code("mmqsa.cli.pipeline:extract"),
         root=subpath(input.receipt, parent=True),
-        split=split,
-        variant=variant,
+        split=lambda wildcards: image_set_of(wildcards).split,
+        variant=lambda wildcards: option("--variant", image_set_of(wildcards).variant),
     shell:
-        "python -m mmqsa extract --data {params.root} --split {params.split} {params.variant}"
-        " --settings {input.settings} --out {output.cache} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa extract --data {params.root:q}"
+        " --split {params.split} {params.variant} --config {input.config:q} --out {output.cache:q}"
+        " > {log:q} 2>&1"

@@ -1,95 +1,95 @@
 """Tables (csv, md, tex; html for the report) and figures (pdf, png)."""
 
+SHOWCASE = PATHS.run(CONFIG.showcase, CONFIG.seeds[0])
+PUBLISHED = str(SOURCE / "mmqsa/reporting/published.csv")
+GALLERIES = ["gallery", "heads", "iterations"]
+TABLES = [
+    str(PATHS.table(name, suffix)) for name in PRINTED for suffix in ("csv", "md", "tex", "html")
+]
+FIGURES = [str(PATHS.figure("showcase", gallery, "png")) for gallery in GALLERIES]
+FIGURES += [
+    str(PATHS.figure(name, kind, "png")) for name, table in PRINTED.items() for kind in table.drawn
+]
+
 
 rule table:
     input:
-        table_metrics,
-        table_references,
-        table_runs,
-        spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
-        published="resources/published.csv",
+        table_files,
+        spec=str(PATHS.stage_config("tables/{table}")),
+        published=PUBLISHED,
     output:
-        csv=f"{RESULTS}/tables/{{table}}.csv",
-        md=f"{RESULTS}/tables/{{table}}.md",
-        tex=f"{RESULTS}/tables/{{table}}.tex",
+        csv=str(PATHS.table("{table}", "csv")),
+        md=str(PATHS.table("{table}", "md")),
+        tex=str(PATHS.table("{table}", "tex")),
         html=report(
-            f"{RESULTS}/tables/{{table}}.html",
+            str(PATHS.table("{table}", "html")),
             category="Tables",
-            subcategory=table_theme,
+            subcategory=table_category,
             labels=table_labels,
             caption="../report/table.rst",
         ),
     log:
-        f"{RESULTS}/logs/table-{{table}}.log",
+        str(PATHS.log("table-{table}")),
     conda:
         "../../environment.yml"
     params:
-        code=code("reporting/*.py"),
+        code=code("mmqsa.cli.reporting:table"),
         results=subpath(output[0], ancestor=2),
     shell:
-        "python -m mmqsa table {input.spec} --results {params.results} --published {input.published}"
-        " > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa table {input.spec:q}"
+        " --results {params.results:q} --published {input.published:q} > {log:q} 2>&1"
 
 
 rule figure:
     input:
-        table_metrics,
-        table_references,
-        table_runs,
-        spec=f"{RESULTS}/settings/tables/{{table}}.yaml",
+        figure_files,
+        spec=str(PATHS.stage_config("tables/{table}")),
     output:
         png=report(
-            f"{RESULTS}/figures/{{table}}-{{kind}}.png",
+            str(PATHS.figure("{table}", "{kind}", "png")),
             category="Figures",
             subcategory="From metrics",
             labels=figure_labels,
             caption="../report/figure.rst",
         ),
-        pdf=f"{RESULTS}/figures/{{table}}-{{kind}}.pdf",
+        pdf=str(PATHS.figure("{table}", "{kind}", "pdf")),
     log:
-        f"{RESULTS}/logs/figure-{{table}}-{{kind}}.log",
+        str(PATHS.log("figure-{table}-{kind}")),
     conda:
         "../../environment.yml"
     params:
-        code=code("reporting/*.py"),
+        code=code("mmqsa.cli.reporting:figure_metrics"),
         results=subpath(output[0], ancestor=2),
     shell:
-        "python -m mmqsa figure metrics {input.spec} --kind {wildcards.kind}"
-        " --results {params.results} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa figure metrics {input.spec:q}"
+        " --kind {wildcards.kind} --results {params.results:q} > {log:q} 2>&1"
 
 
 rule gallery:
     input:
+        **trained(SHOWCASE),
+        **cached(EVAL_SET),
         receipt=f"{DATASET.root}/receipt.json",
-        weights=ancient(f"{SHOWCASE}/model.safetensors"),
-        record=f"{SHOWCASE}/provenance.json",
-        per_image=f"{SHOWCASE}/metrics/{EVALUATED}-per_image.csv",
-        features=ancient(EVAL_CACHE),
-        identity=EVAL_IDENTITY,
+        per_image=str(PATHS.metrics(CONFIG.showcase, CONFIG.seeds[0], EVAL_SET.name, "per_image")),
     output:
         png=report(
-            f"{RESULTS}/figures/showcase-{{gallery}}.png",
+            str(PATHS.figure("showcase", "{gallery}", "png")),
             category="Figures",
             subcategory="Images",
             labels=gallery_labels,
             caption="../report/gallery.rst",
         ),
-        pdf=f"{RESULTS}/figures/showcase-{{gallery}}.pdf",
+        pdf=str(PATHS.figure("showcase", "{gallery}", "pdf")),
     log:
-        f"{RESULTS}/logs/showcase-{{gallery}}.log",
+        str(PATHS.log("showcase-{gallery}")),
     conda:
         "../../environment.yml"
     params:
-        code=code(
-            "evaluation/gallery.py",
-            "evaluation/pictures.py",
-            "model/*.py",
-            "reporting/style.py",
-        ),
+        code=code("mmqsa.cli.reporting:figure_gallery"),
         run=subpath(input.weights, parent=True),
         root=subpath(input.receipt, parent=True),
         out=subpath(output.png, strip_suffix=".png"),
     shell:
-        "python -m mmqsa figure gallery --kind {wildcards.gallery} --run {params.run}"
-        " --features {input.features} --data {params.root} --per-image {input.per_image}"
-        " --out {params.out} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa figure gallery --kind {wildcards.gallery}"
+        " --run {params.run:q} --features {input.features:q} --data {params.root:q}"
+        " --per-image {input.per_image:q} --out {params.out:q} > {log:q} 2>&1"

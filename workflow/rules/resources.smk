@@ -1,18 +1,18 @@
 """What a job asks a scheduler for, from the size of its work: minutes, MB, cores.
 
-A second attempt gets twice as much, a third three times. `expected_seconds` is for `mmqsa plan` alone.
+A second attempt gets twice as much, a third three times. `mmqsa plan` alone reads `expected_seconds`.
 """
 
 from math import ceil
 
-from mmqsa import work
+from mmqsa import workload
 
 ON_GPU = bool(GPU)
-SETTINGS = {name: CONFIG.setting(name) for name in CONFIG.names}
+SETTING_CONFIGS = {name: CONFIG.setting(name) for name in CONFIG.names}
 
 
 def memory(estimate):
-    """MB of the work that ``estimate(wildcards)`` tells."""
+    """MB of the work that ``estimate(wildcards)`` returns."""
     return lambda wildcards, attempt: ceil(estimate(wildcards).memory * attempt)
 
 
@@ -28,72 +28,85 @@ def expected(estimate):
     return lambda wildcards: ceil(60 * _minutes(estimate(wildcards)))
 
 
-def _minutes(amount):
+def _minutes(work):
     rates = CONFIG.scheduling
-    return amount.minutes(rates.gpu_tflops if ON_GPU else rates.cpu_tflops)
+    return work.minutes(rates.gpu_tflops if ON_GPU else rates.cpu_tflops)
 
 
-def _number(image_set):
-    return work.images(CONFIG.datasets[image_set.dataset], image_set.split)
+def num_images(image_set):
+    """How many images a set has."""
+    return workload.num_images(CONFIG.datasets[image_set.dataset], image_set.split)
 
 
-TRAINED_ON, EVALUATED_ON = _number(TRAIN_SET), _number(EVAL_SET)
-MOST = max(map(_number, IMAGE_SETS.values()))
+TRAINED_ON, EVALUATED_ON = num_images(TRAIN_SET), num_images(EVAL_SET)
+LARGEST = max(map(num_images, IMAGE_SETS.values()))
 
 
 def extraction(wildcards):
     image_set = ImageSet.parse(wildcards.file, wildcards.dataset)
-    own = CONFIG.model_copy(update={"dataset": CONFIG.datasets[image_set.dataset]})
-    return work.extraction(own, _number(image_set), ON_GPU)
+    return workload.extraction(with_dataset(wildcards.dataset), num_images(image_set), ON_GPU)
 
 
 def extraction_threads(wildcards):
     """Cores that decode photographs: a GPU waits for them."""
     image_set = ImageSet.parse(wildcards.file, wildcards.dataset)
-    return 8 if ON_GPU and _number(image_set) > 1000 else 2
+    return 8 if ON_GPU and num_images(image_set) > 1000 else 2
 
 
 def training(wildcards):
-    return work.training(SETTINGS[wildcards.setting], TRAINED_ON, ON_GPU)
+    return workload.training(SETTING_CONFIGS[wildcards.setting], TRAINED_ON, ON_GPU)
+
+
+def learning_similarity(wildcards):
+    run, similarity = SETTING_CONFIGS[wildcards.setting], CONFIG.matching.similarity
+    return workload.similarity(run, similarity, TRAINED_ON, ON_GPU)
+
+
+def score(run, images, matchings, sources, others=0):
+    return workload.scoring(run, CONFIG.evaluation, images, ON_GPU, len(matchings), sources, others)
 
 
 def scoring(wildcards):
-    number = _number(IMAGE_SETS[wildcards.image_set])
-    matchings = printed("matchings", CONFIG.matching.strategies, wildcards)
-    sources = printed("mask_sources", CONFIG.evaluation.mask_sources, wildcards)
-    own = SETTINGS[wildcards.setting]
-    return work.scoring(own, number, ON_GPU, len(matchings), sources)
+    run, images = (
+        SETTING_CONFIGS[wildcards.setting],
+        num_images(IMAGE_SETS[wildcards.image_set]),
+    )
+    return score(run, images, printed("matchings", wildcards), printed("mask_sources", wildcards))
 
 
-@cache_calls
-def _most_scoring():
-    matchings, sources = CONFIG.matching.strategies, CONFIG.evaluation.mask_sources
-    return work.scoring(CONFIG, MOST, ON_GPU, len(matchings), sources)
+# All jobs of a SLURM array have the limits of its first: those of the largest job of the rule.
+@cache
+def _largest_scoring():
+    sources = CONFIG.evaluation.mask_sources
+    return score(CONFIG, LARGEST, CONFIG.matching.strategies, sources)
 
 
 def largest_scoring(wildcards):
-    """Of any setting: all jobs of an array have the limits of its first."""
-    return _most_scoring()
+    return _largest_scoring()
 
 
 def sweeping(wildcards):
-    others = len(CONFIG.evaluation.sweep.slots + CONFIG.evaluation.sweep.iterations)
-    sources = CONFIG.evaluation.mask_sources
-    return work.scoring(CONFIG, EVALUATED_ON, ON_GPU, 1, sources, others)
+    sweep, sources = CONFIG.evaluation.sweep, CONFIG.evaluation.mask_sources
+    others = len(sweep.num_slots) + len(sweep.iterations)
+    return score(CONFIG, EVALUATED_ON, ["hungarian"], sources, others)
 
 
 def agreeing(wildcards):
     """Slots alone: nothing is decoded."""
-    return work.scoring(CONFIG, EVALUATED_ON, ON_GPU, 1, ["attention"])
+    return score(CONFIG, EVALUATED_ON, ["hungarian"], ["attention"])
+
+
+def reference(images):
+    return workload.reference(CONFIG.backbone, CONFIG.evaluation, images, TRAINED_ON)
 
 
 def method(wildcards):
-    return work.methods(CONFIG, _number(IMAGE_SETS[wildcards.image_set]), TRAINED_ON)
+    return reference(num_images(IMAGE_SETS[wildcards.image_set]))
 
 
 def largest_method(wildcards):
-    return work.methods(CONFIG, MOST, TRAINED_ON)
+    return reference(LARGEST)
 
 
-def learning_similarity(wildcards):
-    return work.similarity(SETTINGS[wildcards.setting], TRAINED_ON, ON_GPU)
+def whole_cache(wildcards):
+    return workload.premise(CONFIG.backbone, EVALUATED_ON)

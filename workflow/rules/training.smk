@@ -1,23 +1,20 @@
-"""Trained runs: one folder per setting and seed, with weights, history and provenance.
+"""Trained runs, a folder per setting and seed, and the learned similarity of some of them."""
 
-And the similarity that is learned on some of them, for the matching of that name. What reads a run
-takes its weights as ancient and its record plainly, as with caches (common.smk).
-"""
+RUN = PATHS.run("{setting}", "{seed}")
 
 
-# The resume checkpoint lies undeclared in the run's folder, so a killed training goes on from it.
+# The checkpoint lies undeclared in the run's folder, so that a killed training resumes.
 rule train:
     input:
-        features=ancient(TRAIN_CACHE),
-        identity=TRAIN_IDENTITY,
-        settings=f"{RESULTS}/settings/runs/{{setting}}.yaml",
+        **cached(TRAIN_SET),
+        config=str(PATHS.stage_config("runs/{setting}")),
     output:
-        weights=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors",
-        settings=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/settings.yaml",
-        history=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/history.csv",
-        provenance=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
+        weights=str(RUN / WEIGHTS),
+        config=str(RUN / RUN_CONFIG),
+        history=str(RUN / HISTORY),
+        provenance=str(RUN / PROVENANCE),
     log:
-        f"{RESULTS}/logs/train-{{setting}}-seed{{seed}}.log",
+        str(PATHS.log("train-{setting}-seed{seed}")),
     conda:
         "../../environment.yml"
     threads: 1
@@ -27,39 +24,23 @@ rule train:
         runtime=limit(training),
         expected_seconds=expected(training),
     params:
-        code=code(
-            "model/masking.py",
-            "model/slot_attention.py",
-            "model/decoder.py",
-            "model/discovery.py",
-            "training/loop.py",
-            "training/step.py",
-            "training/batches.py",
-            "training/schedule.py",
-            "training/checkpoint.py",
-            "training/run.py",
-            "features/resident.py",
-            "features/standardise.py",
-            "device.py",
-        ),
+        code=code("mmqsa.cli.pipeline:train"),
         run=subpath(output.weights, parent=True),
     shell:
-        "python -m mmqsa train --features {input.features} --settings {input.settings}"
-        " --seed {wildcards.seed} --out {params.run} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa train --features {input.features:q}"
+        " --config {input.config:q} --seed {wildcards.seed} --out {params.run:q} > {log:q} 2>&1"
 
 
 rule similarity:
     input:
-        weights=ancient(f"{RESULTS}/runs/{{setting}}/seed{{seed}}/model.safetensors"),
-        record=f"{RESULTS}/runs/{{setting}}/seed{{seed}}/provenance.json",
-        features=ancient(TRAIN_CACHE),
-        identity=TRAIN_IDENTITY,
-        settings=f"{RESULTS}/settings/similarity.yaml",
+        **trained(RUN),
+        **cached(TRAIN_SET),
+        config=str(PATHS.stage_config("similarity")),
     output:
-        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.safetensors",
-        f"{RESULTS}/runs/{{setting}}/seed{{seed}}/similarity.json",
+        str(RUN / SIMILARITY),
+        str((RUN / SIMILARITY).with_suffix(".json")),
     log:
-        f"{RESULTS}/logs/similarity-{{setting}}-seed{{seed}}.log",
+        str(PATHS.log("similarity-{setting}-seed{seed}")),
     conda:
         "../../environment.yml"
     threads: 1
@@ -69,14 +50,8 @@ rule similarity:
         runtime=limit(learning_similarity),
         expected_seconds=expected(learning_similarity),
     params:
-        code=code(
-            "model/*.py",
-            "training/similarity.py",
-            "training/batches.py",
-            "features/resident.py",
-            "device.py",
-        ),
+        code=code("mmqsa.cli.pipeline:similarity"),
         run=subpath(input.weights, parent=True),
     shell:
-        "python -m mmqsa similarity --run {params.run} --features {input.features}"
-        " --settings {input.settings} > {log} 2>&1"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa similarity --run {params.run:q}"
+        " --features {input.features:q} --config {input.config:q} > {log:q} 2>&1"

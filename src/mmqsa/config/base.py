@@ -42,16 +42,18 @@ class StageConfig(Section):
     """The keys that the stage's output depends on, as pydantic's ``include``."""
 
     @classmethod
-    def load(cls, path: str | Path | None) -> Self:
-        """Read a YAML file, which may be the whole config.yaml; None: the defaults.
+    def load(cls, *paths: str | Path | None) -> Self:
+        """Read YAML files, later ones over earlier ones; each may be the whole config.yaml.
 
-        Raises InputError.
+        Without a file, the defaults. Raises InputError that names the file and the key.
         """
-        if path is None:
-            return cls()
-        data = read_yaml(path)
+        files = [path for path in paths if path is not None]
+        data: dict[str, Any] = {}
+        for path in files:
+            data = merged(data, read_yaml(path))
         others = set(CONFIG_KEYS) - set(cls.model_fields)
-        return validated(cls, {key: data[key] for key in data if key not in others}, path)
+        mine = {key: data[key] for key in data if key not in others}
+        return validated(cls, mine, files[-1] if files else "defaults")
 
     def changed(self, origin: str, changes: dict[str, Any]) -> Self:
         """A copy with ``changes``. Raises InputError that names ``origin``."""

@@ -71,7 +71,11 @@ def schema() -> dict[str, Any]:
             return inline({**target, **{key: node[key] for key in node if key != "$ref"}})
         return {key: inline(value) for key, value in node.items()}
 
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **inline(raw)}
+    whole = inline(raw)
+    tables = whole["properties"]["tables"]["patternProperties"]
+    for pattern, table in tables.items():  # null removes a table of the config below
+        tables[pattern] = {"anyOf": [table, {"type": "null"}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
 def write(config: Path, schema_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain, product
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,7 +15,6 @@ from mmqsa.config.base import (
     StageConfig,
     first_error,
     merged,
-    read_yaml,
     validated,
 )
 from mmqsa.config.data import DatasetConfig, DownloadConfig, ExtractionConfig, SceneryConfig
@@ -72,22 +70,19 @@ class Config(RunConfig, ScoringConfig):
     """named points of the ablation: what differs from the sections above"""
     grid: dict[str, list[Name]] | list[Name] | None = None
     """settings to run: groups of them, which add up; null: all"""
-    tables: dict[Name, Table | None] = {}
+    tables: dict[Name, Table] = {}
     """what is printed; null removes a table of the config below"""
     showcase: Name = "full"
     """the paper's method: compared with published values, its first seed shown in images"""
 
     @model_validator(mode="before")
     @classmethod
-    def _from_the_command_line(cls, data: Any) -> Any:
-        """Snakemake's --config gives the text ``null`` for YAML's null."""
-        if isinstance(data, dict):
-            return {key: cls._from_the_command_line(value) for key, value in data.items()}
-        return None if data == "null" else data
+    def _with_nulls(cls, data: Any) -> Any:
+        return _with_nulls(data)
 
-    @field_validator("tables")
+    @field_validator("tables", mode="before")
     @classmethod
-    def _without_removed(cls, tables: dict[str, Table | None]) -> dict[str, Table]:
+    def _without_removed(cls, tables: dict[str, Any]) -> dict[str, Any]:
         return {name: table for name, table in tables.items() if table is not None}
 
     @model_validator(mode="after")
@@ -210,14 +205,13 @@ class Config(RunConfig, ScoringConfig):
         return stage.model_validate(self.model_dump(include=set(stage.model_fields)))
 
     @classmethod
-    def load(cls, *paths: str | Path) -> Self:
-        """Read config files, later ones over earlier ones. Raises InputError."""
-        data: dict[str, Any] = {}
-        for path in paths:
-            data = merged(data, read_yaml(path))
-        return validated(cls, data, paths[-1])
-
-    @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
         """Check an already merged config, such as Snakemake's. Raises InputError."""
         return validated(cls, data, "config")
+
+
+def _with_nulls(data: Any) -> Any:
+    """Snakemake's --config gives the text ``null`` for YAML's null."""
+    if isinstance(data, dict):
+        return {key: _with_nulls(value) for key, value in data.items()}
+    return None if data == "null" else data

@@ -1,0 +1,73 @@
+"""The files that a table or a figure reads: what the workflow's rules declare as their input."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from mmqsa.config.tables import ImageSet, Table
+from mmqsa.config.workflow import Config
+from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, Paths
+
+
+class Reads(NamedTuple):
+    """Kinds of metrics files (see Paths.metrics) and files of a run's folder."""
+
+    runs: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+
+
+TABLES = {
+    "metrics": Reads(("", "per_image"), ("",), (PROVENANCE,)),
+    "sweep": Reads(("sweep",), ("",)),
+    "strata": Reads(("per_object",), ("per_object",)),
+    "comparisons": Reads(("per_image",), ("per_image",)),
+    "claims": Reads(("",)),
+    "diagnosis": Reads(("", "agreement", "slots"), ("",), (HISTORY,)),
+    "compute": Reads(records=(PROVENANCE,)),
+    "provenance": Reads(records=(PROVENANCE,)),
+}
+FIGURES = {
+    "curve": Reads(("",), ("",), (CONFIG,)),
+    "controls": Reads(("",), ("",)),
+    "training": Reads(records=(HISTORY,)),
+    "strata": TABLES["strata"],
+    "severity": Reads(("",)),
+    "similarity": Reads(("agreement",)),
+}
+FIRST_SETTING = ("agreement", "slots")  # measured for a table's first setting alone
+
+
+def table_inputs(config: Config, name: str, paths: Paths) -> list[Path]:
+    """The files that the table ``name`` is made from."""
+    table = config.tables[name]
+    return list(_files(config, table, TABLES[table.kind], paths))
+
+
+def figure_inputs(config: Config, name: str, kind: str, paths: Paths) -> list[Path]:
+    """The files that a figure of the table ``name`` is made from."""
+    return list(_files(config, config.tables[name], FIGURES[kind], paths))
+
+
+def _files(config: Config, table: Table, reads: Reads, paths: Paths) -> Iterable[Path]:
+    image_sets = [image_set for row in config.image_sets(table).values() for image_set in row]
+    settings = config.rows(table)
+    for setting in settings:
+        for seed in config.seeds:
+            yield from (paths.run(setting, seed) / record for record in reads.records)
+            for image_set in image_sets:
+                for kind in reads.runs:
+                    if kind not in FIRST_SETTING or setting == settings[0]:
+                        yield paths.metrics(setting, seed, image_set.name, kind)
+    if table.references != "none":
+        for image_set in image_sets:
+            for method in references(config, image_set):
+                yield from (
+                    paths.reference(image_set.name, method, kind) for kind in reads.references
+                )
+
+
+def references(config: Config, image_set: ImageSet) -> list[str]:
+    """The controls and baselines on an image set; squashed images have no label maps to read."""
+    methods = ["controls", *config.evaluation.baselines]
+    return [name for name in methods if (name, image_set.variant) != ("oracle", "squash")]

@@ -1,0 +1,154 @@
+"""The functions behind the rules' inputs and params, file by file."""
+
+from mmqsa.reporting.inputs import figure_inputs, table_inputs
+from mmqsa.reporting.results import table_spec
+
+DATASET_OF_ROOT = {dataset.root: name for name, dataset in CONFIG.datasets.items()}
+
+
+# config.smk
+
+
+def config_text(wildcards):
+    """The YAML text of a stage's config file, of a setting's, or of a table's spec."""
+    folder, _, name = wildcards.name.rpartition("/")
+    if folder == "tables":
+        return table_spec(CONFIG, name)
+    if folder == "runs":
+        return dump_yaml(CONFIG.setting(name).dependencies())
+    if folder:  # data/DATASET
+        return dump_yaml(with_dataset(folder.removeprefix("data/")).stage(name).dependencies())
+    return dump_yaml(CONFIG.stage(name).dependencies())
+
+
+def with_dataset(name):
+    """The config with another of its data sets as the main one."""
+    return CONFIG.model_copy(update={"dataset": CONFIG.datasets[name]})
+
+
+# data.smk
+
+
+def providing_stage(wildcards):
+    """The stage that provides the data set below a root."""
+    kind = CONFIG.datasets[DATASET_OF_ROOT[wildcards.root]].kind
+    return "scenes" if kind == "scenes" else "download"
+
+
+def providing_config(wildcards):
+    """The config of that stage."""
+    stage = with_dataset(DATASET_OF_ROOT[wildcards.root]).stage(providing_stage(wildcards))
+    return dump_yaml(stage.dependencies())
+
+
+def providing_code(wildcards):
+    """Synthetic scenes depend on the code that draws them; photographs do not."""
+    stage = providing_stage(wildcards)
+    return code("mmqsa.cli.pipeline:scenes") if stage == "scenes" else ""
+
+
+# features.smk
+
+
+def image_set_of(wildcards):
+    """The image set that a cache is named after."""
+    return ImageSet.parse(wildcards.file, wildcards.dataset)
+
+
+def receipt(wildcards):
+    """The file that says that the photographs are there."""
+    return f"{CONFIG.datasets[wildcards.dataset].root}/receipt.json"
+
+
+# evaluation.smk
+
+
+def evaluated(wildcards):
+    """The feature cache of the images that are scored."""
+    return cached(IMAGE_SETS[wildcards.image_set])
+
+
+def run_and_features(wildcards):
+    """A run and the features that it is scored on."""
+    return trained(PATHS.run(wildcards.setting, wildcards.seed)) | evaluated(wildcards)
+
+
+def evaluation_input(wildcards):
+    """The same, with the learned similarity where a table prints that matching."""
+    files = run_and_features(wildcards) | {"config": str(PATHS.stage_config("evaluation"))}
+    if "learned" in printed("matchings", wildcards):
+        run = PATHS.run(wildcards.setting, wildcards.seed)
+        files["similarity"] = str(run / SIMILARITY)
+    return files
+
+
+def sweep_input(wildcards):
+    return run_and_features(wildcards) | {"config": str(PATHS.stage_config("sweep"))}
+
+
+def printed(what, wildcards):
+    """The matchings or mask sources of these scores that some table prints; else the first."""
+    known = {
+        "matchings": CONFIG.matching.strategies,
+        "mask_sources": CONFIG.evaluation.mask_sources,
+    }[what]
+    tables = CONFIG.tables_with(wildcards.setting, IMAGE_SETS[wildcards.image_set])
+    names = {name for table in tables for name in getattr(table, what)}
+    return [name for name in known if name in names] or known[:1]
+
+
+def evaluation_options(wildcards, input):
+    matchings, sources = printed("matchings", wildcards), printed("mask_sources", wildcards)
+    return " ".join(
+        [option("--config", input.config)]
+        + [option("--matching", name) for name in matchings]
+        + [option("--mask-source", name) for name in sources]
+    )
+
+
+def baseline_input(wildcards):
+    """The features that are scored, and those of the training set, to standardise by."""
+    train = {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
+    return evaluated(wildcards) | train | {"config": str(PATHS.stage_config("baselines"))}
+
+
+def controls_input(wildcards):
+    """The same; controls are fitted where the training set's labels fit the images."""
+    files = evaluated(wildcards) | {"config": str(PATHS.stage_config("controls"))}
+    if IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant:
+        files |= {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
+    return files
+
+
+# reporting.smk
+
+
+def table_files(wildcards):
+    """The metrics files and records that a table reads."""
+    return [str(path) for path in table_inputs(CONFIG, wildcards.table, PATHS)]
+
+
+def figure_files(wildcards):
+    """The metrics files and records that a figure reads."""
+    files = figure_inputs(CONFIG, wildcards.table, wildcards.kind, PATHS)
+    return [str(path) for path in files]
+
+
+# One label each: of two the report makes switches, which break where a combination is missing.
+def table_labels(wildcards):
+    return {"table": CONFIG.tables[wildcards.table].caption}
+
+
+def figure_labels(wildcards):
+    return {"figure": f"{wildcards.table}: {wildcards.kind}"}
+
+
+def gallery_labels(wildcards):
+    return {"figure": wildcards.gallery}
+
+
+def table_category(wildcards):
+    """The section of the report that a table is in."""
+    kind = CONFIG.tables[wildcards.table].kind
+    verdicts = dict.fromkeys(("claims", "diagnosis", "comparisons"), "Verdicts")
+    return (verdicts | dict.fromkeys(("compute", "provenance"), "Runs")).get(kind, "Metrics")
