@@ -69,7 +69,8 @@ def schema() -> dict[str, Any]:
         if "$ref" in node:
             target = definitions[node["$ref"].rsplit("/", 1)[1]]
             return inline({**target, **{key: node[key] for key in node if key != "$ref"}})
-        return {key: inline(value) for key, value in node.items()}
+        # Nothing is required: a file on top of another one holds only what differs.
+        return {key: inline(value) for key, value in node.items() if key != "required"}
 
     whole = inline(raw)
     tables = whole["properties"]["tables"]["patternProperties"]
