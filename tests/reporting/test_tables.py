@@ -145,8 +145,14 @@ def test_a_figure_of_nothing_is_an_error(tmp_path, results):
     "change, said",
     [
         ({"curve": {"against": "slots.heds"}}, "unknown key .slots.heds."),
-        ({"curve": {"against": "slots.num_heads", "lines": {"a": ["other"]}}}, "claims or curve name other"),
-        ({"claims": [{"says": "", "source": "", "order": ["other/greedy"]}]}, "claims or curve name other"),
+        (
+            {"curve": {"against": "slots.num_heads", "lines": {"a": ["other"]}}},
+            "claims or curve name other",
+        ),
+        (
+            {"claims": [{"says": "", "source": "", "order": ["other/greedy"]}]},
+            "claims or curve name other",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_made_is_refused(config, change, said):

@@ -19,7 +19,6 @@ TOP = [
     "profiles",
     "src",
     "environment.yml",
-    "resources/published.csv",
 ]
 # On top of config/demo.yaml: every stage within seconds.
 HANDFUL = {

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from project import ARGUMENTS, ROOT, copy_project, finish, planned, snakemake, start
 
+from mmqsa.config.training import RunConfig
 from mmqsa.reporting.plan import summarise
 
 pytestmark = pytest.mark.workflow
@@ -80,17 +81,19 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     }
     for figure in drawn:
         assert (results / "figures" / f"{figure}.png").stat().st_size > 5000
-    assert set(tables["diagnosis"]["found"]) <= {"yes", "no", "not measured"}
+    assert set(tables["diagnosis"]["detected"]) <= {"yes", "no", "not measured"}
     assert (
         tables["diagnosis"]
         .set_index("sign")
-        .loc["slots collapsed", "found"]
+        .loc["slots collapsed", "detected"]
         .isin(["yes", "no"])
         .all()
     )
     assert len(tables["provenance"]) == 3 * 2
     resolved = yaml.safe_load((results / "runs/no-masking/seed1/config.yaml").read_text())
     assert resolved["masking"]["strategy"] == "none"
+    # What the run depended on, and nothing else.
+    assert set(resolved) == set(RunConfig.depends_on) and "root" not in resolved["dataset"]
 
 
 def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
@@ -157,6 +160,108 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
         assert jobs == {}
 
 
+HEAVY = ("data", "extract", "train", "similarity", "evaluate", "baseline", "controls", "premise")
+EVERYTHING = {
+    **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "evaluate": 12},
+    **{"baseline": 17, "controls": 3, "premise": 1},
+}
+AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
+
+
+@pytest.mark.parametrize(
+    "file, old, new, expected",
+    [
+        # A change of meaning re-runs the stages that import the module, and what follows them.
+        ("features/cache.py", '"f2"', '"f4"', AFTER_EXTRACTION),
+        ("data/scenes.py", "MAX_AREA = 0.03, 0.5", "MAX_AREA = 0.03, 0.6", EVERYTHING),
+        (
+            "features/standardise.py",
+            "clamp_min(1e-12)",
+            "clamp_min(1e-6)",
+            {"train": 6, "similarity": 2, "evaluate": 12, "baseline": 17},
+        ),
+        (
+            "evaluation/metrics.py",
+            "best > 0.5",
+            "best > 0.4",
+            {"evaluate": 12, "baseline": 17, "controls": 3, "premise": 1},
+        ),
+        (
+            "model/decoder.py",
+            "POSITION_SCALE = 0.7",
+            "POSITION_SCALE = 0.5",
+            {"train": 6, "similarity": 2, "evaluate": 12},
+        ),
+        # Words, and code that no job runs, re-run nothing.
+        ("model/decoder.py", '"""Spatial-broadcast', '"""A spatial-broadcast', {}),
+        ("features/cache.py", "import errno", "import errno  # of the operating system", {}),
+        ("training/loop.py", "is not finite at step", "is no finite number at step", {}),
+        ("cli/pipeline.py", 'help="Of weights', 'help="For weights', {}),
+        ("reporting/plan.py", "3600", "3601", {}),
+    ],
+)
+def test_an_edit_re_runs_what_it_means(demo, file, old, new, expected):
+    folder, arguments = demo
+    path = folder / "src/mmqsa" / file
+    text = path.read_text()
+    assert old in text
+    try:
+        path.write_text(text.replace(old, new))
+        jobs = planned(snakemake(folder, "-n", *arguments))
+    finally:
+        path.write_text(text)
+    assert {name: jobs[name] for name in HEAVY if name in jobs} == expected
+    if not expected:
+        assert jobs == {}
+
+
+def test_another_workflow_takes_this_one_as_a_module(demo, tmp_path):
+    """From another folder, with a rule of its own on top."""
+    folder, _ = demo
+    configs = [folder / name for name in ("config.yaml", "config/tables.yaml")]
+    changes = [folder / name for name in ("config/demo.yaml", "handful.yaml")]
+    lines = [f'configfile: "{path}"' for path in configs]
+    lines += [f'module mmqsa:\n    snakefile: "{folder}/workflow/Snakefile"\n    config: config']
+    lines += ["use rule * from mmqsa as mmqsa_*"]
+    rule = "rule mine:\n    default_target: True\n    input: rules.mmqsa_tables.input\n"
+    rule += '    output: "mine.txt"\n    shell: "ls {input:q} > {output}"'
+    (tmp_path / "Snakefile").write_text("\n".join([*lines, rule, ""]))
+    shutil.copytree(folder / "results", tmp_path / "results")
+    shutil.copytree(folder / "resources", tmp_path / "resources")
+    arguments = ["--cores", "2", "--configfile", *changes]
+    jobs = planned(snakemake(tmp_path, "-n", *arguments))
+    assert jobs["mine"] == 1 and jobs["mmqsa_train"] == 6
+    target = "results/demo/controls/scenes-val-controls.csv"
+    (tmp_path / target).unlink()
+    snakemake(tmp_path, *arguments, "--allowed-rules", "mmqsa_controls", "--", target)
+    assert (tmp_path / target).read_bytes() == (folder / target).read_bytes()
+
+
+def test_values_on_the_command_line(copy):
+    """Snakemake reads what is inside of braces as text."""
+    demo = ("-n", "--configfile", "config/demo.yaml", "--config")
+    assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.002}', "grid=null"))[
+        "train"
+    ] == 2 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
+
+
+def test_a_setting_on_top_adds_a_row_and_takes_none_away(copy, tmp_path):
+    """README's recipe."""
+    path = tmp_path / "half.yaml"
+    path.write_text(yaml.safe_dump(HALF))
+    before = planned(snakemake(copy, "-n"))
+    after = planned(snakemake(copy, "-n", "--configfile", str(path)))
+    assert after["train"] == before["train"] + 5 and after["table"] == before["table"] + 1
+    assert after["evaluate"] == before["evaluate"] + 5
+
+
+HALF = {
+    "settings": {"half": {"masking": {"ratio": 0.5}}},
+    "grid": {"mine": ["half"]},
+    "tables": {"half": {"caption": "Half of the patches hidden", "settings": ["half", "full"]}},
+}
+
+
 def test_the_report_opens_offline(demo):
     folder, arguments = demo
     snakemake(folder, *arguments, "--report", "report.html")
@@ -198,7 +303,7 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
         folder / "results/demo",
         shipped,
         ignore=shutil.ignore_patterns(
-            "*.h5", "*.safetensors", "tables", "figures", "logs", "settings"
+            "*.h5", "*.safetensors", "tables", "figures", "logs", "config"
         ),
     )
     subprocess.run(
@@ -208,6 +313,7 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
             "mmqsa",
             "specs",
             folder / "config.yaml",
+            folder / "config/tables.yaml",
             folder / "config/demo.yaml",
             folder / "handful.yaml",
             "--out",
@@ -226,8 +332,6 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
             *specs,
             "--results",
             shipped,
-            "--published",
-            ROOT / "resources/published.csv",
         ],
         check=True,
         capture_output=True,
@@ -241,9 +345,9 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"masking": {"ratio": 1.2}}, "masking.*ratio|1.2"),
-        ({"slots": {"heds": 4}}, "heds"),
-        ({"grid": ["fulll"]}, "no setting is called 'fulll'"),
+        ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
+        ({"slots": {"heds": 4}}, "slots.heds: no such key"),
+        ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
