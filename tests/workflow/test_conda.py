@@ -61,8 +61,11 @@ def test_the_command_of_the_readme(tmp_path):
         config = merged(config, changes)
     config |= {"grid": ["full"], "seeds": [0], "results": "results"}
     config["evaluation"] |= {"baselines": []}
-    config["tables"] = {"masking": config["tables"]["masking"]}
+    config.pop("tables")
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    tables = yaml.safe_load((folder / "config/tables.yaml").read_text())["tables"]
+    kept = {"tables": {"masking": tables["masking"]}}
+    (folder / "config/tables.yaml").write_text(yaml.safe_dump(kept, sort_keys=False))
     log = tmp_path / "activated"
     path = os.pathsep.join([str(STANDIN), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"MMQSA_STANDIN_PYTHON": sys.executable, "MMQSA_STANDIN_LOG": str(log)}

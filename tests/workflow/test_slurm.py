@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import HANDFUL, copy_project, finish, snakemake, start
+from project import HANDFUL, ROOT, copy_project, finish, snakemake, start
 
 from mmqsa.training.checkpoint import CHECKPOINT, step_of
 
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(not _answers(), reason="no SLURM with a GPU answers: .ci/slurm start"),
 ]
-TABLES = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())["tables"]
+TABLES = yaml.safe_load((ROOT / "config/tables.yaml").read_text())["tables"]
 SHORT = HANDFUL | {
     "device": "auto",  # so that jobs ask for the GPU
     "grid": ["full", "no-masking"],
@@ -100,7 +100,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture
 def cluster(chain):
-    """The same folder with other settings and no run in it: its caches are there already."""
+    """The same folder with another config and no run in it: its caches are there already."""
     own, _ = chain
 
     def configured(changes: dict) -> Cluster:
@@ -132,7 +132,7 @@ def test_the_demos_chain_completes_through_sbatch(chain):
     spans = sorted(map(times, held))
     assert len(spans) == 10
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
-    assert not own.jobs("settings") and not own.jobs("data")
+    assert not own.jobs("stage_config") and not own.jobs("data")
     assert len({job["ArrayJobId"] for job in own.jobs("baseline")}) == 1  # both in one array
     assert len(own.jobs("report")) == 1  # all tables and figures
     # Memory, time and cores are those that the rules say.
@@ -145,7 +145,7 @@ def test_the_demos_chain_completes_through_sbatch(chain):
     command = [
         *(sys.executable, "-m", "mmqsa", "train", "--seed", "1", "--out", alone),
         *("--features", own.folder / "results/demo/features/scenes/train.h5"),
-        *("--config", own.folder / "results/demo/settings/runs/full.yaml"),
+        *("--config", own.folder / "results/demo/config/runs/full.yaml"),
     ]
     threads = {"OMP_NUM_THREADS": "1"}  # as Snakemake's: sums in another order have other bits
     subprocess.run(command, check=True, env={**os.environ, **threads}, capture_output=True)
