@@ -6,7 +6,7 @@ CORES ?= all
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
-.PHONY: help environment demo test benchmark lint report tables schema
+.PHONY: help environment demo test benchmark lint report tables config
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -28,17 +28,18 @@ demo: environment
 
 ## make test          unit tests, and an end-to-end run on a handful of scenes
 test: environment
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 ## make benchmark     speed against a plain reading of the paper, on the CPU: see benchmarks/run.py
 benchmark: environment
 	python benchmarks/run.py --out benchmarks/results
 	python benchmarks/memory.py --out benchmarks/results
 
-## make lint          format and lint of Python and rules, and a dry run
+## make lint          format, lint and types of Python and rules, and a dry run
 lint: environment
 	ruff check src tests benchmarks
 	ruff format --check src tests benchmarks
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	snakemake -n > /dev/null
@@ -52,9 +53,9 @@ report: environment
 SHIPPED := results/voc-subset
 LIGHT := $(if $(wildcard $(VENV)/ready),$(VENV),.venv-tables)
 MMQSA := PYTHONPATH=src $(LIGHT)/bin/python -m mmqsa
-SPECS := $(SHIPPED)/settings/tables
+SPECS := $(SHIPPED)/config/tables
 tables: $(LIGHT)/ready
-	$(MMQSA) specs config.yaml config/voc-subset.yaml --out $(SPECS)
+	$(MMQSA) specs config.yaml config/tables.yaml config/voc-subset.yaml --out $(SPECS)
 	$(MMQSA) table $(SPECS)/*.yaml --results $(SHIPPED)
 	$(MMQSA) figure metrics $(SPECS)/*.yaml --results $(SHIPPED)
 
@@ -64,6 +65,6 @@ tables: $(LIGHT)/ready
 		pandas seaborn scipy pydantic pyyaml tabulate typer
 	touch $@
 
-## make schema        write the config's schema from settings.py and config.py
-schema: environment
-	python -m mmqsa.config > workflow/schemas/config.schema.yaml
+## make config        write config.yaml's knobs, the schema and config/README.md from src/mmqsa/config
+config: environment
+	python -m mmqsa.config.render .

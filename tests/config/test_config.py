@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from mmqsa.config.base import dump_yaml, read_yaml
-from mmqsa.config.render import MARKER, knobs_yaml, schema
+from mmqsa.config.render import MARKER, knobs_markdown, knobs_yaml, schema
 from mmqsa.config.tables import ImageSet
 from mmqsa.config.training import RunConfig
 from mmqsa.config.workflow import STAGES, Config
@@ -34,6 +34,7 @@ def test_config_yaml_and_schema_are_written_from_the_typed_config():
     assert (ROOT / "config.yaml").read_text().startswith(knobs_yaml()), "run `make config`"
     written = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     assert written == schema(), "run `make config`"
+    assert (ROOT / "config/README.md").read_text() == knobs_markdown(), "run `make config`"
 
 
 def test_the_generated_text_holds_every_knob_with_its_default():

@@ -1,6 +1,6 @@
-"""The text of config.yaml and of its JSON schema, written from the typed configuration.
+"""The text of config.yaml, of its JSON schema and of the list of all knobs.
 
-``make config`` writes both: ``python -m mmqsa.config.render config.yaml SCHEMA.yaml``.
+``make config`` writes them from the typed configuration: ``python -m mmqsa.config.render .``.
 """
 
 import sys
@@ -45,7 +45,7 @@ def _lines(key: str, value: Any, field: Any, depth: int) -> list[str]:
         for name, inner in type(value).model_fields.items():
             lines += _lines(name, getattr(value, name), inner, depth + 1)
         return [*([""] if depth == 0 else []), *lines]
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+    text = _plain(value)
     if isinstance(value, list) and len(text) > 70:
         items = [f"{indent}  - {item}" for item in value]
         return [_commented(f"{indent}{key}:", description), *items]
@@ -79,13 +79,62 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
-def write(config: Path, schema_path: Path) -> None:
-    """Write the generated part of ``config``, and the schema; the settings below stay."""
-    settings = config.read_text().partition(MARKER)[2]
-    config.write_text(knobs_yaml() + settings)
+def knobs_markdown() -> str:
+    """The text of config/README.md: every key of config.yaml and of config/tables.yaml."""
+    properties = schema()["properties"]
+    (tables,) = properties.pop("tables")["patternProperties"].values()
+    sections = {f"`{key}`": properties.pop(key) for key in KNOBS if "properties" in properties[key]}
+    sections |= {"The workflow": {"properties": properties}, "A table": tables["anyOf"][0]}
+    parts = [KNOBS_HEADER]
+    for title, section in sections.items():
+        parts += [f"## {title}", section.get("description", ""), "| key | default | meaning |"]
+        parts[-1] += "\n|---|---|---|\n" + "\n".join(_rows(section["properties"]))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+KNOBS_HEADER = """\
+# Configuration
+
+`config.yaml` holds the knobs and the settings of the ablation, `config/tables.yaml` holds what is
+printed. The other files here change them: `snakemake --cores all --configfile config/demo.yaml`. A
+file of yours holds only what differs; `--config 'training={"steps": 1000}'` changes single values.
+
+| file | what it runs |
+|---|---|
+| [demo.yaml](demo.yaml) | the whole chain on synthetic scenes, offline, in minutes |
+| [voc-subset.yaml](voc-subset.yaml) | photographs on a CPU, in hours |
+| [coco.yaml](coco.yaml) | COCO 2017 instead of PASCAL VOC 2012 |
+
+Below is every key with its default (`make config` writes this page from src/mmqsa/config)."""
+
+
+def _rows(properties: dict[str, Any], prefix: str = "") -> list[str]:
+    rows = []
+    for key, node in properties.items():
+        if "properties" in node:
+            rows += _rows(node["properties"], f"{prefix}{key}.")
+            continue
+        text = _plain(node["default"]) if "default" in node else "required"
+        about = " ".join(node.get("description", "").split()).replace("|", "\\|")
+        values = [str(value) for value in node.get("enum", [])]
+        about += f" ({', '.join(values)})" if any(value not in about for value in values) else ""
+        rows.append(f"| `{prefix}{key}` | `{text}` | {about} |")
+    return rows
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+
+
+def write(root: Path) -> None:
+    """Write the generated part of config.yaml, the schema and config/README.md below ``root``."""
+    settings = (root / "config.yaml").read_text().partition(MARKER)[2]
+    (root / "config.yaml").write_text(knobs_yaml() + settings)
     note = "# Written by `make config` from src/mmqsa/config.\n"
-    schema_path.write_text(note + dump_yaml(schema()))
+    (root / "workflow/schemas/config.schema.yaml").write_text(note + dump_yaml(schema()))
+    (root / "config/README.md").write_text(knobs_markdown())
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    write(Path(sys.argv[1]))
