@@ -30,10 +30,10 @@ demo: environment
 test: environment
 	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
-## make benchmark     speed against a plain reading of the paper, on the CPU: see benchmarks/run.py
+## make benchmark     speed and memory against a plain reading of the paper; BENCHMARK='--quick --out /tmp/b'
 benchmark: environment
-	python benchmarks/run.py --out benchmarks/results
-	python benchmarks/memory.py --out benchmarks/results
+	python benchmarks/run.py --out benchmarks/results $(BENCHMARK)
+	python benchmarks/memory.py --out benchmarks/results $(BENCHMARK)
 
 ## make lint          format, lint and types of Python and rules, and a dry run
 lint: environment

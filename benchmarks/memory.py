@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 import cases
@@ -34,14 +34,14 @@ def peak(*arguments: str | Path) -> float:
     return usage.ru_maxrss / 1024
 
 
-def rows(folder: Path) -> list[dict]:
+def rows(folder: Path, quick: bool) -> Iterator[dict]:
     """A row per stage and size."""
-    settings = Config.model_validate(cases.RANDOM_VIT)
-    (folder / "vit.yaml").write_text(dump_yaml(settings.model_dump(mode="json")))
-    found = [{"what": "libraries alone", "MB": peak("-c", "import mmqsa.training.loop")}]
-    for images in (32, 128):
+    config = Config.model_validate(cases.RANDOM_VIT)
+    (folder / "vit.yaml").write_text(dump_yaml(config.model_dump(mode="json")))
+    yield {"what": "libraries alone", "MB": peak("-c", "import mmqsa.training.loop")}
+    for images in (4,) if quick else (32, 128):
         root = folder / f"scenes{images}"
-        scenes = settings.dataset.scenes
+        scenes = config.dataset.scenes
         write_scenes(scenes.model_copy(update={"train": images, "val": 1, "side": 375}), root)
         arguments = [
             "-m",
@@ -55,10 +55,10 @@ def rows(folder: Path) -> list[dict]:
             "cpu",
         ]
         arguments += ["--config", folder / "vit.yaml", "--out", folder / f"{images}.h5"]
-        found.append({"what": f"extraction of {images} images", "MB": peak(*arguments)})
-    for images in (256, 1024):
+        yield {"what": f"extraction of {images} images", "MB": peak(*arguments)}
+    for images in (8,) if quick else (256, 1024):
         cache = cases.write_cache(folder / f"cache{images}.h5", images)
-        for batch in (4, 16):
+        for batch in (1,) if quick else (4, 16):
             changes = {"steps": 3, "batch_size": batch, "log_every": 3}
             changed = Config.model_validate(
                 {"training": changes, "features": {"standardise": "none"}}
@@ -67,18 +67,17 @@ def rows(folder: Path) -> list[dict]:
             arguments = ["-m", "mmqsa", "train", "--features", cache, "--device", "cpu"]
             arguments += ["--config", folder / "run.yaml", "--out", folder / f"{images}-{batch}"]
             size = cache.stat().st_size / 2**20
-            name = f"training, batch {batch}, keys of {images} images ({size:.0f} MB) in memory"
-            found.append({"what": name, "MB": peak(*arguments)})
-    return found
+            name = f"training, batch {batch}, features of {images} images ({size:.0f} MB) in memory"
+            yield {"what": name, "MB": peak(*arguments)}
 
 
 def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does it run?")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for csv and markdown.")] = None,
 ) -> None:
     """Print the table; write it to --out."""
     with tempfile.TemporaryDirectory() as folder:
-        table = pd.DataFrame(rows(Path(folder))).round(0).astype({"MB": int})
-    publish("memory", table, describe(cases.torch.device("cpu")), out)
+        publish("memory", rows(Path(folder), quick), describe(cases.torch.device("cpu")), out)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ rounds' ratios.
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,7 +24,6 @@ import cases
 from cases import Case
 from mmqsa.device import choose_device, computing_in, describe
 from mmqsa.memory import keep_freed_memory
-from mmqsa.progress import progress_bar
 from publish import publish
 
 OFFICIAL_BUDGET = 7_840_000  # images: the released code's 500 epochs of 15,676
@@ -34,10 +33,10 @@ def measure(case: Case, seconds: float, device: torch.device) -> dict:
     """Time per image of both: at least three rounds, more while ``seconds`` are not over."""
     ways = {"ours": case.ours} | ({"plain": case.plain} if case.plain else {})
     counts = {"ours": case.images, "plain": case.plain_images or case.images}
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     begun = time.perf_counter()
-    while len(found["ours"]) < 3 or (
-        time.perf_counter() - begun < seconds and len(found["ours"]) < 50
+    while len(times["ours"]) < 3 or (
+        time.perf_counter() - begun < seconds and len(times["ours"]) < 50
     ):
         for name, way in ways.items():
             keep_freed_memory(name == "ours")  # the project's stages do, a plain program does not
@@ -47,15 +46,15 @@ def measure(case: Case, seconds: float, device: torch.device) -> dict:
             started = time.perf_counter()
             way()
             _wait(device)
-            found[name].append((time.perf_counter() - started) / counts[name])
-    ours = statistics.median(found["ours"])
+            times[name].append((time.perf_counter() - started) / counts[name])
+    ours = statistics.median(times["ours"])
     row = {"case": case.name, "ours_ms": 1e3 * ours, "images_per_s": 1 / ours}
     if case.plain:
-        ratios = sorted(p / o for p, o in zip(found["plain"], found["ours"], strict=True))
-        row["plain_ms"] = 1e3 * statistics.median(found["plain"])
+        ratios = sorted(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
+        row["plain_ms"] = 1e3 * statistics.median(times["plain"])
         row["ratio"] = row["plain_ms"] / row["ours_ms"]
         row["ratio_low"], row["ratio_high"] = _quartiles(ratios)
-    return row | {"floor": case.floor, "rounds": len(found["ours"])}
+    return row | {"floor": case.floor, "rounds": len(times["ours"])}
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:
@@ -68,7 +67,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def flop() -> pd.DataFrame:
+def flop() -> Iterator[dict]:
     """Arithmetic of one optimiser step per image, as PyTorch counts its matrix products."""
     inputs = cases.Inputs(torch.device("cpu"), 1)
     steps = {
@@ -76,20 +75,17 @@ def flop() -> pd.DataFrame:
         "plain, on cached keys": inputs.plain_step(),
         "ours": inputs.step("fp32"),
     }
-    rows = []
     for name, step in steps.items():
         with FlopCounterMode(display=False) as counter:
             step()
-        rows.append({"step": name, "GFLOP": counter.get_total_flops() / 1e9})
-    return pd.DataFrame(rows)
+        yield {"step": name, "GFLOP": counter.get_total_flops() / 1e9}
 
 
-def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> pd.DataFrame:
+def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> Iterator[dict]:
     """A step's achieved rate against a measured matrix product, and the time that it promises.
 
     FLOP are those of the matrix products that PyTorch counts in one step.
     """
-    rows = []
     for precision in precisions:
         product = measure(cases.ceiling(device, precision), seconds, device)
         most = product["images_per_s"] / 1e12
@@ -104,17 +100,14 @@ def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> p
                     step()
                 row = measure(Case("", batch, None, step), seconds, device)
                 rate = counter.get_total_flops() * row["images_per_s"] / batch / 1e12
-                rows.append(
-                    {
-                        "step": f"batch {batch}, {precision}{''.join(f', {o}' for o in options)}",
-                        "ms": row["ours_ms"] * batch,
-                        "TFLOP/s": rate,
-                        "ceiling": most,
-                        "share": rate / most,
-                        "official budget, min": OFFICIAL_BUDGET / row["images_per_s"] / 60,
-                    }
-                )
-    return pd.DataFrame(rows)
+                yield {
+                    "step": f"batch {batch}, {precision}{''.join(f', {o}' for o in options)}",
+                    "ms": row["ours_ms"] * batch,
+                    "TFLOP/s": rate,
+                    "ceiling": most,
+                    "share": rate / most,
+                    "official budget, min": OFFICIAL_BUDGET / row["images_per_s"] / 60,
+                }
 
 
 def _step_options(device: torch.device) -> list[dict]:
@@ -138,17 +131,12 @@ def main(
         f"{describe(chosen)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
     )
     print(machine, file=sys.stderr)
-    found = cases.all_cases(chosen, precisions[:1] + precisions[-1:], quick)
-    rows = [
-        measure(case, seconds, chosen)
-        for case in progress_bar(found, desc="cases", unit=" cases")
-        if only in case.name
-    ]
-    tables = {"flop": flop(), "ratios": pd.DataFrame(rows)}
+    selected = cases.all_cases(chosen, precisions[:1] + precisions[-1:], quick)
+    publish("flop", flop(), machine, out)
+    rows = (measure(case, seconds, chosen) for case in selected if only in case.name)
+    publish("ratios", rows, machine, out)
     if not only and not quick:
-        tables["rates"] = arithmetic(chosen, precisions, seconds)
-    for name, own in tables.items():
-        publish(name, own, machine, out)
+        publish("rates", arithmetic(chosen, precisions, seconds), machine, out)
 
 
 if __name__ == "__main__":

@@ -13,27 +13,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
 import typer
 import yaml
-from mmqsa.work import IMAGES
 from PIL import Image
 
 import cases
 from mmqsa.config.base import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.device import describe
+from mmqsa.workload import IMAGES
 from publish import publish
 
 ROOT = Path(__file__).parents[1]
 CORRUPTIONS = ("noise", "blur", "contrast", "jpeg", "fog", "pixelate")
 PHOTOGRAPHS, SIDE = 50, 320
-SETTINGS = Config.model_validate(
+CONFIG = Config.model_validate(
     {
         "backbone": {
             **{"name": "vit_tiny_patch16_224", "pretrained": False, "block": 0},
@@ -46,16 +46,16 @@ SETTINGS = Config.model_validate(
 )
 
 
-def plan(folder: Path, settings: int = 100, seeds: int = 10) -> dict:
+def plan(folder: Path, settings: int, seeds: int) -> dict:
     """A dry run of a grid on clean images and six corruptions."""
     names = ["full", *(f"s{index}" for index in range(1, settings))]
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    tables = yaml.safe_load((ROOT / "config/tables.yaml").read_text())["tables"]
     images = {"clean": ["val"], **{kind: [f"val-{kind}3"] for kind in CORRUPTIONS}}
     changes = {
         "settings": {name: {"masking": {"ratio": 0.5}} for name in names[1:]},
         "grid": names,
         "seeds": list(range(seeds)),
-        "tables": dict.fromkeys(config["tables"])
+        "tables": dict.fromkeys(tables)
         | {"all": {"caption": "All", "settings": names, "images": images}},
     }
     path = folder / "grid.yaml"
@@ -66,7 +66,7 @@ def plan(folder: Path, settings: int = 100, seeds: int = 10) -> dict:
     seconds = time.perf_counter() - started
     total = next(line for line in done.stdout.splitlines() if line.startswith("total"))
     what = f"plan of {settings} settings x {seeds} seeds x {len(images)} image sets"
-    return {"what": what, "num_slots": int(total.split()[1]), "seconds": seconds}
+    return {"what": what, "count": int(total.split()[1]), "seconds": seconds}
 
 
 def photographs(folder: Path, number: int) -> Path:
@@ -104,52 +104,54 @@ def peak(*arguments: str | Path) -> float:
     return most / 1024
 
 
-def measured(what: str, number: int, *arguments: str | Path) -> dict:
+def measured(what: str, count: int, *arguments: str | Path) -> dict:
     """A stage in a process of its own: seconds, images a second, peak."""
     started = time.perf_counter()
     most = peak("-m", "mmqsa", *arguments)
     seconds = time.perf_counter() - started
     return {
         "what": what,
-        "num_slots": number,
+        "count": count,
         "seconds": seconds,
-        "per s": number / seconds,
+        "per s": count / seconds,
         "MB": most,
     }
 
 
-def stages(folder: Path, sizes: list[int]) -> list[dict]:
+def stages(folder: Path, sizes: list[int]) -> Iterator[dict]:
     """Extraction of each size, and a training on it."""
-    settings = folder / "config.yaml"
-    settings.write_text(dump_yaml(SETTINGS.model_dump(mode="json")))
-    rows = []
+    config = folder / "config.yaml"
+    config.write_text(dump_yaml(CONFIG.model_dump(mode="json")))
     for size in sizes:
         cache, run = folder / f"{size}.h5", folder / f"run{size}"
-        common = ["--config", settings, "--device", "cpu"]
+        common = ["--config", config, "--device", "cpu"]
         extract = ["extract", "--data", photographs(folder, size), "--split", "train", *common]
-        rows.append(measured(f"extraction of {size:,} images", size, *extract, "--out", cache))
-        seen = SETTINGS.training.steps * SETTINGS.training.batch_size
+        yield measured(f"extraction of {size:,} images", size, *extract, "--out", cache)
+        seen = CONFIG.training.steps * CONFIG.training.batch_size
         train = ["train", "--features", cache, *common, "--out", run]
         row = measured(f"training on {size:,} images", seen, *train)
         made = json.loads((run / "provenance.json").read_text())
-        # Its own seconds: reading all keys once, for their mean, is not a step.
+        # Its own seconds: reading all features once, for their mean, is not a step.
         row |= {"seconds": made["seconds"], "per s": made["images_per_second"]}
         gigabytes = cache.stat().st_size / 1e9
-        row["what"] += f", {gigabytes:.1f} GB of keys in {made['keys_in']}"
-        rows.append(row)
-    return rows
+        row["what"] += f", {gigabytes:.1f} GB of features in {made['features_in']}"
+        yield row
 
 
 def main(
     scratch: Annotated[Path | None, typer.Option(help="Folder with room for 20 GB.")] = None,
-    images: Annotated[int, typer.Option(help="Of the large cache.")] = IMAGES["coco"]["train"],
+    images: Annotated[int, typer.Option(help="Images of the large cache.")] = IMAGES["coco"][
+        "train"
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does it run?")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for csv and markdown.")] = None,
 ) -> None:
     """Print the table; write it to --out."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
-        table = pd.DataFrame(list(chain([plan(folder)], stages(folder, [2_000, images]))))
-    publish("scale", table, describe(cases.torch.device("cpu")), out)
+        sizes, grid = ([20], (5, 2)) if quick else ([2_000, images], (100, 10))
+        rows = chain(iter([plan(folder, *grid)]), stages(folder, sizes))
+        publish("scale", rows, describe(cases.torch.device("cpu")), out)
 
 
 if __name__ == "__main__":
