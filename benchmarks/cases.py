@@ -141,9 +141,9 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
         keys = inputs.keys.float()
         target = model.standardised(keys)
         visible = visible_patches(keys, masking.strategy, masking.ratio)
-        features, multiplicity = model._encode_visible(target, visible)
-        noise = inputs.noise[HEAD : HEAD + 1]
-        slots, _ = model.slot_attention(features, noise, [HEAD], multiplicity=multiplicity)
+        kept = torch.zeros(keys.shape[:2], device=device).scatter(1, visible, 1.0)
+        features, noise = model.encoder(target * kept[..., None]), inputs.noise[HEAD : HEAD + 1]
+        slots, _ = model.slot_attention(features, noise, [HEAD])
         slots.sum().backward()
 
     def plainly() -> None:

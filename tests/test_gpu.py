@@ -99,11 +99,11 @@ def test_graphs_train_as_plain_steps_do():
 
 @pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"compile": True}])
 def test_a_killed_training_resumes_with_every_option(tmp_path, caches, train_until, options):
-    own = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
+    config = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
     cache = FeatureCache(caches["train"])
-    whole = train(cache, own, 0, tmp_path / "whole", GPU)
-    train_until(17, cache, own, 0, tmp_path / "killed", GPU)
-    again = train(cache, own, 0, tmp_path / "killed", GPU)
+    whole = train(cache, config, 0, tmp_path / "whole", GPU)
+    train_until(17, cache, config, 0, tmp_path / "killed", GPU)
+    again = train(cache, config, 0, tmp_path / "killed", GPU)
     assert again["final_loss"] == pytest.approx(whole["final_loss"], rel=1e-2)
 
 

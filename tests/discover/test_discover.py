@@ -45,13 +45,13 @@ def test_objects_of_masks_by_hand():
     won = np.zeros((4, 4), dtype=int)
     won[1:3, 1:3], won[1, 1] = 1, 2
     masks = torch.nn.functional.one_hot(torch.tensor(won.ravel()), 4).T.float() * 0.9 + 0.025
-    found = find_objects(masks, width=4, height=4)
-    assert found.labels.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
-    assert found.areas.tolist() == [12, 3, 1]
-    assert found.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 2, 2]]
-    assert found.scores == pytest.approx([0.925, 0.925])
-    assert found.background_score == pytest.approx(0.925)
-    assert found.masks.shape == (2, 4, 4) and found.masks.sum() == 4
+    objects = find_objects(masks, width=4, height=4)
+    assert objects.labels.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert objects.areas.tolist() == [12, 3, 1]
+    assert objects.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 2, 2]]
+    assert objects.scores == pytest.approx([0.925, 0.925])
+    assert objects.background_score == pytest.approx(0.925)
+    assert objects.masks.shape == (2, 4, 4) and objects.masks.sum() == 4
     large = find_objects(masks, width=4, height=4, smallest=0.1)  # 1 of 16 pixels is less
     assert large.areas.tolist() == [13, 3]
     corners = torch.zeros(2, 4, 4)
@@ -81,24 +81,24 @@ def test_masks_are_those_of_the_pipeline(segmenter, run_folder, voc_root, settin
     expected = label_maps(masks["attention"], cache.side)
     for index, image_id in enumerate(cache.ids):
         image = voc.image(image_id).resize((cache.side, cache.side), Image.Resampling.BICUBIC)
-        own = segmenter(image)
-        pairs = {*zip(expected[index].ravel().tolist(), own.labels.ravel().tolist(), strict=True)}
+        labels = segmenter(image).labels
+        pairs = {*zip(expected[index].ravel().tolist(), labels.ravel().tolist(), strict=True)}
         assert len(pairs) == len({slot for slot, _ in pairs})  # each slot is one object
 
 
 def test_an_image_does_not_depend_on_the_others(segmenter, images):
     together = segmenter(images)
-    for image, found in zip(images, together, strict=True):
+    for image, objects in zip(images, together, strict=True):
         alone = segmenter(image)
         assert alone.labels.shape == image.size[::-1]
-        assert np.mean(alone.labels == found.labels) > 0.999  # but for rounding in a batch
+        assert np.mean(alone.labels == objects.labels) > 0.999  # but for rounding in a batch
     assert np.array_equal(segmenter(images[0]).labels, segmenter(images[0]).labels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 400), (997, 31)])
 def test_any_size(segmenter, size):
-    found = segmenter(Image.new("RGB", size, "red"))
-    assert found.labels.shape == size[::-1] and found.areas.sum() == size[0] * size[1]
+    objects = segmenter(Image.new("RGB", size, "red"))
+    assert objects.labels.shape == size[::-1] and objects.areas.sum() == size[0] * size[1]
 
 
 def test_options(run_folder, images):
@@ -121,19 +121,19 @@ def test_files(segmenter, images, tmp_path):
     assert np.array_equal(labels, expected.labels)
     assert Image.open(out / "overlays/sub/two.jpg").size == images[1].size
     table = pd.read_csv(out / "objects.csv")
-    own = table[table["mask"] == "masks/one.png"]
-    assert own["background"].tolist() == [True] + [False] * len(expected.scores)
-    assert own["area"].tolist() == expected.areas.tolist()
-    assert own["share"].sum() == pytest.approx(1, abs=1e-4)
-    assert own[["x0", "y0", "x1", "y1"]].iloc[1:].to_numpy().tolist() == expected.boxes.tolist()
+    rows = table[table["mask"] == "masks/one.png"]
+    assert rows["background"].tolist() == [True] + [False] * len(expected.scores)
+    assert rows["area"].tolist() == expected.areas.tolist()
+    assert rows["share"].sum() == pytest.approx(1, abs=1e-4)
+    assert rows[["x0", "y0", "x1", "y1"]].iloc[1:].to_numpy().tolist() == expected.boxes.tolist()
     coco = COCO(out / "coco.json")
     annotations = coco.imgToAnns[next(i for i in coco.imgs if "one" in coco.imgs[i]["file_name"])]
     assert len(annotations) == len(expected.scores)
     for annotation, mask in zip(annotations, expected.masks, strict=True):
         assert np.array_equal(coco.annToMask(annotation), mask)
     detections = [
-        {name: own[name] for name in ("image_id", "category_id", "segmentation", "score")}
-        for own in coco.dataset["annotations"]
+        {name: annotation[name] for name in ("image_id", "category_id", "segmentation", "score")}
+        for annotation in coco.dataset["annotations"]
     ]
     assert len(coco.loadRes(detections).anns) == len(coco.anns)
     assert discover(segmenter, [folder / "one.png"], out) == 1  # again, over what was there
@@ -147,10 +147,12 @@ def pretrained(tmp_path_factory, voc_root, settings):
 
     state, _ = backbone_weights(random)
     save_file(state, folder / "vit.safetensors", {"made": "elsewhere"})
-    own = random.model_copy(update={"pretrained": True, "weights": str(folder / "vit.safetensors")})
-    chosen = settings.model_copy(update={"backbone": own})
-    extract(VocFolder.find(voc_root), "train", chosen, folder / "train.h5", CPU)
-    train(FeatureCache(folder / "train.h5"), chosen, 0, folder / "run", CPU)
+    local = random.model_copy(
+        update={"pretrained": True, "weights": str(folder / "vit.safetensors")}
+    )
+    config = settings.model_copy(update={"backbone": local})
+    extract(VocFolder.find(voc_root), "train", config, folder / "train.h5", CPU)
+    train(FeatureCache(folder / "train.h5"), config, 0, folder / "run", CPU)
     return folder / "run", folder / "vit.safetensors"
 
 
@@ -179,11 +181,11 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     """The hub is played by the random network that the run was trained on."""
     hub = tmp_path / "run"
     shutil.copytree(run_folder, hub)
-    settings = RunConfig.load(hub / "config.yaml")
-    state, _ = backbone_weights(settings.backbone)
-    named = settings.backbone.model_copy(update={"pretrained": True})
-    chosen = settings.model_copy(update={"backbone": named})
-    (hub / "config.yaml").write_text(dump_yaml(chosen.dependencies()))
+    trained = RunConfig.load(hub / "config.yaml")
+    state, _ = backbone_weights(trained.backbone)
+    named = trained.backbone.model_copy(update={"pretrained": True})
+    config = trained.model_copy(update={"backbone": named})
+    (hub / "config.yaml").write_text(dump_yaml(config.dependencies()))
     create = backbone._create
 
     def fetch(settings, pretrained, **size):
@@ -196,8 +198,8 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
         patch.setattr(backbone, "_create", fetch)
         written = export(hub, tmp_path / "exported")
     assert tmp_path / "exported/backbone.safetensors" in written
-    found = load(tmp_path / "exported", "cpu")(images[0])
-    assert np.array_equal(found.labels, load(run_folder, "cpu")(images[0]).labels)
+    objects = load(tmp_path / "exported", "cpu")(images[0])
+    assert np.array_equal(objects.labels, load(run_folder, "cpu")(images[0]).labels)
 
 
 def test_another_networks_weights_are_refused(pretrained, tmp_path):
@@ -222,13 +224,13 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     assert BACKBONE not in {path.stem for path in written}
     load(tmp_path / "exported", "cpu")
     provenance = json.loads((tmp_path / "exported/provenance.json").read_text())
-    settings = RunConfig.load(tmp_path / "exported/config.yaml")
-    drawn = load_backbone(settings.backbone)
+    config = RunConfig.load(tmp_path / "exported/config.yaml")
+    drawn = load_backbone(config.backbone)
     assert drawn.weights_sha256 == drawn.state_sha256
     assert drawn.state_sha256 == provenance["cache"]["weights_sha256"]
-    changed = settings.backbone.model_copy(update={"seed": 1})
+    changed = config.backbone.model_copy(update={"seed": 1})
     (tmp_path / "exported/config.yaml").write_text(
-        dump_yaml(settings.model_copy(update={"backbone": changed}).dependencies())
+        dump_yaml(config.model_copy(update={"backbone": changed}).dependencies())
     )
     with pytest.raises(InputError, match="weights_sha256"):
         load(tmp_path / "exported", "cpu")

@@ -18,8 +18,8 @@ def test_agreement_is_the_cosine_of_matched_slots(tmp_path, run_folder, caches):
     table = pd.read_csv(path)
     heads, slots = 3, 4
     assert len(table) == (heads * slots) ** 2
-    own = table[(table["head"] == table["other_head"]) & (table["slot"] == table["other_slot"])]
-    np.testing.assert_allclose(own[["before", "after"]], 1, atol=1e-3)
+    itself = table[(table["head"] == table["other_head"]) & (table["slot"] == table["other_slot"])]
+    np.testing.assert_allclose(itself[["before", "after"]], 1, atol=1e-3)
     # Against one pair of slots, computed plainly.
     features = torch.from_numpy(cache.features[:])
     noise = run.model.noise(len(features), torch.Generator().manual_seed(0))
@@ -28,7 +28,7 @@ def test_agreement_is_the_cosine_of_matched_slots(tmp_path, run_folder, caches):
     plain = torch.cosine_similarity(of_heads[:, 0, 1], of_heads[:, 2, 3], dim=-1).mean()
     row = table.query("head == 0 and slot == 1 and other_head == 2 and other_slot == 3")
     assert row["before"].item() == pytest.approx(plain.item(), abs=1e-3)
-    # Matched to the first head, slots of the same number are the more alike.
+    # Matched to the first head, slots of the same index are more alike.
     apart = table[(table["head"] == 0) & (table["other_head"] != 0)]
     same = apart[apart["slot"] == apart["other_slot"]]
     assert same["after"].mean() >= same["before"].mean()

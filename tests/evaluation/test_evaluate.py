@@ -121,8 +121,8 @@ def test_every_object_is_scored_apart(scored, caches):
     labels = FeatureCache(caches["val"]).classes[0]
     valid = labels[labels != 255]
     expected = {label: (valid == label).mean() for label in np.unique(valid[valid > 0])}
-    image_id = of_attention["image_id"].iloc[0]
-    shares = of_attention.query("image_id == @image_id").set_index("class")["share"]
+    first_image = of_attention["image_id"] == of_attention["image_id"].iloc[0]
+    shares = of_attention[first_image].set_index("class")["share"]
     assert shares.to_dict() == pytest.approx(expected, abs=1e-5)
 
 

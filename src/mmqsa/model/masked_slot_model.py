@@ -152,28 +152,14 @@ class MaskedSlotModel(nn.Module):
         target = inputs.detach()
         scored = features if self.masking.score == "raw" else inputs
         visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, draws.uniform)
-        encoded, multiplicity = self._encode_visible(inputs, visible)
-        slots, _ = self.slot_attention(encoded, draws.noise, heads, multiplicity=multiplicity)
+        kept = torch.zeros(inputs.shape[:2], device=inputs.device).scatter(1, visible, 1.0)
+        slots, _ = self.slot_attention(self.encoder(inputs * kept[..., None]), draws.noise, heads)
         decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)
         if draws.patches is not None:
             target = target[:, draws.patches]
         reconstruction = decoded.float().unflatten(0, slots.shape[:2])
         loss = F.mse_loss(reconstruction, target[:, None].expand_as(reconstruction))
         return ModelOutput(loss, slots, reconstruction, masks.unflatten(0, slots.shape[:2]))
-
-    def _encode_visible(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, N, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
-
-        Hidden patches are zeros, so all of them are one and the same token to the encoder and the
-        slots: it is encoded once, last, and counts P - V times. Equal to running all P.
-        """
-        images, patches, width = features.shape
-        first = torch.arange(0, images * patches, patches, device=features.device)
-        rows = features.flatten(0, 1).index_select(0, (first[:, None] + visible).flatten())
-        seen = F.pad(rows.view(images, -1, width), (0, 0, 0, 1))
-        multiplicity = torch.ones(seen.shape[1], device=features.device)
-        multiplicity[-1] = patches - visible.shape[1]
-        return self.encoder(seen), multiplicity
 
     def segment(
         self,

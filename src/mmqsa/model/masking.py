@@ -15,9 +15,9 @@ def visible_patches(
     III); ``foreground`` those where it is lowest; ``random`` keeps those with the lowest of the
     ``uniform`` draws (B, N); ``none`` hides none at any ratio.
 
-    round(ratio * N) patches are hidden in every image. The released code truncates in floating
-    point instead and keeps one patch fewer at two ratios of the paper: of N = 400 patches, ratios
-    of 0.8 and 0.9 hide 320 and 360 here, and 321 and 361 there.
+    round(ratio * N) patches are hidden in every image. The released code truncates the number of
+    visible ones, in floating point, and so hides one more at two of the paper's ratios: of N = 400
+    patches, 0.8 and 0.9 hide 320 and 360 here, and 321 and 361 there.
     """
     num_images, num_patches, _ = features.shape
     if strategy == "none":

@@ -133,7 +133,6 @@ class SlotAttention(nn.Module):
         noise: Tensor,
         heads: Sequence[int] | None = None,
         iterations: int | None = None,
-        multiplicity: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Features (B, N, D), standard normal noise (H, B, K, D_slot) -> slots and attention.
 
@@ -143,31 +142,23 @@ class SlotAttention(nn.Module):
         """
         selected = list(self._selected(heads))
         inputs = self.norm_input(features)
-        slots = [head.initial_slots(own) for head, own in zip(selected, noise, strict=True)]
+        keys, values = self.to_key(inputs), self.to_value(inputs)
+        slots = [head.initial_slots(drawn) for head, drawn in zip(selected, noise, strict=True)]
         for _ in range(iterations or self.iterations):
-            normed = [head.norm_slots(own) for head, own in zip(selected, slots, strict=True)]
+            normed = [head.norm_slots(old) for head, old in zip(selected, slots, strict=True)]
             # The heads' slots lie side by side, so that all of them attend in one product.
             queries = torch.cat(
-                [head.to_query(own) for head, own in zip(selected, normed, strict=True)], dim=1
+                [head.to_query(old) for head, old in zip(selected, normed, strict=True)], dim=1
             )
-            logits = ((queries * self.slot_dim**-0.5) @ self.to_key.weight) @ inputs.mT
-            attention, weights = attend(
-                logits.unflatten(1, (len(selected), -1)), multiplicity
-            )  # (B, H, K, N)
-            updates = self.to_value(weights.flatten(1, 2).to(inputs.dtype) @ inputs)
+            logits = (queries * self.slot_dim**-0.5) @ keys.mT
+            attention = logits.float().unflatten(1, (len(selected), -1)).softmax(dim=2)
+            weights = attention + EPSILON
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+            updates = weights.flatten(1, 2).to(values.dtype) @ values
             updates = updates.unflatten(1, (len(selected), -1))
             states = normed if self.normed_state else slots
             slots = [
-                head.update(state, own)
-                for head, state, own in zip(selected, states, updates.unbind(1), strict=True)
+                head.update(state, update)
+                for head, state, update in zip(selected, states, updates.unbind(1), strict=True)
             ]
         return torch.stack(slots, dim=1), attention
-
-
-def attend(logits: Tensor, multiplicity: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Logits (..., K, N) -> attention, which sums to 1 over K, and weights, which do over N."""
-    attention = logits.float().softmax(dim=-2)
-    weights = attention + EPSILON
-    if multiplicity is not None:
-        weights = weights * multiplicity
-    return attention, weights / weights.sum(dim=-1, keepdim=True)
