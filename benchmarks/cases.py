@@ -29,10 +29,9 @@ from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.cache import CacheWriter, FeatureCache
 from mmqsa.features.extract import extract, normalise
 from mmqsa.features.resident import ResidentFeatures
-from mmqsa.model.inference import Discoverer
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.masking import visible_patches
-from mmqsa.model.matching import align, best_assignment, merge
+from mmqsa.model.matching import align, merge
 from mmqsa.training.run import Run
 from mmqsa.training.step import make_step
 
@@ -142,8 +141,9 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
         keys = inputs.keys.float()
         target = model.standardised(keys)
         visible = visible_patches(keys, masking.strategy, masking.ratio)
-        features, multiplicity = model._encode_visible(target, visible)
-        slots, _ = model.slot_attention(features, inputs.noise[HEAD], HEAD, multiplicity)
+        kept = torch.zeros(keys.shape[:2], device=device).scatter(1, visible, 1.0)
+        features, noise = model.encoder(target * kept[..., None]), inputs.noise[HEAD : HEAD + 1]
+        slots, _ = model.slot_attention(features, noise, [HEAD])
         slots.sum().backward()
 
     def plainly() -> None:
@@ -158,17 +158,18 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
 def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
     """All heads, their Hungarian merge, and the decoder's masks; the merge alone."""
     inputs = Inputs(device, batch)
-    discoverer, plain = Discoverer(inputs.model), inputs.plain
+    model, plain = inputs.model, inputs.plain
 
     @torch.inference_mode()
     def merged() -> Tensor:
-        found = discoverer.run_heads(inputs.keys, inputs.generator)
-        return merge(found.slots, align(found.slots, inputs.reference, "hungarian"))
+        slots = model.run_heads(inputs.keys, model.noise(batch, inputs.generator)).slots
+        return merge(slots, align(slots, inputs.reference, "hungarian"))
 
     @torch.inference_mode()
     def masks() -> Tensor:
-        found = discoverer.run_heads(inputs.keys, inputs.generator)
-        return discoverer.discover(found, inputs.reference, "hungarian", ["decoder"])["decoder"]
+        noise = model.noise(batch, inputs.generator)
+        merged = model.segment(inputs.keys, noise, "hungarian", ["decoder"], inputs.reference)
+        return merged["decoder"]
 
     def plain_merged() -> Tensor:
         return plain.merged(inputs.keys, inputs.noise, inputs.reference)
@@ -186,18 +187,11 @@ def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
         yield Case(name, batch, plainly, ours, floor)
 
     slots = inputs.noise.transpose(0, 1)
-    similarity = torch.rand(batch * heads, 7, 7, device=device)
     yield Case(
         f"merge alone, {heads} heads, batch {batch}",
         batch,
         lambda: reference.plain_merge(slots, inputs.reference),
         lambda: merge(slots, align(slots, inputs.reference, "hungarian")),
-    )
-    yield Case(
-        f"assignment alone, {len(similarity)} of 7 x 7",
-        batch,
-        lambda: [reference.plain_assignment(matrix) for matrix in similarity],
-        lambda: best_assignment(similarity),
     )
 
 

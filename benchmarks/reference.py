@@ -29,7 +29,7 @@ class PlainModel(nn.Module):
         super().__init__()
         self.model = model
         decoder = model.decoder
-        features, alpha = decoder.to_features, decoder.to_alpha
+        features, alpha = decoder.to_features, decoder.to_mask
         last = nn.Linear(features.in_features, features.out_features + 1)
         with torch.no_grad():
             last.weight.copy_(torch.cat([features.weight, alpha.weight]))
@@ -66,7 +66,7 @@ class PlainModel(nn.Module):
         attention = self.model.slot_attention
         slots = own.mean + own.log_std.exp() * noise
         for _ in range(attention.iterations):
-            logits = own.to_query(own.norm_slots(slots)) @ keys.mT / attention.width**0.5
+            logits = own.to_query(own.norm_slots(slots)) @ keys.mT / attention.slot_dim**0.5
             weights = logits.softmax(dim=1)
             mean = (weights + EPSILON) / (weights + EPSILON).sum(dim=2, keepdim=True)
             flat = own.gru((mean @ values).flatten(0, 1), slots.flatten(0, 1)).view_as(slots)
@@ -74,25 +74,25 @@ class PlainModel(nn.Module):
         return slots, weights
 
     def decode(self, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, D_slot) -> reconstruction (B, N, D), alphas (B, K, N)."""
+        """Slots (B, K, D_slot) -> reconstruction (B, N, D), masks (B, K, N)."""
         decoder = self.model.decoder
         hidden = slots[:, :, None] + decoder.position
         for layer in (decoder.first, *decoder.hidden):
             hidden = F.relu(layer(hidden))
         decoded = self.last(hidden)
-        alphas = decoded[..., -1].softmax(dim=1)
-        return (alphas[..., None] * decoded[..., :-1]).sum(dim=1), alphas
+        masks = decoded[..., -1].softmax(dim=1)
+        return (masks[..., None] * decoded[..., :-1]).sum(dim=1), masks
 
     @torch.no_grad()
     def merged(self, keys: Tensor, noise: Tensor, reference: Tensor) -> Tensor:
-        """Keys (B, N, D), reference head (B,) -> slots (B, K, D_slot), Hungarian-merged over heads."""
+        """Keys (B, N, D), reference head (B,) -> Hungarian-merged slots (B, K, D_slot)."""
         target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
         slots, _ = self.heads(self.model.encoder(target), noise)
         return plain_merge(torch.stack(slots, dim=1), reference)
 
 
 def plain_merge(slots: Tensor, reference: Tensor) -> Tensor:
-    """Slots (B, H, K, D_slot), reference head (B,) -> mean (B, K, D_slot) of each image's matched heads."""
+    """Slots (B, H, K, D_slot), reference head (B,) -> mean of matched heads (B, K, D_slot)."""
     merged = []
     for own, chosen in zip(slots, reference.tolist(), strict=True):
         matched = []

@@ -94,7 +94,7 @@ def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> I
                 inputs = cases.Inputs(device, batch, **options)
                 with FlopCounterMode(display=False) as counter, computing_in(precision, device):
                     draws = inputs.model.draw(batch, inputs.generator)
-                    inputs.model.loss(inputs.keys, [cases.HEAD], draws).backward()
+                    inputs.model(inputs.keys, [cases.HEAD], draws).loss.backward()
                 step = inputs.step(precision)
                 for _ in range(5):  # compiles, warms a graph up and records it
                     step()

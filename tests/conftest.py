@@ -12,7 +12,6 @@ from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.training import loop
 from mmqsa.training.loop import train
 
 SMALL = {
@@ -103,18 +102,15 @@ def real() -> tuple[str, str]:
 
 
 @pytest.fixture
-def train_until(monkeypatch):
+def train_until():
     """``train_until(step, …)``: as ``train(…)``, but interrupted before that step (0-based)."""
-    real = loop.learning_rate_factor
 
     def run(last: int, *arguments) -> None:
-        def dies(schedule, step, steps):
+        def interrupt(step: int) -> None:
             if step == last:
                 raise KeyboardInterrupt
-            return real(schedule, step, steps)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(loop, "learning_rate_factor", dies)
-            train(*arguments)
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, on_step=interrupt)
 
     return run

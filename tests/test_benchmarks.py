@@ -14,7 +14,6 @@ import reference
 from mmqsa.config.workflow import Config
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
-from mmqsa.model.inference import Discoverer
 from mmqsa.model.masked_slot_model import Draws, MaskedSlotModel
 from mmqsa.model.matching import align, merge
 
@@ -24,7 +23,7 @@ BENCHMARKS = Path(reference.__file__).parent
 @pytest.fixture
 def model() -> MaskedSlotModel:
     torch.manual_seed(0)
-    model = MaskedSlotModel(Config.model_validate(SMALL), patches=36, feature_dim=8)
+    model = MaskedSlotModel(Config.model_validate(SMALL).model, num_patches=36, feature_dim=8)
     model.standardise_by(torch.randn(36, 8), torch.rand(1, 8) + 0.5)
     return model
 
@@ -37,7 +36,7 @@ def keys() -> torch.Tensor:
 def test_loss_and_gradients(model, keys):
     plain = reference.PlainModel(copy.deepcopy(model))
     noise = torch.randn(3, 5, 4, 16)
-    found = model.loss(keys, [1], Draws(noise[1:2]))
+    found = model(keys, [1], Draws(noise[1:2])).loss
     expected = plain.loss(keys, 1, noise)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     found.backward()
@@ -45,7 +44,7 @@ def test_loss_and_gradients(model, keys):
     twins = dict(plain.model.named_parameters())
     compared = 0
     for name, parameter in model.named_parameters():
-        if name.startswith(("decoder.to_alpha", "decoder.to_features")):
+        if name.startswith(("decoder.to_mask", "decoder.to_features")):
             continue  # one layer in the plain model
         wanted = twins[name].grad
         assert (parameter.grad is None) == (wanted is None), name
@@ -53,19 +52,18 @@ def test_loss_and_gradients(model, keys):
             torch.testing.assert_close(parameter.grad, wanted, atol=1e-6, rtol=1e-3)
             compared += 1
     assert compared > 20
-    last = torch.cat([model.decoder.to_features.weight.grad, model.decoder.to_alpha.weight.grad])
+    last = torch.cat([model.decoder.to_features.weight.grad, model.decoder.to_mask.weight.grad])
     torch.testing.assert_close(last, plain.last.weight.grad, atol=1e-6, rtol=1e-3)
 
 
 def test_inference_and_merge(model, keys):
-    plain, discoverer = reference.PlainModel(model), Discoverer(model)
+    plain = reference.PlainModel(model)
     noise, chosen = torch.randn(3, 5, 4, 16), torch.tensor([0, 1, 2, 2, 1])
-    discoverer.noise = lambda batch, generator: noise
     with torch.inference_mode():
-        found = discoverer.run_heads(keys, torch.Generator())
-        merged = merge(found.slots, align(found.slots, chosen, "hungarian"))
+        slots = model.run_heads(keys, noise).slots
+        merged = merge(slots, align(slots, chosen, "hungarian"))
         torch.testing.assert_close(merged, plain.merged(keys, noise, chosen), atol=1e-5, rtol=1e-4)
-        masks = discoverer.discover(found, chosen, "hungarian")["decoder"]
+        masks = model.segment(keys, noise, reference=chosen)["decoder"]
         torch.testing.assert_close(masks, plain.decode(merged)[1], atol=1e-5, rtol=1e-4)
 
 

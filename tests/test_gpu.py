@@ -1,7 +1,5 @@
 """What only a GPU can show; skipped without one."""
 
-from typing import get_args
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +7,6 @@ import torch
 from conftest import CPU, SMALL
 from PIL import Image
 
-from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.config.workflow import Config
 from mmqsa.device import choose_device
 from mmqsa.discover import load
@@ -17,7 +14,6 @@ from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features import resident
 from mmqsa.features.cache import FeatureCache
-from mmqsa.model.inference import Discoverer
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
@@ -44,27 +40,23 @@ def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, settings):
 
 
 def test_one_run_gives_the_same_masks_on_both_devices(run_folder, caches):
-    keys = torch.from_numpy(FeatureCache(caches["val"]).features[:])
+    features = torch.from_numpy(FeatureCache(caches["val"]).features[:])
     model = Run.load(run_folder).model
-    discoverer = Discoverer(model)
-    noise = discoverer.noise(len(keys), torch.Generator().manual_seed(0))
-    found = []
+    noise = model.noise(len(features), torch.Generator().manual_seed(0))
+    masks = []
     for device in (CPU, GPU):
-        discoverer = Discoverer(model.to(device))
-        discoverer.noise = lambda batch, generator, device=device: noise.to(device)
+        model.to(device)
         with torch.inference_mode():
-            heads = discoverer.run_heads(keys.to(device), torch.Generator(device))
-            reference = torch.zeros(len(keys), dtype=torch.int64, device=device)
-            masks = discoverer.discover(heads, reference, "hungarian")
-            found.append(masks["attention"].cpu())
-    torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
+            merged = model.segment(features.to(device), noise.to(device), sources=["attention"])
+        masks.append(merged["attention"].cpu())
+    torch.testing.assert_close(*masks, atol=1e-3, rtol=1e-3)
 
 
 def test_discovery_gives_the_same_objects_on_both_devices(tmp_path, run_folder, voc_root, caches):
     paths = sorted((voc_root / "VOC2012/JPEGImages").glob("*.jpg"))[:3]
     images = [Image.open(path) for path in paths]
-    found = load(run_folder, "cpu")(images), load(run_folder, "cuda")(images)
-    for one, two in zip(*found, strict=True):
+    both = load(run_folder, "cpu")(images), load(run_folder, "cuda")(images)
+    for one, two in zip(*both, strict=True):
         assert np.mean(one.labels == two.labels) > 0.98
     cache = FeatureCache(caches["val"])
     path = score_agreement(Run.load(run_folder), cache, tmp_path, GPU)
@@ -72,20 +64,14 @@ def test_discovery_gives_the_same_objects_on_both_devices(tmp_path, run_folder, 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_a_step_and_a_merge_wait_for_nothing(precision):
-    model = MaskedSlotModel(altered(), 36, 8).to(GPU)
+def test_a_step_waits_for_nothing(precision):
+    model = MaskedSlotModel(altered().model, 36, 8).to(GPU)
     step = Step(model, altered().training, precision, GPU)
-    discoverer = Discoverer(model, projection=torch.eye(16, device=GPU))
-    generator = torch.Generator(GPU)
-    keys, reference = torch.randn(4, 36, 8, device=GPU), torch.zeros(4, dtype=int, device=GPU)
+    generator, features = torch.Generator(GPU), torch.randn(4, 36, 8, device=GPU)
     try:
-        for mode in ("default", "error"):  # first without: libraries load and tables are made
+        for mode in ("default", "error"):  # first without: libraries load
             torch.cuda.set_sync_debug_mode(mode)
-            step(keys, [1], model.draw(4, generator), 1e-3)
-            with torch.inference_mode():
-                found = discoverer.run_heads(keys, generator)
-                for matching in get_args(MatchingName):
-                    discoverer.discover(found, reference, matching, get_args(MaskSource))
+            step(features, [1], model.draw(4, generator), 1e-3)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -96,33 +82,33 @@ def test_graphs_train_as_plain_steps_do():
     for graphs in (False, True):
         config = altered(cuda_graphs=graphs).training
         torch.manual_seed(0)
-        model = MaskedSlotModel(altered(), 36, 8).to(GPU)
+        model = MaskedSlotModel(altered().model, 36, 8).to(GPU)
         step = (GraphedStep if graphs else Step)(model, config, "fp32", GPU)
         generator = torch.Generator(GPU).manual_seed(0)
-        keys = torch.randn(60, 4, 36, 8, generator=generator, device=GPU).half()
+        features = torch.randn(60, 4, 36, 8, generator=generator, device=GPU).half()
         losses.append(
             [
                 step(batch, [turn % 3], model.draw(4, generator), 1e-3 * (1 - turn / 60))
-                for turn, batch in enumerate(keys)
+                for turn, batch in enumerate(features)
             ]
         )
-    plain, graphed = (torch.stack(own) for own in losses)
+    plain, graphed = (torch.stack(values) for values in losses)
     torch.testing.assert_close(plain, graphed, atol=1e-4, rtol=1e-3)
     assert plain[-1] < plain[0]
 
 
 @pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"compile": True}])
 def test_a_killed_training_resumes_with_every_option(tmp_path, caches, train_until, options):
-    own = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
+    config = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
     cache = FeatureCache(caches["train"])
-    whole = train(cache, own, 0, tmp_path / "whole", GPU)
-    train_until(17, cache, own, 0, tmp_path / "killed", GPU)
-    again = train(cache, own, 0, tmp_path / "killed", GPU)
+    whole = train(cache, config, 0, tmp_path / "whole", GPU)
+    train_until(17, cache, config, 0, tmp_path / "killed", GPU)
+    again = train(cache, config, 0, tmp_path / "killed", GPU)
     assert again["final_loss"] == pytest.approx(whole["final_loss"], rel=1e-2)
 
 
 @pytest.mark.parametrize("free", [1e18, 0])
-def test_keys_come_from_memory_or_file_when_the_gpu_is_full(tmp_path, caches, monkeypatch, free):
+def test_features_come_from_elsewhere_when_the_gpu_is_full(tmp_path, caches, monkeypatch, free):
     monkeypatch.setattr(
         resident, "free_memory", lambda device: 0 if device.type == "cuda" else free
     )

@@ -24,7 +24,7 @@ def test_operations_of_a_training_step_are_those_that_pytorch_counts(changes):
     with FlopCounterMode(display=False) as counted:
         step(torch.randn(2, 400, 384).half(), [0], draws, 1e-4)
     estimate = workload.training(settings, 100, gpu=False).flop
-    # Hidden patches are one token in training, which the estimate leaves out of account.
+    # The estimate leaves the key and value projections out.
     assert estimate == pytest.approx(counted.get_total_flops(), rel=0.15)
 
 

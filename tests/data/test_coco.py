@@ -21,7 +21,7 @@ from mmqsa.data.layouts import open_folder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
-from mmqsa.evaluation.pictures import chosen_images
+from mmqsa.evaluation.pictures import ranked_images
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 from mmqsa.training.loop import train
@@ -134,7 +134,7 @@ def test_from_photographs_to_metrics(coco_root, settings, tmp_path):
     text = path.read_text()
     assert {"corloc", "mbo_c", "mbo_i", "fg_ari"} <= set(text.replace("\n", ",").split(","))
     assert "nan" not in text.lower()
-    chosen = chosen_images(path.with_name(f"{path.stem}-per_image.csv"), 3)
+    chosen = ranked_images(path.with_name(f"{path.stem}-per_image.csv"), 3)
     assert len(chosen) == 3 and set(chosen) < set(cache.ids)  # text, zeros and all
     score_controls(cache, tmp_path / "controls", FeatureCache(tmp_path / "train.h5"), 4)
 

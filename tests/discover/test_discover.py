@@ -1,4 +1,4 @@
-"""From images to masks, and from masks to files."""
+"""Segmentation of images and its files: segmenter.py, output.py, export.py."""
 
 import json
 import shutil
@@ -12,12 +12,12 @@ from pycocotools.coco import COCO
 from safetensors.torch import load_file, save_file
 
 from mmqsa.config.base import dump_yaml
-from mmqsa.config.workflow import Config
+from mmqsa.config.training import RunConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load
 from mmqsa.discover.export import export
-from mmqsa.discover.finder import BACKBONE, objects
 from mmqsa.discover.output import discover
+from mmqsa.discover.segmenter import BACKBONE, find_objects
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import backbone
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def finder(run_folder):
+def segmenter(run_folder):
     return load(run_folder, device="cpu")
 
 
@@ -45,28 +45,28 @@ def test_objects_of_masks_by_hand():
     won = np.zeros((4, 4), dtype=int)
     won[1:3, 1:3], won[1, 1] = 1, 2
     masks = torch.nn.functional.one_hot(torch.tensor(won.ravel()), 4).T.float() * 0.9 + 0.025
-    found = objects(masks, width=4, height=4)
-    assert found.labels.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
-    assert found.areas.tolist() == [12, 3, 1]
-    assert found.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 2, 2]]
-    assert found.scores == pytest.approx([0.925, 0.925])
-    assert found.background_score == pytest.approx(0.925)
-    assert found.masks.shape == (2, 4, 4) and found.masks.sum() == 4
-    large = objects(masks, width=4, height=4, smallest=0.1)  # 1 of 16 pixels is less
+    objects = find_objects(masks, width=4, height=4)
+    assert objects.labels.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert objects.areas.tolist() == [12, 3, 1]
+    assert objects.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 2, 2]]
+    assert objects.scores == pytest.approx([0.925, 0.925])
+    assert objects.background_score == pytest.approx(0.925)
+    assert objects.masks.shape == (2, 4, 4) and objects.masks.sum() == 4
+    large = find_objects(masks, width=4, height=4, smallest=0.1)  # 1 of 16 pixels is less
     assert large.areas.tolist() == [13, 3]
     corners = torch.zeros(2, 4, 4)
     corners[1, 1, 1] = corners[1, 2, 2] = corners[1, 2, 3] = 1  # corners do not connect
     corners[0] = 1 - corners[1]
-    assert objects(corners.flatten(1), 4, 4).areas.tolist() == [13, 3]
-    parts = objects(corners.flatten(1), 4, 4, split=True)
+    assert find_objects(corners.flatten(1), 4, 4).areas.tolist() == [13, 3]
+    parts = find_objects(corners.flatten(1), 4, 4, split=True)
     assert parts.areas.tolist() == [13, 2, 1]
     assert parts.boxes.tolist() == [[2, 2, 4, 3], [1, 1, 2, 2]]
-    assert objects(corners.flatten(1), 4, 4, 0.1, split=True).areas.tolist() == [14, 2]
-    alone = objects(torch.ones(1, 16), width=7, height=3)
+    assert find_objects(corners.flatten(1), 4, 4, 0.1, split=True).areas.tolist() == [14, 2]
+    alone = find_objects(torch.ones(1, 16), width=7, height=3)
     assert alone.masks.shape == (0, 3, 7) and alone.boxes.shape == (0, 4)
 
 
-def test_masks_are_those_of_the_pipeline(finder, run_folder, voc_root, settings, tmp_path):
+def test_masks_are_those_of_the_pipeline(segmenter, run_folder, voc_root, settings, tmp_path):
     """On squashed images the same features, the same slots, the same label maps."""
     squashed = settings.dataset.model_copy(update={"geometry": "squash"})
 
@@ -74,71 +74,69 @@ def test_masks_are_those_of_the_pipeline(finder, run_folder, voc_root, settings,
     path = tmp_path / "val.h5"
     extract(voc, "val", settings.model_copy(update={"dataset": squashed}), path, CPU)
     cache = FeatureCache(path)
-    keys = torch.from_numpy(cache.features[:])
-    noise = finder.noise.expand(-1, len(keys), -1, -1)
+    features = torch.from_numpy(cache.features[:])
+    noise = segmenter.noise.expand(-1, len(features), -1, -1)
     with torch.inference_mode():
-        found = finder.discoverer.run_heads_from(noise, keys)
-        first = torch.zeros(len(keys), dtype=torch.int64)
-        masks = finder.discoverer.discover(found, first, "hungarian", ["attention"])["attention"]
-    expected = label_maps(masks, cache.side)
+        masks = segmenter.model.segment(features, noise, "hungarian", ["attention"])
+    expected = label_maps(masks["attention"], cache.side)
     for index, image_id in enumerate(cache.ids):
         image = voc.image(image_id).resize((cache.side, cache.side), Image.Resampling.BICUBIC)
-        own = finder(image)
-        pairs = {*zip(expected[index].ravel().tolist(), own.labels.ravel().tolist(), strict=True)}
+        labels = segmenter(image).labels
+        pairs = {*zip(expected[index].ravel().tolist(), labels.ravel().tolist(), strict=True)}
         assert len(pairs) == len({slot for slot, _ in pairs})  # each slot is one object
 
 
-def test_an_image_does_not_depend_on_the_others(finder, images):
-    together = finder(images)
-    for image, found in zip(images, together, strict=True):
-        alone = finder(image)
+def test_an_image_does_not_depend_on_the_others(segmenter, images):
+    together = segmenter(images)
+    for image, objects in zip(images, together, strict=True):
+        alone = segmenter(image)
         assert alone.labels.shape == image.size[::-1]
-        assert np.mean(alone.labels == found.labels) > 0.999  # but for rounding in a batch
-    assert np.array_equal(finder(images[0]).labels, finder(images[0]).labels)
+        assert np.mean(alone.labels == objects.labels) > 0.999  # but for rounding in a batch
+    assert np.array_equal(segmenter(images[0]).labels, segmenter(images[0]).labels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 400), (997, 31)])
-def test_any_size(finder, size):
-    found = finder(Image.new("RGB", size, "red"))
-    assert found.labels.shape == size[::-1] and found.areas.sum() == size[0] * size[1]
+def test_any_size(segmenter, size):
+    objects = segmenter(Image.new("RGB", size, "red"))
+    assert objects.labels.shape == size[::-1] and objects.areas.sum() == size[0] * size[1]
 
 
 def test_options(run_folder, images):
-    few = load(run_folder, "cpu", slots=2, mask_source="decoder", matching="greedy")(images[0])
+    few = load(run_folder, "cpu", num_slots=2, mask_source="decoder", matching="greedy")(images[0])
     assert len(few.scores) <= 1
     with pytest.raises(InputError, match="no learned similarity"):
         load(run_folder, "cpu", matching="learned")
 
 
-def test_files(finder, images, tmp_path):
+def test_files(segmenter, images, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "sub").mkdir(parents=True)
     images[0].save(folder / "one.png")
     images[1].convert("L").save(folder / "sub/two.jpg")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match=r"1 of 3 photographs.*broken\.jpg.*other 2"):
-        discover(finder, [folder], out, batch=1)
+        discover(segmenter, [folder], out, batch=1)
     labels = np.asarray(Image.open(out / "masks/one.png"))
-    expected = finder(images[0])
+    expected = segmenter(images[0])
     assert np.array_equal(labels, expected.labels)
     assert Image.open(out / "overlays/sub/two.jpg").size == images[1].size
     table = pd.read_csv(out / "objects.csv")
-    own = table[table["mask"] == "masks/one.png"]
-    assert own["background"].tolist() == [True] + [False] * len(expected.scores)
-    assert own["area"].tolist() == expected.areas.tolist()
-    assert own["share"].sum() == pytest.approx(1, abs=1e-4)
-    assert own[["x0", "y0", "x1", "y1"]].iloc[1:].to_numpy().tolist() == expected.boxes.tolist()
+    rows = table[table["mask"] == "masks/one.png"]
+    assert rows["background"].tolist() == [True] + [False] * len(expected.scores)
+    assert rows["area"].tolist() == expected.areas.tolist()
+    assert rows["share"].sum() == pytest.approx(1, abs=1e-4)
+    assert rows[["x0", "y0", "x1", "y1"]].iloc[1:].to_numpy().tolist() == expected.boxes.tolist()
     coco = COCO(out / "coco.json")
     annotations = coco.imgToAnns[next(i for i in coco.imgs if "one" in coco.imgs[i]["file_name"])]
     assert len(annotations) == len(expected.scores)
     for annotation, mask in zip(annotations, expected.masks, strict=True):
         assert np.array_equal(coco.annToMask(annotation), mask)
     detections = [
-        {name: own[name] for name in ("image_id", "category_id", "segmentation", "score")}
-        for own in coco.dataset["annotations"]
+        {name: annotation[name] for name in ("image_id", "category_id", "segmentation", "score")}
+        for annotation in coco.dataset["annotations"]
     ]
     assert len(coco.loadRes(detections).anns) == len(coco.anns)
-    assert discover(finder, [folder / "one.png"], out) == 1  # again, over what was there
+    assert discover(segmenter, [folder / "one.png"], out) == 1  # again, over what was there
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +147,12 @@ def pretrained(tmp_path_factory, voc_root, settings):
 
     state, _ = backbone_weights(random)
     save_file(state, folder / "vit.safetensors", {"made": "elsewhere"})
-    own = random.model_copy(update={"pretrained": True, "weights": str(folder / "vit.safetensors")})
-    chosen = settings.model_copy(update={"backbone": own})
-    extract(VocFolder.find(voc_root), "train", chosen, folder / "train.h5", CPU)
-    train(FeatureCache(folder / "train.h5"), chosen, 0, folder / "run", CPU)
+    local = random.model_copy(
+        update={"pretrained": True, "weights": str(folder / "vit.safetensors")}
+    )
+    config = settings.model_copy(update={"backbone": local})
+    extract(VocFolder.find(voc_root), "train", config, folder / "train.h5", CPU)
+    train(FeatureCache(folder / "train.h5"), config, 0, folder / "run", CPU)
     return folder / "run", folder / "vit.safetensors"
 
 
@@ -181,11 +181,11 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     """The hub is played by the random network that the run was trained on."""
     hub = tmp_path / "run"
     shutil.copytree(run_folder, hub)
-    settings = Config.load(hub / "config.yaml")
-    state, _ = backbone_weights(settings.backbone)
-    named = settings.backbone.model_copy(update={"pretrained": True})
-    chosen = settings.model_copy(update={"backbone": named})
-    (hub / "config.yaml").write_text(dump_yaml(chosen.model_dump(mode="json")))
+    trained = RunConfig.load(hub / "config.yaml")
+    state, _ = backbone_weights(trained.backbone)
+    named = trained.backbone.model_copy(update={"pretrained": True})
+    config = trained.model_copy(update={"backbone": named})
+    (hub / "config.yaml").write_text(dump_yaml(config.dependencies()))
     create = backbone._create
 
     def fetch(settings, pretrained, **size):
@@ -198,8 +198,8 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
         patch.setattr(backbone, "_create", fetch)
         written = export(hub, tmp_path / "exported")
     assert tmp_path / "exported/backbone.safetensors" in written
-    found = load(tmp_path / "exported", "cpu")(images[0])
-    assert np.array_equal(found.labels, load(run_folder, "cpu")(images[0]).labels)
+    objects = load(tmp_path / "exported", "cpu")(images[0])
+    assert np.array_equal(objects.labels, load(run_folder, "cpu")(images[0]).labels)
 
 
 def test_another_networks_weights_are_refused(pretrained, tmp_path):
@@ -224,13 +224,13 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     assert BACKBONE not in {path.stem for path in written}
     load(tmp_path / "exported", "cpu")
     provenance = json.loads((tmp_path / "exported/provenance.json").read_text())
-    settings = Config.load(tmp_path / "exported/config.yaml")
-    drawn = load_backbone(settings.backbone)
+    config = RunConfig.load(tmp_path / "exported/config.yaml")
+    drawn = load_backbone(config.backbone)
     assert drawn.weights_sha256 == drawn.state_sha256
     assert drawn.state_sha256 == provenance["cache"]["weights_sha256"]
-    changed = settings.backbone.model_copy(update={"seed": 1})
+    changed = config.backbone.model_copy(update={"seed": 1})
     (tmp_path / "exported/config.yaml").write_text(
-        dump_yaml(settings.model_copy(update={"backbone": changed}).sections())
+        dump_yaml(config.model_copy(update={"backbone": changed}).dependencies())
     )
     with pytest.raises(InputError, match="weights_sha256"):
         load(tmp_path / "exported", "cpu")

@@ -26,8 +26,8 @@ def test_an_image_is_shown_upright():
 def test_transparency_lies_over_white():
     image = Image.fromarray(RGB)
     image.putalpha(Image.fromarray(np.repeat([[0] * 15 + [255] * 15], 20, 0).astype(np.uint8)))
-    found = np.asarray(as_rgb(image))
-    assert (found[:, :15] == 255).all() and np.array_equal(found[:, 15:], RGB[:, 15:])
+    converted = np.asarray(as_rgb(image))
+    assert (converted[:, :15] == 255).all() and np.array_equal(converted[:, 15:], RGB[:, 15:])
     palette = Image.fromarray(RGB).quantize(4)
     palette.info["transparency"] = 0
     hidden = np.asarray(palette) == 0
@@ -36,8 +36,8 @@ def test_transparency_lies_over_white():
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV"])
 def test_every_mode_becomes_rgb(mode):
-    found = as_rgb(Image.fromarray(RGB).convert(mode if mode != "LAB" else "RGB"))
-    assert found.mode == "RGB" and found.size == (30, 20)
+    converted = as_rgb(Image.fromarray(RGB).convert(mode if mode != "LAB" else "RGB"))
+    assert converted.mode == "RGB" and converted.size == (30, 20)
 
 
 def test_deep_grey_keeps_its_range():
@@ -67,9 +67,9 @@ def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
         (inside / name).parent.mkdir(parents=True, exist_ok=True)
         (inside / name).touch()
     absent = tmp_path / "absent.jpg"
-    found = find_photographs([inside, inside / "a.jpg", absent], besides=out)
-    assert [str(path.relative_to(tmp_path)) for path, _ in found] == [
+    listed = find_photographs([inside, inside / "a.jpg", absent], besides=out)
+    assert [str(path.relative_to(tmp_path)) for path, _ in listed] == [
         *("in/a-png.jpg", "in/a.jpg", "in/a.png", "in/sub/a.jpg", "in/a.jpg", "absent.jpg"),
     ]
-    called = [str(name) for _, name in found]
-    assert called == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]
+    names = [str(name) for _, name in listed]
+    assert names == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from mmqsa.errors import InputError
 from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.features.cache import FeatureCache
-from mmqsa.model.inference import Discoverer
 from mmqsa.training.run import Run
 
 CPU = torch.device("cpu")
@@ -18,27 +18,26 @@ def test_agreement_is_the_cosine_of_matched_slots(tmp_path, run_folder, caches):
     table = pd.read_csv(path)
     heads, slots = 3, 4
     assert len(table) == (heads * slots) ** 2
-    own = table[(table["head"] == table["other_head"]) & (table["slot"] == table["other_slot"])]
-    np.testing.assert_allclose(own[["before", "after"]], 1, atol=1e-3)
+    itself = table[(table["head"] == table["other_head"]) & (table["slot"] == table["other_slot"])]
+    np.testing.assert_allclose(itself[["before", "after"]], 1, atol=1e-3)
     # Against one pair of slots, computed plainly.
-    keys = torch.from_numpy(cache.features[:])
+    features = torch.from_numpy(cache.features[:])
+    noise = run.model.noise(len(features), torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = Discoverer(run.model).run_heads(keys, torch.Generator().manual_seed(0)).slots
-    plain = torch.cosine_similarity(found[:, 0, 1], found[:, 2, 3], dim=-1).mean()
+        of_heads = run.model.run_heads(features, noise).slots
+    plain = torch.cosine_similarity(of_heads[:, 0, 1], of_heads[:, 2, 3], dim=-1).mean()
     row = table.query("head == 0 and slot == 1 and other_head == 2 and other_slot == 3")
     assert row["before"].item() == pytest.approx(plain.item(), abs=1e-3)
-    # Matched to the first head, slots of the same number are the more alike.
+    # Matched to the first head, slots of the same index are more alike.
     apart = table[(table["head"] == 0) & (table["other_head"] != 0)]
     same = apart[apart["slot"] == apart["other_slot"]]
     assert same["after"].mean() >= same["before"].mean()
-    assert same["after"].mean() == pytest.approx(_best(found), abs=1e-3)
+    assert same["after"].mean() == pytest.approx(_best(of_heads), abs=1e-3)
 
 
-def _best(found: torch.Tensor) -> float:
+def _best(slots: torch.Tensor) -> float:
     """The mean cosine of the best one-to-one choices, by SciPy."""
-    from scipy.optimize import linear_sum_assignment
-
-    unit = torch.nn.functional.normalize(found, dim=-1)
+    unit = torch.nn.functional.normalize(slots, dim=-1)
     values = []
     for image in unit:
         for head in (1, 2):
@@ -52,7 +51,7 @@ def test_slots_in_use(tmp_path, run_folder, caches):
     score_agreement(run, cache, tmp_path, CPU)
     table = pd.read_csv(tmp_path / f"{cache.name}-slots.csv")
     assert set(table["head"].astype(str)) == {"merged", "0", "1", "2"}
-    assert table["used"].between(1, 4).all() and table["largest"].between(0.25, 1).all()
+    assert table["slots_used"].between(1, 4).all() and table["largest_share"].between(0.25, 1).all()
     assert set(table[table["head"] == "merged"]["mask_source"]) == {"decoder", "attention"}
 
 

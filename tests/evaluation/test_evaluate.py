@@ -20,6 +20,8 @@ from mmqsa.features.extract import extract
 from mmqsa.training.run import Run
 from mmqsa.training.similarity import train_similarity
 
+FIRST = "matching == 'hungarian' and eval_seed == 0"
+
 
 @pytest.fixture(scope="module")
 def learned_run(tmp_path_factory, run_folder, caches):
@@ -84,8 +86,9 @@ def test_metrics_have_every_matching_and_source(scored):
 def test_means_are_those_of_the_images(scored):
     metrics = pd.read_csv(scored / "scenes-val.csv")
     images = pd.read_csv(scored / "scenes-val-per_image.csv")
-    group = images[(images["matching"] == "greedy") & (images["mask_source"] == "decoder")]
-    row = metrics.query("matching == 'greedy' and mask_source == 'decoder' and metric == 'corloc'")
+    one = "matching == 'greedy' and mask_source == 'decoder' and eval_seed == 1"
+    row, group = metrics.query(f"{one} and metric == 'corloc'"), images.query(one)
+    assert len(group) == 6
     assert row["value"].item() == pytest.approx(100 * group["paper/corloc"].mean(), abs=1e-3)
 
 
@@ -94,11 +97,12 @@ def test_written_label_maps_are_what_was_scored(scored, caches):
     with h5py.File(scored / "scenes-val-label_maps.h5") as file:
         assert [name.decode() for name in file["image_id"]] == cache.ids
         for source in ("decoder", "attention"):
-            rows = images[(images["matching"] == "hungarian") & (images["mask_source"] == source)]
+            rows = images.query(f"{FIRST} and mask_source == @source")
+            assert len(rows) == len(cache.ids)
             for index, value in enumerate(rows["paper/mbo_c"]):
                 truth = GroundTruth(cache.classes[index], None)
-                found = image_metrics(file[f"slots_{source}"][index], truth)
-                assert found["paper", "mbo_c"] == pytest.approx(value, abs=1e-5)
+                metrics = image_metrics(file[f"slots_{source}"][index], truth)
+                assert metrics["paper", "mbo_c"] == pytest.approx(value, abs=1e-5)
 
 
 def test_every_object_is_scored_apart(scored, caches):
@@ -107,32 +111,33 @@ def test_every_object_is_scored_apart(scored, caches):
     assert set(objects["labels"]) == {"class", "instance"}
     assert set(objects["matching"]) == {"hungarian"}
     names = ["image_id", "mask_source"]
-    first = images[images["matching"] == "hungarian"].set_index(names)
+    first = images.query(FIRST).set_index(names)
     for labels, metric in (("class", "paper/mbo_c"), ("instance", "dinosaur/mbo_i")):
         mean = objects[objects["labels"] == labels].groupby(names)["iou"].mean()
         pd.testing.assert_series_equal(
             mean, first.loc[mean.index, metric], check_names=False, atol=1e-5, rtol=1e-5
         )
-    own = objects[(objects["labels"] == "class") & (objects["mask_source"] == "attention")]
+    of_attention = objects.query("labels == 'class' and mask_source == 'attention'")
     labels = FeatureCache(caches["val"]).classes[0]
     valid = labels[labels != 255]
     expected = {label: (valid == label).mean() for label in np.unique(valid[valid > 0])}
-    found = own[own["image_id"] == own["image_id"].iloc[0]].set_index("class")["share"]
-    assert found.to_dict() == pytest.approx(expected, abs=1e-5)
+    first_image = of_attention["image_id"] == of_attention["image_id"].iloc[0]
+    shares = of_attention[first_image].set_index("class")["share"]
+    assert shares.to_dict() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_sweep_has_the_runs_own_numbers_and_others(
     tmp_path, scored, run_folder, caches, settings
 ):
-    swept = only(settings, sweep=SweepConfig(slots=[2, 4, 9], iterations=[1, 3]))
+    swept = only(settings, sweep=SweepConfig(num_slots=[2, 4, 9], iterations=[1, 3]))
     path = sweep(Run.load(run_folder), FeatureCache(caches["val"]), swept, tmp_path, CPU)
-    found = pd.read_csv(path)
-    pairs = found[["slots", "iterations"]].drop_duplicates().itertuples(index=False, name=None)
+    table = pd.read_csv(path)
+    pairs = table[["num_slots", "iterations"]].drop_duplicates().itertuples(index=False, name=None)
     assert list(pairs) == [(2, 3), (4, 3), (9, 3), (4, 1)]
     names = ["mask_source", "protocol", "metric"]
-    own = found[(found["slots"] == 4) & (found["iterations"] == 3)].set_index(names)["value"]
-    metrics = pd.read_csv(scored / "scenes-val.csv").query("matching == 'hungarian'")
-    pd.testing.assert_series_equal(own, metrics.set_index(names)["value"].loc[own.index])
+    trained = table.query("num_slots == 4 and iterations == 3").set_index(names)["value"]
+    metrics = pd.read_csv(scored / "scenes-val.csv").query(FIRST).set_index(names)["value"]
+    pd.testing.assert_series_equal(trained, metrics.loc[trained.index])
 
 
 def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, settings):

@@ -16,7 +16,6 @@ from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.features.backbone import FrozenViT
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
-from mmqsa.model.inference import Discoverer
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.loop import train
 from mmqsa.training.run import WEIGHTS, Run
@@ -82,8 +81,8 @@ def test_a_batch_that_does_not_fit_is_named(
     def ends(*_, **__):
         raise error
 
-    monkeypatch.setattr(MaskedSlotModel, "loss", ends)
-    monkeypatch.setattr(Discoverer, "run_heads", ends)
+    monkeypatch.setattr(MaskedSlotModel, "forward", ends)
+    monkeypatch.setattr(MaskedSlotModel, "run_heads", ends)
     with pytest.raises(InputError, match=r"training.batch_size: not enough memory .*; lower it"):
         train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
     with pytest.raises(InputError, match=r"evaluation.batch_size: not enough memory .*; lower it"):
@@ -94,7 +93,7 @@ def test_another_error_is_not_taken_for_it(tmp_path, caches, settings, monkeypat
     def breaks(*_):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(MaskedSlotModel, "loss", breaks)
+    monkeypatch.setattr(MaskedSlotModel, "forward", breaks)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
 

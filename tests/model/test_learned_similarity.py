@@ -1,7 +1,7 @@
 import torch
 
 from mmqsa.model.learned_similarity import LearnedSimilarity, sinkhorn
-from mmqsa.model.matching import align, merge, overlap
+from mmqsa.model.matching import align, merge
 
 
 def test_sinkhorn_is_nearly_doubly_stochastic_and_sharpens_to_a_permutation():
@@ -31,19 +31,3 @@ def test_a_gradient_reaches_the_projection():
     merged = similarity.soft_merge(torch.randn(2, 3, 4, 8), torch.zeros(2, dtype=int), 0.1, 5)
     merged.square().sum().backward()
     assert similarity.projection.grad.abs().sum() > 0
-
-
-def test_overlap_of_soft_masks_by_hand():
-    first = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.5]])
-    second = torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
-    expected = torch.tensor([[0.0, 1.0], [1.5 / 2.0, 0.0]])
-    torch.testing.assert_close(overlap(first, second), expected)
-
-
-def test_matching_by_masks_looks_at_masks_alone():
-    masks = torch.eye(4).repeat(2, 1, 1, 1)  # (2, 1, 4, 4)
-    order = torch.tensor([3, 1, 0, 2])
-    heads = torch.cat([masks, masks[:, :, order]], dim=1)
-    found = align(heads, torch.zeros(2, dtype=int), "mask")
-    assert found[:, 0].tolist() == [[0, 1, 2, 3]] * 2
-    torch.testing.assert_close(merge(heads, found), masks[:, 0])

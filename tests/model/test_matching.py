@@ -5,41 +5,26 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment
 
-from mmqsa.model.matching import align, best_assignment, match, merge
+from mmqsa.model.matching import align, match, merge, overlap, reorder
 
 
 def total(similarity, order):
     return sum(float(similarity[row, column]) for row, column in enumerate(order))
 
 
-@given(seed=st.integers(0, 10_000), number=st.integers(2, 5))
-def test_hungarian_is_the_best_of_all_permutations(seed, number):
+@given(seed=st.integers(0, 10_000), num_slots=st.integers(2, 5))
+def test_hungarian_is_the_best_of_all_permutations(seed, num_slots):
     generator = torch.Generator().manual_seed(seed)
-    slots, reference = torch.randn(2, 1, number, 3, generator=generator)
+    slots, reference = torch.randn(2, 1, num_slots, 3, generator=generator)
     similarity = F.normalize(reference[0], dim=-1) @ F.normalize(slots[0], dim=-1).T
-    best = max(total(similarity, order) for order in permutations(range(number)))
-    found = match(slots, reference, "hungarian")[0]
-    assert sorted(found.tolist()) == list(range(number))
-    assert total(similarity, found.tolist()) == pytest.approx(best, abs=1e-5)
+    best = max(total(similarity, order) for order in permutations(range(num_slots)))
+    order = match(slots, reference, "hungarian")[0].tolist()
+    assert sorted(order) == list(range(num_slots))
+    assert total(similarity, order) == pytest.approx(best, abs=1e-5)
     greedy = match(slots, reference, "greedy")[0].tolist()
-    assert sorted(greedy) == list(range(number))
+    assert sorted(greedy) == list(range(num_slots))
     assert total(similarity, greedy) <= best + 1e-5
-
-
-@pytest.mark.parametrize("rows, columns", [(1, 1), (2, 5), (7, 7), (3, 12), (12, 12), (13, 13)])
-def test_assignment_equals_scipys(rows, columns):
-    """13 columns go to SciPy itself, and prove that the way there is right."""
-    value = torch.randn(6, rows, columns, generator=torch.Generator().manual_seed(rows))
-    for matrix, order in zip(value, best_assignment(value), strict=True):
-        expected = linear_sum_assignment(matrix.numpy(), maximize=True)[1]
-        assert order.tolist() == expected.tolist()
-
-
-def test_equal_values_still_give_one_column_to_each_row():
-    order = best_assignment(torch.zeros(2, 4, 6))
-    assert all(len(set(own.tolist())) == 4 for own in order)
 
 
 def test_greedy_takes_the_most_similar_pair_first():
@@ -63,3 +48,21 @@ def test_permuted_heads_merge_to_the_reference_itself():
     for strategy in ("hungarian", "greedy"):
         merged = merge(heads, align(heads, reference, strategy))
         torch.testing.assert_close(merged, heads[torch.arange(3), reference])
+
+
+def test_overlap_of_soft_masks_by_hand():
+    first = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.5]])
+    second = torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.0, 1.0], [1.5 / 2.0, 0.0]])
+    torch.testing.assert_close(overlap(first, second), expected)
+    assert (overlap(torch.zeros(2, 4), torch.zeros(2, 4)) == 0).all()
+
+
+def test_matching_by_masks_looks_at_masks_alone():
+    masks = torch.eye(4).repeat(2, 1, 1, 1)  # (2, 1, 4, 4)
+    order = torch.tensor([3, 1, 0, 2])
+    heads = torch.cat([masks, masks[:, :, order]], dim=1)
+    matched = align(heads, torch.zeros(2, dtype=int), "mask")
+    assert matched[:, 0].tolist() == [[0, 1, 2, 3]] * 2
+    assert torch.equal(reorder(heads, matched)[:, 1], masks[:, 0])
+    torch.testing.assert_close(merge(heads, matched), masks[:, 0])

@@ -4,8 +4,8 @@ from conftest import CPU
 from mmqsa.training.batches import Batches
 
 
-def batches(left=(), seed=0):
-    return Batches(10, 4, torch.Generator().manual_seed(seed), CPU, list(left))
+def batches(num_images=10, batch_size=4):
+    return Batches(num_images, batch_size, torch.Generator().manual_seed(0), CPU)
 
 
 def test_every_image_comes_once_in_an_epoch():
@@ -15,14 +15,15 @@ def test_every_image_comes_once_in_an_epoch():
     assert order[:10] != order[10:]
 
 
-def test_what_is_left_goes_on_where_it_was():
+def test_an_epoch_resumes_where_it_was():
     whole, first = batches(), batches()
     expected = [whole.next().tolist() for _ in range(6)]
-    found = [first.next().tolist() for _ in range(2)]
-    second = Batches(10, 4, first.draws, CPU, first.left)
-    assert found + [second.next().tolist() for _ in range(4)] == expected
+    drawn = [first.next().tolist() for _ in range(2)]
+    second = Batches(10, 4, first.generator, CPU)
+    second.left = first.left
+    assert drawn + [second.next().tolist() for _ in range(4)] == expected
 
 
 def test_a_batch_may_be_larger_than_the_data_set():
-    drawn = Batches(3, 8, torch.Generator().manual_seed(0), CPU, [])
+    drawn = batches(num_images=3, batch_size=8)
     assert sorted(drawn.next().tolist()[:6]) == [0, 0, 1, 1, 2, 2]

@@ -1,3 +1,5 @@
+"""The training loop with its checkpoints (checkpoint.py) and signals (signals.py)."""
+
 import os
 import signal
 import subprocess
@@ -8,15 +10,14 @@ import torch
 from conftest import CPU, SMALL
 
 from mmqsa.config.base import dump_yaml
-from mmqsa.config.training import ScheduleConfig
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.training import checkpoint, loop
+from mmqsa.paths import CHECKPOINT
+from mmqsa.training import checkpoint
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
-from mmqsa.training.schedule import learning_rate_factor
 from mmqsa.training.signals import Stopped
 
 
@@ -34,15 +35,17 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_holds_what_the_contract_says(run_folder, caches, settings):
+def test_a_run_holds_what_the_contract_says(run_folder, caches):
     run = Run.load(run_folder)
-    assert run.config == settings
     history = (run_folder / "history.csv").read_text().splitlines()
     assert history[0] == "step,loss,learning_rate,images_per_second"
     assert [line.split(",")[0] for line in history[1:]] == ["10", "20", "30"]
     assert sum(run.provenance["updates_per_head"]) == 30
+    assert run.provenance["num_images"] == 8 and run.provenance["features_in"] == "device"
+    weights = [parameter.numel() for parameter in run.model.parameters()]
+    assert run.provenance["num_parameters"] == sum(weights)
     assert run.provenance["cache_fingerprint"] == FeatureCache(caches["train"]).fingerprint
-    assert not (run_folder / checkpoint.CHECKPOINT).exists()
+    assert not (run_folder / CHECKPOINT).exists()
 
 
 def test_the_loss_falls(tmp_path, caches):
@@ -69,7 +72,7 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, 
     cache, killed = FeatureCache(caches["train"]), tmp_path / "killed"
     for step in (12, 17):
         train_until(step, cache, often, 0, killed, CPU)
-        assert checkpoint.step_of(killed / checkpoint.CHECKPOINT) == step
+        assert checkpoint.step_of(killed / CHECKPOINT) == step
     train(cache, often, 0, killed, CPU)
     assert same(weights(run_folder), weights(killed))
     columns = [
@@ -81,7 +84,8 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, 
 
 KILLED = """
 import os, signal, sys
-from mmqsa.training import checkpoint, loop
+from mmqsa.paths import CHECKPOINT
+from mmqsa.training import checkpoint
 last, when = int(sys.argv[1]), sys.argv[2]
 real, count = checkpoint.save, 0
 def save(path, *rest):
@@ -122,24 +126,16 @@ def test_kill_minus_nine_at_any_moment(tmp_path, caches, run_folder):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_asked_to_stop_ends_after_the_step(
-    tmp_path, caches, run_folder, monkeypatch, number
-):
-    real, steps = loop.learning_rate_factor, []
-
-    def asked(*arguments):
-        steps.append(1)
-        if len(steps) == 8:
+def test_a_training_that_is_asked_to_stop_ends_after_the_step(tmp_path, caches, run_folder, number):
+    def ask(step: int) -> None:
+        if step == 7:
             os.kill(os.getpid(), number)
-        return real(*arguments)
 
     before = signal.getsignal(number)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "learning_rate_factor", asked)
-        with pytest.raises(Stopped, match=rf"{number.name} at step 8; the same command goes on"):
-            train(FeatureCache(caches["train"]), altered(), 0, tmp_path, CPU)
+    with pytest.raises(Stopped, match=rf"{number.name} at step 8; repeat the command to resume"):
+        train(FeatureCache(caches["train"]), altered(), 0, tmp_path, CPU, on_step=ask)
     assert signal.getsignal(number) == before
-    assert checkpoint.step_of(tmp_path / checkpoint.CHECKPOINT) == 8
+    assert checkpoint.step_of(tmp_path / CHECKPOINT) == 8
     made = train(FeatureCache(caches["train"]), altered(), 0, tmp_path, CPU)
     assert made["resumed_at_steps"] == [8]
     assert same(weights(run_folder), weights(tmp_path))
@@ -149,10 +145,10 @@ def test_a_training_that_is_asked_to_stop_ends_after_the_step(
 def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches, train_until):
     often = altered(training={"checkpoint_seconds": 1e-9})
     train_until(12, FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
-    before = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
-    with pytest.raises(InputError, match=r"resume.pt: belongs to a training with other settings"):
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match=r"resume.pt: belongs to a training with another config"):
         train(FeatureCache(caches["train"]), often, 1, tmp_path, CPU)
-    assert (tmp_path / checkpoint.CHECKPOINT).read_bytes() == before
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
 @pytest.mark.faults
@@ -168,18 +164,31 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
 
 @pytest.mark.faults
 def test_the_last_good_checkpoint_survives_a_loss_that_is_not_finite(tmp_path, caches, monkeypatch):
-    real, calls = MaskedSlotModel.loss, []
+    real, calls = MaskedSlotModel.forward, []
 
     def breaks(*arguments):
         calls.append(1)
-        return real(*arguments) * (float("nan") if len(calls) == 8 else 1.0)
+        output = real(*arguments)
+        output.loss = output.loss * (float("nan") if len(calls) == 8 else 1.0)
+        return output
 
-    monkeypatch.setattr(MaskedSlotModel, "loss", breaks)
+    monkeypatch.setattr(MaskedSlotModel, "forward", breaks)
     often = altered(training={"checkpoint_seconds": 1e-9})
     expected = r"the loss \(nan\) .* at step 8; .*resume.pt, step 7\. .*delete the checkpoint"
     with pytest.raises(InputError, match=expected):
         train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
-    assert checkpoint.step_of(tmp_path / checkpoint.CHECKPOINT) == 7
+    assert checkpoint.step_of(tmp_path / CHECKPOINT) == 7
+
+
+def test_the_mean_loss_of_a_row_is_that_of_its_steps(tmp_path, caches, run_folder):
+    """Rows of one step each, averaged, are the rows of ten."""
+    train(FeatureCache(caches["train"]), altered(training={"log_every": 1}), 0, tmp_path, CPU)
+    each, tens = (
+        [float(line.split(",")[1]) for line in text.splitlines()[1:]]
+        for text in ((folder / "history.csv").read_text() for folder in (tmp_path, run_folder))
+    )
+    means = [sum(each[start : start + 10]) / 10 for start in (0, 10, 20)]
+    assert means == pytest.approx(tens, abs=2e-6)
 
 
 def test_all_heads_learn_in_each_step_when_asked(tmp_path, caches):
@@ -191,56 +200,8 @@ def test_all_heads_learn_in_each_step_when_asked(tmp_path, caches):
 def test_bf16_learns_as_fp32_does(tmp_path, caches):
     losses = []
     for precision in ("fp32", "bf16"):
-        own = altered(training={"precision": precision, "steps": 100, "learning_rate": 3e-3})
-        done = train(FeatureCache(caches["train"]), own, 0, tmp_path / precision, CPU)
+        config = altered(training={"precision": precision, "steps": 100, "learning_rate": 3e-3})
+        done = train(FeatureCache(caches["train"]), config, 0, tmp_path / precision, CPU)
         assert done["precision"] == precision
         losses.append(done["final_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
-
-
-def test_a_run_with_swapped_settings_is_refused(tmp_path, run_folder):
-    for name in ("model.safetensors", "config.yaml", "provenance.json"):
-        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
-    text = (tmp_path / "config.yaml").read_text().replace("heads: 3", "heads: 2")
-    (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"model.safetensors: does not fit .*config.yaml"):
-        Run.load(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="missing"):
-        Run.load(tmp_path)
-
-
-def test_schedules():
-    exponential = ScheduleConfig(warmup_steps=10, half_life_steps=100)
-    assert learning_rate_factor(exponential, 0, 1000) == pytest.approx(0.1)
-    assert learning_rate_factor(exponential, 9, 1000) == pytest.approx(1.0)
-    assert learning_rate_factor(exponential, 110, 1000) == pytest.approx(0.5)
-    cosine = ScheduleConfig(kind="cosine", warmup_steps=0)
-    assert learning_rate_factor(cosine, 0, 100) == pytest.approx(1.0)
-    assert learning_rate_factor(cosine, 50, 100) == pytest.approx(0.5)
-    constant = ScheduleConfig(kind="constant", warmup_steps=2)
-    assert [learning_rate_factor(constant, step, 9) for step in (0, 1, 8)] == [0.5, 1, 1]
-    released = ScheduleConfig(kind="released", warmup_steps=100, half_life_steps=100)
-    factors = [learning_rate_factor(released, step, 1000) for step in range(1000)]
-    assert max(factors) == pytest.approx(0.5, abs=0.01)  # half the rate that it names
-    assert factors[299] == pytest.approx(0.125, abs=0.01)
-
-
-def test_the_patch_subset_estimates_the_whole_loss():
-    torch.manual_seed(0)
-    whole, part = (
-        MaskedSlotModel(
-            altered(decoder={"patches_per_step": n}, masking={"strategy": "none"}), 36, 8
-        )
-        for n in (None, 9)
-    )
-    part.load_state_dict(whole.state_dict())
-    keys = torch.randn(16, 36, 8)
-    with torch.inference_mode():
-        whole.noise = part.noise = lambda batch, generator: torch.zeros(batch, 4, 16)
-        generator = torch.Generator().manual_seed(0)
-        draws = [part.draw(16, generator) for _ in range(400)]
-        estimates = torch.stack([part.loss(keys, [0], drawn) for drawn in draws])
-        exact = whole.loss(keys, [0], whole.draw(16, generator))
-    error = estimates.std() / 400**0.5
-    assert abs(estimates.mean() - exact) < 4 * error

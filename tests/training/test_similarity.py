@@ -32,16 +32,16 @@ def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
 
 def test_it_is_seeded(folder, caches):
     cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
-    found = []
+    learned = []
     for _ in range(2):
         train_similarity(Run.load(folder), cache, config, folder, CPU)
-        found.append((folder / "similarity.safetensors").read_bytes())
-    assert found[0] == found[1]
+        learned.append((folder / "similarity.safetensors").read_bytes())
+    assert learned[0] == learned[1]
 
 
 def test_one_head_has_nothing_to_match(folder, caches):
     run = Run.load(folder)
-    run.model.slot_attention.heads = run.model.slot_attention.heads[:1]
+    run.model.num_heads = 1
     with pytest.raises(InputError, match="has one head, so there is nothing to match"):
         train_similarity(run, FeatureCache(caches["train"]), SimilarityConfig(steps=1), folder, CPU)
 

@@ -18,7 +18,7 @@ def discover(
         MaskSource, typer.Option(help="attention follows objects best on short trainings.")
     ] = "attention",
     matching: Annotated[MatchingName, typer.Option(help="How heads are matched.")] = "hungarian",
-    slots: Annotated[
+    num_slots: Annotated[
         int | None, typer.Option(min=1, max=255, help="Default: as many as in training.")
     ] = None,
     smallest: Annotated[
@@ -40,8 +40,8 @@ def discover(
     from mmqsa.discover import load
     from mmqsa.discover.output import discover as run_on
 
-    finder = load(run, device, backbone, mask_source, matching, slots, smallest, split)
-    done = run_on(finder, photographs, out, batch)
+    segmenter = load(run, device, backbone, mask_source, matching, num_slots, smallest, split)
+    done = run_on(segmenter, photographs, out, batch)
     print(
         f"{out}: masks, overlays, objects.csv and coco.json of {done} photograph{'s'[: done != 1]}"
     )

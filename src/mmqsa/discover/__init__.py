@@ -2,12 +2,12 @@
 
     from mmqsa.discover import load
 
-    finder = load("results/runs/full/seed0")
-    found = finder(Image.open("photo.jpg"))   # found.masks, found.boxes, found.scores
+    segmenter = load("results/runs/full/seed0")
+    objects = segmenter(Image.open("photo.jpg"))   # objects.masks, objects.boxes, objects.scores
 
 On the command line: ``mmqsa discover --run results/runs/full/seed0 photo.jpg folder/ --out out``.
 """
 
-from mmqsa.discover.finder import Finder, Found, load
+from mmqsa.discover.segmenter import Segmentation, Segmenter, load
 
-__all__ = ["Finder", "Found", "load"]
+__all__ = ["Segmentation", "Segmenter", "load"]

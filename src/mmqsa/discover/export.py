@@ -1,4 +1,4 @@
-"""A run in one folder that finds objects wherever it is copied, without data or network."""
+"""Export of a run to one folder that works wherever it is copied, without data or network."""
 
 import shutil
 from pathlib import Path
@@ -8,10 +8,11 @@ from safetensors.torch import save_file
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import BackboneConfig
-from mmqsa.discover.finder import BACKBONE, run_backbone
+from mmqsa.discover.segmenter import BACKBONE, run_backbone
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import backbone_weights
-from mmqsa.training.run import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS, Run
+from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
+from mmqsa.training.run import Run
 
 CARD = """---
 library_name: mmqsa
@@ -20,8 +21,8 @@ tags: [object-discovery, slot-attention, image-segmentation, unsupervised]
 # {name}
 
 Masked multi-query slot attention for unsupervised object discovery, on {feature}s of
-`{backbone}`: {slots} slots, {heads} heads, {strategy} masking of {ratio:.0%}. Trained by
-mmqsa {version} on {images:,} images ({dataset}, {split}), {steps:,} steps of {batch} images.
+`{backbone}`: {num_slots} slots, {num_heads} heads, {strategy} masking of {ratio:.0%}. Trained by
+mmqsa {version} on {num_images:,} images ({dataset}, {split}), {steps:,} steps of {batch} images.
 
 With mmqsa installed:
 
@@ -30,8 +31,8 @@ With mmqsa installed:
 ```python
 from mmqsa.discover import load
 
-finder = load("FOLDER")
-found = finder(Image.open("photo.jpg"))   # found.masks, found.boxes, found.scores
+segmenter = load("FOLDER")
+objects = segmenter(Image.open("photo.jpg"))   # objects.masks, objects.boxes, objects.scores
 ```
 
 `provenance.json` says what made the run; {holds}.
@@ -65,12 +66,12 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
         name=folder.resolve().parent.name if folder.name.startswith("seed") else folder.name,
         feature=config.backbone.feature,
         backbone=config.backbone.name,
-        slots=config.slots.num_slots,
-        heads=config.slots.num_heads,
+        num_slots=config.slots.num_slots,
+        num_heads=config.slots.num_heads,
         strategy=config.masking.strategy,
         ratio=config.masking.ratio,
         version=provenance["mmqsa"],
-        images=provenance["images"],
+        num_images=provenance["num_images"],
         dataset=provenance["cache"]["dataset"],
         split=provenance["cache"]["split"],
         steps=config.training.steps,
@@ -82,7 +83,7 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
 
 
 def _export_backbone(backbone: BackboneConfig, out: Path) -> Path:
-    """A local file as it is, so that its hash stays; what timm has fetched in a file of its own."""
+    """Copy a local file unchanged, so that its hash stays; save what timm has fetched."""
     if backbone.weights:
         source = Path(expand(backbone.weights, "backbone.weights"))
         path = out / f"{BACKBONE}{source.suffix}"

@@ -1,4 +1,4 @@
-"""Photographs as people have them: any size, mode and orientation, in files and folders."""
+"""Reading of photographs of any size, mode and orientation, from files and folders."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +10,10 @@ from mmqsa.errors import InputError
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as it is meant to be seen: upright, 8-bit RGB, transparency over white.
+    """Convert any PIL image to upright 8-bit RGB, with transparency over white.
 
     Of an animation the first frame; 16-bit grey keeps its 8 highest bits, and grey in floats is
-    stretched from its least value to its greatest.
+    stretched from its lowest value to its highest.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
@@ -29,14 +29,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_photograph(path: Path) -> Image.Image:
-    """The photograph in a file, upright RGB. Raises InputError on a file that is none."""
+    """Read a file as upright RGB. Raises InputError when it is not an image."""
     try:
         with Image.open(path) as image:
             return as_rgb(image)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file or folder") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: has no photographs in it") from None
+        raise InputError(f"{path}: a folder without photographs") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image that Pillow can read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -44,7 +44,7 @@ def read_photograph(path: Path) -> Image.Image:
 
 
 def _image_suffixes() -> set[str]:
-    """Of what Pillow opens the images: not, for example, HDF5, MPEG or PostScript."""
+    """Suffixes of the images that Pillow opens: not, for example, of HDF5, MPEG or PostScript."""
     known = Image.registered_extensions().items()
     return {
         suffix
@@ -54,29 +54,33 @@ def _image_suffixes() -> set[str]:
 
 
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
-    """Files, and every image file below folders: (file, name without suffix for what is written).
+    """List files, and every image file below folders: (file, name without suffix for its results).
 
     Names are unique: below a folder a file keeps its place, and two of one name are told apart by
-    their suffix, then by a number. What lies below ``besides`` is left out. A path that does not
-    exist, or a folder without images, is passed on for its reader to refuse.
+    their suffix, then by a number. Files below ``besides`` are left out. A path that does not
+    exist, or a folder without images, stays in the list for its reader to refuse.
     """
-    known = _image_suffixes()
-    found: list[tuple[Path, Path]] = []
+    suffixes, excluded = _image_suffixes(), besides.resolve()
+    photographs: list[tuple[Path, Path]] = []  # file, path below the folder that was given
     for path in paths:
         inside = sorted(
-            own
-            for own in (path.rglob("*") if path.is_dir() else [])
-            if own.suffix.lower() in known
-            and not any(part.startswith(".") for part in own.relative_to(path).parts)
-            and besides.resolve() not in own.resolve().parents
+            file
+            for file in (path.rglob("*") if path.is_dir() else [])
+            if file.suffix.lower() in suffixes
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and excluded not in file.resolve().parents
         )
-        found += [(own, own.relative_to(path)) for own in inside] or [(path, Path(path.name))]
+        photographs += [(file, file.relative_to(path)) for file in inside] or [
+            (path, Path(path.name))
+        ]
     taken: set[Path] = set()
     named = []
-    for path, name in found:
-        wanted = [name.with_suffix(""), name.with_name(name.name.replace(".", "-"))]
-        wanted += [name.with_name(f"{name.stem}-{number}") for number in range(2, len(found) + 2)]
-        free = next(own for own in wanted if own not in taken)
+    for path, name in photographs:
+        candidates = [name.with_suffix(""), name.with_name(name.name.replace(".", "-"))]
+        candidates += [
+            name.with_name(f"{name.stem}-{number}") for number in range(2, len(photographs) + 2)
+        ]
+        free = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(free)
         named.append((path, free))
     return named

@@ -1,4 +1,4 @@
-"""What the heads of a run do: how alike their slots are, and how many slots are in use."""
+"""Agreement of a run's heads: how similar their slots are, and how many slots are in use."""
 
 from pathlib import Path
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from mmqsa.evaluation.scoring import write_csv
-from mmqsa.features.cache import FeatureCache, check_attributes
-from mmqsa.model.inference import Discoverer
-from mmqsa.model.matching import align, cosine
+from mmqsa.features.cache import FeatureCache
+from mmqsa.model.matching import align, cosine, reorder
 from mmqsa.progress import progress_bar
 from mmqsa.training.run import Run
 
@@ -26,47 +25,48 @@ def score_agreement(
     ``{cache.name}-agreement.csv``: mean over images of the cosine similarity of every two slots of
     every two heads, ``before`` matching and ``after`` all heads are matched to the first
     (Hungarian). ``…-slots.csv``: of each head's attention and of the merged masks of each source,
-    the mean number of slots ``used`` (that win 1 % of the patches) and the ``largest``'s share.
-    Raises InputError when the cache was made with another backbone than the run's.
+    the mean number of slots that win 1 % of the patches (``slots_used``) and the mean share of the
+    slot that wins most (``largest_share``). Raises InputError when the cache was made with another
+    backbone than the run's.
     """
-    trained_on = run.provenance["cache"]
-    expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
-    discoverer, noise = Discoverer(run.model.to(device)), torch.Generator(device).manual_seed(0)
-    totals, used = {"before": 0.0, "after": 0.0}, []
+    run.check_cache(cache)
+    model, generator = run.model.to(device), torch.Generator(device).manual_seed(0)
+    num_heads, size = model.num_heads, model.num_heads * model.num_slots
+    totals = {"before": torch.zeros(size, size), "after": torch.zeros(size, size)}
+    usage: list[tuple[str, str | int, int, float]] = []
     starts = range(0, len(cache.ids), batch)
     for start in progress_bar(starts, desc="agreement", unit=" batches"):
-        keys = torch.from_numpy(cache.read(slice(start, start + batch))).to(device)
-        found = discoverer.run_heads(keys, noise)
-        first = torch.zeros(len(keys), dtype=torch.int64, device=device)
-        order = align(found.slots, first, "hungarian")
-        matched = found.slots.gather(2, order[..., None].expand_as(found.slots))
-        for name, slots in (("before", found.slots), ("after", matched)):
+        features = torch.from_numpy(cache.read(slice(start, start + batch))).to(device)
+        heads = model.run_heads(features, model.noise(len(features), generator))
+        first = torch.zeros(len(features), dtype=torch.int64, device=device)
+        matched = reorder(heads.slots, align(heads.slots, first, "hungarian"))
+        for name, slots in (("before", heads.slots), ("after", matched)):
             flat = slots.flatten(1, 2).float()
-            totals[name] = totals[name] + cosine(flat, flat).sum(dim=0).cpu()
-        merged = discoverer.discover(found, first, "hungarian")
-        used += [(source, "merged", *of) for source, own in merged.items() for of in _use(own)]
-        for head in range(run.model.heads):
-            used += [("attention", head, *of) for of in _use(found.attention[:, head])]
-    write_csv(_pairs(totals, len(cache.ids), run.model.heads), out / f"{cache.name}-agreement.csv")
-    slots = pd.DataFrame(used, columns=["mask_source", "head", "used", "largest"])
-    slots = slots.groupby(["mask_source", "head"], sort=False).mean().round(4).reset_index()
-    write_csv(slots, out / f"{cache.name}-slots.csv")
-    return out / f"{cache.name}-agreement.csv"
+            totals[name] += cosine(flat, flat).sum(dim=0).cpu()
+        for source, masks in model.merge_heads(heads).items():
+            usage += [(source, "merged", *row) for row in _usage(masks)]
+        for head in range(num_heads):
+            usage += [("attention", head, *row) for row in _usage(heads.attention[:, head])]
+    path = out / f"{cache.name}-agreement.csv"
+    write_csv(_pairs(totals, len(cache.ids), model.num_slots), path)
+    table = pd.DataFrame(usage, columns=["mask_source", "head", "slots_used", "largest_share"])
+    means = table.groupby(["mask_source", "head"], sort=False).mean().round(4).reset_index()
+    write_csv(means, out / f"{cache.name}-slots.csv")
+    return path
 
 
-def _use(masks: Tensor) -> list[tuple[int, float]]:
+def _usage(masks: Tensor) -> list[tuple[int, float]]:
     """Masks (B, K, N) -> of each image, slots in use and the largest one's share of the patches."""
     won = torch.nn.functional.one_hot(masks.argmax(dim=1), masks.shape[1]).float().mean(dim=1)
     return list(zip((won >= IN_USE).sum(dim=1).tolist(), won.amax(dim=1).tolist(), strict=True))
 
 
-def _pairs(totals: dict[str, Tensor], images: int, heads: int) -> pd.DataFrame:
+def _pairs(totals: dict[str, Tensor], num_images: int, num_slots: int) -> pd.DataFrame:
     """Sums over images (H K, H K) -> one row per pair of slots."""
-    number = len(totals["before"]) // heads
-    rows, columns = np.divmod(np.arange((heads * number) ** 2), heads * number)
-    frame = {"head": rows // number, "slot": rows % number}
-    frame |= {"other_head": columns // number, "other_slot": columns % number}
+    size = len(totals["before"])
+    rows, columns = np.divmod(np.arange(size**2), size)
+    table = {"head": rows // num_slots, "slot": rows % num_slots}
+    table |= {"other_head": columns // num_slots, "other_slot": columns % num_slots}
     for name, total in totals.items():
-        frame[name] = (total / images).flatten().numpy().round(4)
-    return pd.DataFrame(frame)
+        table[name] = (total / num_images).flatten().numpy().round(4)
+    return pd.DataFrame(table)

@@ -1,6 +1,6 @@
-"""A trained run on a feature cache: masks, metrics, label maps."""
+"""Evaluation of a trained run on a feature cache: masks, metrics, label maps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,8 @@ from mmqsa.config.evaluation import MaskSource, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import keep_freed_memory
-from mmqsa.model.inference import Discoverer
 from mmqsa.paths import SIMILARITY
 from mmqsa.progress import progress_bar
 from mmqsa.training.run import Run
@@ -24,18 +23,14 @@ NAMES = ["matching", "mask_source", "eval_seed"]
 
 
 @dataclass
-class _Found:
-    """Label maps (B, S, S) of the images at ``indices``, and how they came about."""
+class _Prediction:
+    """Label maps (B, S, S) of the images at ``indices``, by one way of merging the heads."""
 
     indices: range
     maps: np.ndarray
     matching: MatchingName
     mask_source: MaskSource
     eval_seed: int
-
-    @property
-    def names(self) -> dict[str, str | int]:
-        return {name: getattr(self, name) for name in NAMES}
 
 
 def evaluate(
@@ -53,16 +48,24 @@ def evaluate(
     asked for, ``…-label_maps.h5`` (of the same). Returns the first. Raises InputError when the
     cache was made with another backbone than the run's, or a learned similarity is missing.
     """
-    strategies, seeds = config.matching.strategies, config.evaluation.seeds
+    matchings, seeds = config.matching.strategies, config.evaluation.seeds
     sources = config.evaluation.mask_sources
     scorer = Scorer(cache)
     shape = (len(scorer.ids), cache.side, cache.side)
     kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
-    for found in _predictions(run, cache, config, device, strategies, seeds):
-        first = found.matching == strategies[0] and found.eval_seed == seeds[0]
-        scorer.add(found.indices, found.maps, with_objects=first, **found.names)
+    for prediction in _predictions(run, cache, config, device, matchings, seeds):
+        first = prediction.matching == matchings[0] and prediction.eval_seed == seeds[0]
+        scorer.add(
+            prediction.indices,
+            prediction.maps,
+            with_objects=first,
+            matching=prediction.matching,
+            mask_source=prediction.mask_source,
+            eval_seed=prediction.eval_seed,
+        )
         if kept and first:
-            kept[found.mask_source][found.indices.start : found.indices.stop] = found.maps
+            rows = slice(prediction.indices.start, prediction.indices.stop)
+            kept[prediction.mask_source][rows] = prediction.maps
     if kept:
         _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
     return scorer.write(out / f"{cache.name}.csv", NAMES)
@@ -75,16 +78,23 @@ def sweep(
 
     First matching and evaluation seed, every mask source. Returns the metrics file in ``out``.
     """
-    own, scorer, section = run.config.slots, Scorer(cache), config.evaluation.sweep
-    pairs = [(slots, own.iterations) for slots in section.slots]
-    pairs += [(own.number, iterations) for iterations in section.iterations]
-    chosen = config.matching.strategies[:1], config.evaluation.seeds[:1]
-    for slots, iterations in dict.fromkeys(pairs):
-        for found in _predictions(run, cache, config, device, *chosen, slots, iterations):
-            names = {"slots": slots, "iterations": iterations, **found.names}
-            scorer.add(found.indices, found.maps, **names)
+    trained, values, scorer = run.config.slots, config.evaluation.sweep, Scorer(cache)
+    pairs = [(num_slots, trained.iterations) for num_slots in values.num_slots]
+    pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
+    first = config.matching.strategies[:1], config.evaluation.seeds[:1]
+    for num_slots, iterations in dict.fromkeys(pairs):
+        for prediction in _predictions(run, cache, config, device, *first, num_slots, iterations):
+            scorer.add(
+                prediction.indices,
+                prediction.maps,
+                num_slots=num_slots,
+                iterations=iterations,
+                matching=prediction.matching,
+                mask_source=prediction.mask_source,
+                eval_seed=prediction.eval_seed,
+            )
     path = out / f"{cache.name}-sweep.csv"
-    write_csv(scorer.metrics(["slots", "iterations", *NAMES]), path)
+    write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
     return path
 
 
@@ -94,49 +104,49 @@ def _predictions(
     cache: FeatureCache,
     config: ScoringConfig,
     device: torch.device,
-    strategies: list[MatchingName],
-    seeds: list[int],
-    slots: int | None = None,
+    matchings: Sequence[MatchingName],
+    seeds: Sequence[int],
+    num_slots: int | None = None,
     iterations: int | None = None,
-) -> Iterator[_Found]:
+) -> Iterator[_Prediction]:
     """Every prediction of a run, a batch of images at a time."""
-    trained_on, section = run.provenance["cache"], config.evaluation
-    expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
-    if "learned" in strategies and run.similarity is None:
+    run.check_cache(cache)
+    if "learned" in matchings and run.similarity is None:
         raise InputError(
             f"{SIMILARITY}: missing from the run's folder; run `mmqsa similarity`, or take "
             "`learned` out of matching.strategies"
         )
     keep_freed_memory()
+    model, evaluation, key = run.model.to(device), config.evaluation, "evaluation.batch_size"
     projection = None if run.similarity is None else run.similarity.to(device)
-    discoverer = Discoverer(run.model.to(device), slots, iterations, projection)
-    precision = choose_precision(section.precision, device)
-    key = "evaluation.batch_size"
-    starts = range(0, len(cache.ids), section.batch_size)
+    precision = choose_precision(evaluation.precision, device)
+    decode = "decoder-masks" in evaluation.mask_sources
+    starts = range(0, len(cache.ids), evaluation.batch_size)
     for seed in seeds:
         draws = torch.Generator().manual_seed(seed)
-        noise = torch.Generator(device).manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
-            keys = torch.from_numpy(cache.read(slice(start, start + section.batch_size))).to(device)
-            indices = range(start, start + len(keys))
+            batch = cache.read(slice(start, start + evaluation.batch_size))
+            features, indices = torch.from_numpy(batch).to(device), range(start, start + len(batch))
+            noise = model.noise(len(batch), generator, num_slots=num_slots)
             with computing_in(precision, device), naming_when_memory_ends(key):
-                found = discoverer.run_heads(keys, noise)
-            reference = torch.randint(run.model.heads, (len(keys),), generator=draws).to(device)
-            for matching in strategies:
+                heads = model.run_heads(features, noise, iterations, decode)
+            reference = torch.randint(model.num_heads, (len(batch),), generator=draws).to(device)
+            for matching in matchings:
                 sources = [
                     source
-                    for source in section.mask_sources
+                    for source in evaluation.mask_sources
                     if (matching, source) != ("none", "decoder-masks")  # the same as decoder
                 ]
                 with computing_in(precision, device), naming_when_memory_ends(key):
-                    masks = discoverer.discover(found, reference, matching, sources)
-                for source, own in masks.items():
-                    yield _Found(indices, label_maps(own, cache.side), matching, source, seed)
+                    merged = model.merge_heads(heads, matching, sources, reference, projection)
+                for source, masks in merged.items():
+                    maps = label_maps(masks, cache.side)
+                    yield _Prediction(indices, maps, matching, source, seed)
 
 
-def _write_label_maps(path: Path, maps: dict[str, np.ndarray], ids: list[str]) -> None:
-    """``slots_{source}`` (num_images, S, S) uint8 per mask source, and ``image_id`` (N)."""
+def _write_label_maps(path: Path, maps: dict[MaskSource, np.ndarray], ids: list[str]) -> None:
+    """Write ``slots_{source}`` (num_images, S, S) uint8 per mask source, and ``image_id``."""
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         for source, values in maps.items():
             file.create_dataset(

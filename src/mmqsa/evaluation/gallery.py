@@ -1,13 +1,15 @@
-"""The qualitative figures: many images in short, a few with every head, one over iterations.
+"""Qualitative figures: many images in brief, a few with every head, one over iterations.
 
-They need a run, its features and the photographs, so they live with the evaluation and not with the
+They need a run, its features and the photographs, so they belong to the evaluation and not to the
 figures that are drawn from metrics alone. Images are chosen by rank, never by hand.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.gridspec import SubplotSpec
 
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
@@ -15,12 +17,12 @@ from mmqsa.evaluation.pictures import (
     Picture,
     attention_over_iterations,
     best_slots,
-    chosen_images,
+    darkened,
     draw_box,
-    objects_of,
+    object_labels,
     overlay,
     pictures,
-    seen,
+    ranked_images,
 )
 from mmqsa.features.cache import FeatureCache
 from mmqsa.reporting.style import PAGE, save, style
@@ -36,12 +38,12 @@ def gallery(
     photographs: PhotoFolder,
     per_image: Path,
     out: Path,
-    number: int = 6,
+    num_images: int = 6,
 ) -> list[Path]:
-    """``number`` images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
-    drawn = pictures(run, cache, photographs, chosen_images(per_image, number))
+    """Draw images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
+    drawn = pictures(run, cache, photographs, ranked_images(per_image, num_images))
     titles = ["photograph", "ground truth", "seen in training"]
-    titles += ["decoder alphas", "slot attention", "one head"]
+    titles += ["decoder masks", "attention masks", "one head"]
     with style():
         size = PAGE / len(titles)
         figure, axes = plt.subplots(
@@ -66,31 +68,31 @@ def gallery(
 def heads_gallery(
     run: Run, cache: FeatureCache, photographs: PhotoFolder, per_image: Path, out: Path
 ) -> list[Path]:
-    """Best, median and worst image by mBO^c: the stages above, every head's attention below.
+    """Draw the best, median and worst image by mBO^c: the stages, and every head's attention below.
 
     Matched slots have one colour in all heads. In the last panel the true boxes are black, those
     of the slots that overlap the objects best dashed red.
     """
-    drawn = pictures(run, cache, photographs, chosen_images(per_image, len(RANKS)))
+    drawn = pictures(run, cache, photographs, ranked_images(per_image, len(RANKS)))
     titles = ["photograph", "ground truth", "seen in training"]
-    titles += ["decoder alphas", "slot attention", "boxes"]
-    heads = run.model.heads
+    titles += ["decoder masks", "attention masks", "boxes"]
+    num_heads = run.model.num_heads
     with style():
-        sizes = [PAGE / len(titles), PAGE / max(heads, len(titles))]
+        sizes = [PAGE / len(titles), PAGE / max(num_heads, len(titles))]
         figure = plt.figure(figsize=(PAGE, 1.12 * sum(sizes) * len(drawn)))
         blocks = figure.add_gridspec(len(drawn), 1, hspace=0.06)
-        for block, picture, rank in zip(blocks, drawn, RANKS, strict=False):
-            rows = block.subgridspec(2, 1, height_ratios=sizes, hspace=0.12)
+        for index, (picture, rank) in enumerate(zip(drawn, RANKS, strict=False)):
+            rows = blocks[index].subgridspec(2, 1, height_ratios=sizes, hspace=0.12)
             above = _axes(figure, rows[0], len(titles))
-            below = _axes(figure, rows[1], max(heads, len(titles)))
+            below = _axes(figure, rows[1], max(num_heads, len(titles)))
             _photograph_and_truth(above, picture, cache.grid)
-            for axis, source in zip(above[3:], ("decoder", "attention"), strict=False):
-                overlay(axis, picture.image, picture.merged[source], [])
-            _true_and_found_boxes(above[5], picture)
-            for index, (axis, prediction) in enumerate(zip(below, picture.heads, strict=False)):
+            overlay(above[3], picture.image, picture.merged["decoder"], [])
+            overlay(above[4], picture.image, picture.merged["attention"], [])
+            _true_and_slot_boxes(above[5], picture)
+            for head, (axis, prediction) in enumerate(zip(below, picture.heads, strict=False)):
                 overlay(axis, picture.image, prediction, [])
-                axis.set_title(f"head {index + 1}", fontsize=6, pad=2)
-            for axis in below[heads:]:
+                axis.set_title(f"head {head + 1}", fontsize=6, pad=2)
+            for axis in below[num_heads:]:
                 axis.set_visible(False)
             for axis, title in zip(above, titles, strict=True):
                 axis.set_title(title, fontsize=7, pad=3)
@@ -102,8 +104,8 @@ def heads_gallery(
 def iterations_gallery(
     run: Run, cache: FeatureCache, photographs: PhotoFolder, per_image: Path, out: Path
 ) -> list[Path]:
-    """The median image by mBO^c: one head's attention, slot by slot, after every iteration."""
-    middle = chosen_images(per_image, 3)[1:2] or chosen_images(per_image, 1)
+    """Draw the median image by mBO^c: one head's attention, slot by slot, after every iteration."""
+    middle = ranked_images(per_image, 3)[1:2] or ranked_images(per_image, 1)
     (picture,) = pictures(run, cache, photographs, middle)
     iterations = run.config.slots.iterations
     attention = attention_over_iterations(run, cache, picture.image_id, iterations)
@@ -117,41 +119,43 @@ def iterations_gallery(
             squeeze=False,
             gridspec_kw=NEAR,
         )
-        for number, (row, own) in enumerate(zip(axes, attention, strict=True)):
+        for index, (row, masks) in enumerate(zip(axes, attention, strict=True)):
             row[0].imshow(picture.image)
-            row[0].set_ylabel(f"iteration {number + 1}", fontsize=7)
+            row[0].set_ylabel(f"iteration {index + 1}", fontsize=7)
             for slot, axis in enumerate(row[1:]):
-                heat = own[slot].reshape(cache.grid, cache.grid)
+                heat = masks[slot].reshape(cache.grid, cache.grid)
                 axis.imshow(heat, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-                if number == 0:
+                if index == 0:
                     axis.set_title(f"slot {slot + 1}", fontsize=7)
         axes[0][0].set_title("photograph", fontsize=7)
         _bare(axes)
         return save(figure, out)
 
 
-def _photograph_and_truth(row: np.ndarray, picture: Picture, grid: int) -> None:
-    """What all begin with: the photograph, its labels with their boxes, what training sees."""
+def _photograph_and_truth(
+    row: Sequence[plt.Axes] | np.ndarray, picture: Picture, grid: int
+) -> None:
+    """The first three panels: the photograph, its labels with their boxes, what training sees."""
     row[0].imshow(picture.image)
     truth = picture.truth
     labels = np.where(truth == VOID, 0, truth)
-    overlay(row[1], picture.image, labels, objects_of(truth), background=0)
-    row[2].imshow(seen(picture.image, picture.visible, grid))
+    overlay(row[1], picture.image, labels, object_labels(truth), background=0)
+    row[2].imshow(darkened(picture.image, picture.visible, grid))
 
 
-def _true_and_found_boxes(axis: plt.Axes, picture: Picture) -> None:
+def _true_and_slot_boxes(axis: plt.Axes, picture: Picture) -> None:
     axis.imshow(picture.image)
-    for label in objects_of(picture.truth):
+    for label in object_labels(picture.truth):
         draw_box(axis, picture.truth == label, "black")
-    found = picture.merged["attention"]
-    for slot in best_slots(found, picture.truth):
-        if (found == slot).any():
-            draw_box(axis, found == slot, "red", "--")
+    prediction = picture.merged["attention"]
+    for slot in best_slots(prediction, picture.truth):
+        if (prediction == slot).any():
+            draw_box(axis, prediction == slot, "red", "--")
 
 
-def _axes(figure: plt.Figure, place, number: int) -> list[plt.Axes]:
-    grid = place.subgridspec(1, number, wspace=0.03)
-    return [figure.add_subplot(grid[0, index]) for index in range(number)]
+def _axes(figure: plt.Figure, place: SubplotSpec, columns: int) -> list[plt.Axes]:
+    grid = place.subgridspec(1, columns, wspace=0.03)
+    return [figure.add_subplot(grid[0, index]) for index in range(columns)]
 
 
 def _bare(axes: np.ndarray) -> None:

@@ -1,8 +1,8 @@
-"""A similarity of slots that is learned, instead of the cosine between them as they are.
+"""A learned similarity of slots, in place of the plain cosine.
 
-The heads of a trained run stay as they are. A linear map of slots, the identity at the start, is
-trained so that heads merged by it reconstruct the features well. An assignment has no gradient, so
-in training slots are shared out softly, by Sinkhorn's algorithm (Mena et al., ICLR 2018).
+The trained heads stay as they are. A linear map of slots, the identity at the start, is trained so
+that heads merged by it reconstruct the features well. An assignment has no gradient, so training
+shares slots out softly, by Sinkhorn's algorithm (Mena et al., ICLR 2018).
 """
 
 import torch
@@ -14,24 +14,29 @@ from mmqsa.model.matching import cosine
 class LearnedSimilarity(nn.Module):
     """The cosine between linearly projected slots."""
 
-    def __init__(self, width: int):
+    def __init__(self, slot_dim: int):
         super().__init__()
-        self.projection = nn.Parameter(torch.eye(width))
+        self.projection = nn.Parameter(torch.eye(slot_dim))
 
     def soft_merge(
         self, slots: Tensor, reference: Tensor, temperature: float, iterations: int
     ) -> Tensor:
-        """Slots of all heads (B, H, K, D_slot), reference head (B,) -> soft mean over heads (B, K, D_slot).
+        """Slots (B, H, K, D_slot), reference head (B,) -> soft mean over heads (B, K, D_slot).
 
-        At temperature 0 it would be the merge of an exact assignment.
+        Temperature 0 is the limit of an exact assignment.
         """
-        chosen = slots[torch.arange(len(slots), device=slots.device), reference][:, None]
-        alike = cosine(chosen @ self.projection.T, slots @ self.projection.T)  # (B, H, K, K)
-        return (sinkhorn(alike / temperature, iterations) @ slots).mean(dim=1)
+        references = slots[torch.arange(len(slots), device=slots.device), reference][:, None]
+        similarity = cosine(references @ self.projection.T, slots @ self.projection.T)
+        return (sinkhorn(similarity / temperature, iterations) @ slots).mean(dim=1)
 
 
 def sinkhorn(logits: Tensor, iterations: int) -> Tensor:
-    """Logits (..., K, K) -> near doubly stochastic (..., K, K); columns sum to 1 exactly last."""
+    """Logits (..., K, K) -> nearly doubly stochastic (..., K, K); columns sum to 1 exactly.
+
+    >>> sinkhorn(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), iterations=5).round(decimals=3)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
     for _ in range(iterations):
         logits = logits - logits.logsumexp(dim=-1, keepdim=True)
         logits = logits - logits.logsumexp(dim=-2, keepdim=True)

@@ -1,48 +1,97 @@
-"""The whole model in training: keys in, reconstruction loss out."""
+"""The whole model: features in; a reconstruction loss, or the masks of an image's objects, out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.config.model import ModelConfig
-from mmqsa.errors import InputError
 from mmqsa.model.decoder import SpatialBroadcastDecoder
+from mmqsa.model.encoder import PatchEncoder
 from mmqsa.model.masking import visible_patches
-from mmqsa.model.slot_attention import MultiQuerySlotAttention
+from mmqsa.model.matching import align, merge
+from mmqsa.model.slot_attention import SlotAttention
 
 
 @dataclass
 class Draws:
-    """The chance in one step: slot noise (H, B, K, D_slot); what only some configs draw is None.
-
-    ``uniform`` (B, N) chooses what random masking hides, ``patches`` (N') are those to decode.
-    """
+    """The random numbers of one training step; those that its config does not need are None."""
 
     noise: Tensor
+    """(H, B, K, D_slot) standard normal, of the heads that the step trains"""
     uniform: Tensor | None = None
+    """(B, N) choose what random masking hides"""
     patches: Tensor | None = None
+    """(N',) indices of the patches to decode"""
+
+
+@dataclass
+class ModelOutput:
+    """What a training step computes, for its H heads."""
+
+    loss: Tensor
+    """() mean squared error of the reconstruction"""
+    slots: Tensor
+    """(B, H, K, D_slot)"""
+    reconstruction: Tensor
+    """(B, H, N, D) standardised features"""
+    masks: Tensor
+    """(B, H, K, N) of the decoder"""
+
+
+@dataclass
+class HeadOutputs:
+    """All heads of a batch, before they are merged."""
+
+    slots: Tensor
+    """(B, H, K, D_slot)"""
+    attention: Tensor
+    """(B, H, K, N) of the last iteration"""
+    masks: Tensor | None = None
+    """(B, H, K, N) of each head's own slots, decoded; None: not asked for"""
 
 
 class MaskedSlotModel(nn.Module):
-    """Frozen keys -> standardise -> hide patches -> encoder MLP -> slot attention -> decoder."""
+    """Frozen features -> standardise -> hide patches -> encoder -> slot attention -> decoder.
 
-    def __init__(self, config: ModelConfig, patches: int, feature_dim: int):
+    >>> from mmqsa.config.model import ModelConfig
+    >>> slots = {"num_slots": 3, "num_heads": 2, "slot_dim": 16, "mlp_dim": 16, "encoder_dim": 16}
+    >>> config = ModelConfig.model_validate({"slots": slots, "decoder": {"hidden_dim": 32}})
+    >>> _, generator = torch.manual_seed(0), torch.Generator().manual_seed(0)
+    >>> model = MaskedSlotModel(config, num_patches=25, feature_dim=8)
+    >>> optimiser, losses = torch.optim.Adam(model.parameters(), 1e-2), []
+    >>> features = torch.randn(4, 25, 8)
+    >>> for step in range(30):
+    ...     output = model(features, heads=[step % 2], draws=model.draw(4, generator))
+    ...     optimiser.zero_grad()
+    ...     output.loss.backward()
+    ...     optimiser.step()
+    ...     losses.append(output.loss.item())
+    >>> losses[-1] < 0.9 * losses[0]
+    True
+    >>> masks = model.segment(features, model.noise(4, generator))["decoder"]
+    >>> masks.shape
+    torch.Size([4, 3, 25])
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, config: ModelConfig, num_patches: int, feature_dim: int):
         super().__init__()
         slots, decoder = config.slots, config.decoder
         self.masking = config.masking
         self.patches_per_step = decoder.patches_per_step
-        self.number = slots.num_slots
-        self.register_buffer("feature_mean", torch.zeros(patches, feature_dim))
-        self.register_buffer("feature_scale", torch.ones(patches, feature_dim))
-        self.encoder = nn.Sequential(
-            nn.Linear(feature_dim, slots.encoder_dim),
-            nn.LeakyReLU(inplace=True),
-            nn.Linear(slots.encoder_dim, feature_dim),
-        )
-        self.slot_attention = MultiQuerySlotAttention(
+        self.num_slots = slots.num_slots
+        self.num_heads = slots.num_heads
+        self.num_patches = num_patches
+        self.register_buffer("feature_mean", torch.zeros(num_patches, feature_dim))
+        self.register_buffer("feature_scale", torch.ones(num_patches, feature_dim))
+        self.encoder = PatchEncoder(feature_dim, slots.encoder_dim)
+        self.slot_attention = SlotAttention(
             feature_dim,
             slots.slot_dim,
             slots.mlp_dim,
@@ -52,94 +101,143 @@ class MaskedSlotModel(nn.Module):
             normed_state=slots.gru_state == "normed",
         )
         self.decoder = SpatialBroadcastDecoder(
-            patches, slots.slot_dim, decoder.hidden_dim, decoder.layers, feature_dim
+            num_patches, slots.slot_dim, decoder.hidden_dim, decoder.layers, feature_dim
         )
-
-        if slots.start == "clustering":
-            self._start_as_clustering(feature_dim)
-
-    @torch.no_grad()
-    def _start_as_clustering(self, feature_dim: int) -> None:
-        """Make the untrained model soft k-means on its keys: identity encoder, clustering heads.
-
-        LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x, so two mirrored halves of the hidden layer
-        pass the features on unchanged; hidden units beyond those start random.
-        """
-        first, activation, last = self.encoder
-        width, hidden = feature_dim, first.out_features
-        if hidden < 2 * width or self.slot_attention.width != width:
-            raise InputError(
-                f"slots.start: clustering needs encoder_dim >= {2 * width} and width {width} "
-                f"(twice and once the feature width), not {hidden} and {self.slot_attention.width}"
-            )
-        mirror = torch.cat([torch.eye(width), -torch.eye(width)])
-        first.weight[: 2 * width], first.bias[: 2 * width] = mirror, 0
-        last.weight.zero_(), last.bias.zero_()
-        last.weight[:, : 2 * width] = mirror.T / (1 + activation.negative_slope)
-        self.slot_attention.start_as_clustering()
-
-    @property
-    def heads(self) -> int:
-        return len(self.slot_attention.heads)
+        if slots.start == "clustering":  # soft k-means on the features, before any training
+            self.encoder.start_as_identity()
+            self.slot_attention.start_as_clustering()
 
     def standardise_by(self, mean: Tensor, std: Tensor) -> None:
         """Set the standardisation: a training set's mean (N, D) and std (1, D)."""
         self.feature_mean.copy_(mean)
         self.feature_scale.copy_((1 / std).expand_as(self.feature_scale))
 
-    def standardised(self, keys: Tensor) -> Tensor:
-        """Keys (B, N, D) of any float type -> (B, N, D) float32."""
+    def standardised(self, features: Tensor) -> Tensor:
+        """Features (B, N, D) of any float type -> (B, N, D) float32."""
         offset = -self.feature_mean * self.feature_scale
-        return torch.addcmul(offset, keys.float(), self.feature_scale)  # in one pass
+        return torch.addcmul(offset, features.float(), self.feature_scale)  # in one pass
 
-    def noise(self, batch: int, generator: torch.Generator, slots: int | None = None) -> Tensor:
-        """Standard normal slot noise (B, K, D_slot)."""
-        shape = (batch, slots or self.number, self.slot_attention.width)
+    def noise(
+        self,
+        batch: int,
+        generator: torch.Generator,
+        num_heads: int | None = None,
+        num_slots: int | None = None,
+    ) -> Tensor:
+        """Standard normal slot noise (H, B, K, D_slot), by default of all heads."""
+        heads, slots = num_heads or self.num_heads, num_slots or self.num_slots
+        shape = (heads, batch, slots, self.slot_attention.slot_dim)
         return torch.randn(shape, generator=generator, device=generator.device)
 
-    def draw(self, batch: int, generator: torch.Generator, heads: int = 1) -> Draws:
-        """What a step on B images through ``heads`` heads needs of chance."""
-        patches, device = len(self.feature_mean), generator.device
-        uniform = chosen = None
+    def draw(self, batch: int, generator: torch.Generator, num_heads: int = 1) -> Draws:
+        """Draw the random numbers of a training step on B images through ``num_heads`` heads."""
+        num_patches, device = self.num_patches, generator.device
+        uniform = patches = None
         if self.masking.strategy == "random":
-            uniform = torch.rand(batch, patches, generator=generator, device=device)
-        noise = torch.stack([self.noise(batch, generator) for _ in range(heads)])
-        if self.patches_per_step is not None and self.patches_per_step < patches:
-            order = torch.randperm(patches, generator=generator, device=device)
-            chosen = order[: self.patches_per_step]
-        return Draws(noise, uniform, chosen)
+            uniform = torch.rand(batch, num_patches, generator=generator, device=device)
+        noise = self.noise(batch, generator, num_heads)
+        if self.patches_per_step is not None and self.patches_per_step < num_patches:
+            order = torch.randperm(num_patches, generator=generator, device=device)
+            patches = order[: self.patches_per_step]
+        return Draws(noise, uniform, patches)
 
-    def loss(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
-        """Keys (B, N, D) -> mean squared error of the unmasked features, mean over ``heads``.
+    def forward(self, features: Tensor, heads: Sequence[int], draws: Draws) -> ModelOutput:
+        """Features (B, N, D) -> reconstruction by each of ``heads``, and their mean loss.
 
-        The target is a constant: neither it nor the backbone behind it can move towards the
-        reconstruction. Only the given heads are computed; the others would get no gradient.
+        The loss compares with all patches, hidden ones too. The target is a constant: neither it
+        nor the backbone behind it can move towards the reconstruction. Only the given heads are
+        computed; the others get no gradient.
         """
-        keys = keys.float()
-        target = self.standardised(keys)
-        scored = keys if self.masking.score == "raw" else target
+        inputs = self.standardised(features)
+        target = inputs.detach()
+        scored = features if self.masking.score == "raw" else inputs
         visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, draws.uniform)
-        features, multiplicity = self._encode_visible(target, visible)
-        slots = [
-            self.slot_attention(features, noise, head, multiplicity)[0]
-            for head, noise in zip(heads, draws.noise, strict=True)
-        ]
-        reconstruction, _ = self.decoder(torch.cat(slots), draws.patches)
+        kept = torch.zeros(inputs.shape[:2], device=inputs.device).scatter(1, visible, 1.0)
+        slots, _ = self.slot_attention(self.encoder(inputs * kept[..., None]), draws.noise, heads)
+        decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)
         if draws.patches is not None:
             target = target[:, draws.patches]
-        by_head = reconstruction.float().unflatten(0, (len(slots), len(keys)))
-        return F.mse_loss(by_head, target.expand_as(by_head))
+        reconstruction = decoded.float().unflatten(0, slots.shape[:2])
+        loss = F.mse_loss(reconstruction, target[:, None].expand_as(reconstruction))
+        return ModelOutput(loss, slots, reconstruction, masks.unflatten(0, slots.shape[:2]))
 
-    def _encode_visible(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, N, D), visible patches (B, V) -> encoded (B, V + 1, D), counts (V + 1).
+    def segment(
+        self,
+        features: Tensor,
+        noise: Tensor,
+        matching: MatchingName = "hungarian",
+        sources: Collection[MaskSource] = ("decoder", "attention"),
+        reference: Tensor | None = None,
+        iterations: int | None = None,
+        projection: Tensor | None = None,
+    ) -> dict[MaskSource, Tensor]:
+        """Features (B, N, D), slot noise (H, B, K, D_slot) -> merged masks (B, K, N) by source.
 
-        Hidden patches are zeros, so all of them are one and the same token to the encoder and the
-        slots: it is encoded once, last, and counts P - V times. Equal to running all P.
+        The number of slots is the noise's (see ``noise``), and ``iterations`` may differ from the
+        training's too. ``run_heads`` and ``merge_heads`` do the same in two steps, so that several
+        matchings share the heads; see there for the other arguments.
         """
-        images, patches, width = features.shape
-        first = torch.arange(0, images * patches, patches, device=features.device)
-        rows = features.flatten(0, 1).index_select(0, (first[:, None] + visible).flatten())
-        seen = F.pad(rows.view(images, -1, width), (0, 0, 0, 1))
-        multiplicity = torch.ones(seen.shape[1], device=features.device)
-        multiplicity[-1] = patches - visible.shape[1]
-        return self.encoder(seen), multiplicity
+        outputs = self.run_heads(features, noise, iterations, decode="decoder-masks" in sources)
+        return self.merge_heads(outputs, matching, sources, reference, projection)
+
+    def run_heads(
+        self,
+        features: Tensor,
+        noise: Tensor,
+        iterations: int | None = None,
+        decode: bool = False,
+    ) -> HeadOutputs:
+        """Features (B, N, D), nothing hidden, slot noise (H, B, K, D_slot) -> all heads.
+
+        ``decode`` also decodes each head's slots, which the mask source ``decoder-masks`` needs.
+        """
+        encoded = self.encoder(self.standardised(features))
+        slots, attention = self.slot_attention(encoded, noise, iterations=iterations)
+        masks = None
+        if decode:
+            masks = self.decoder.masks(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
+        return HeadOutputs(slots, attention, masks)
+
+    def merge_heads(
+        self,
+        outputs: HeadOutputs,
+        matching: MatchingName = "hungarian",
+        sources: Collection[MaskSource] = ("decoder", "attention"),
+        reference: Tensor | None = None,
+        projection: Tensor | None = None,
+    ) -> dict[MaskSource, Tensor]:
+        """Merge the heads onto each image's reference head (B,) -> masks (B, K, N) by source.
+
+        ``decoder``: slots are averaged over matched heads and then decoded (paper, section III).
+        ``decoder-masks``: every head is decoded, and the masks are averaged over matched heads.
+        ``attention``: attention maps are averaged. The matching ``none`` takes the reference head
+        alone, where the first two are the same. At each patch masks sum to 1 over K.
+
+        ``reference`` None is the first head. ``projection`` (D_slot, D_slot) is the learned
+        similarity's, which the matching ``learned`` needs.
+        """
+        slots, attention = outputs.slots, outputs.attention
+        if reference is None:
+            reference = torch.zeros(len(slots), dtype=torch.int64, device=slots.device)
+        if matching == "none":
+            rows = torch.arange(len(slots), device=slots.device)
+        else:
+            compared = attention if matching == "mask" else slots
+            if matching == "learned":
+                assert projection is not None, "the matching 'learned' needs a projection"
+                compared = slots @ projection.T
+            order = align(compared, reference, matching)
+
+        def merged(values: Tensor) -> Tensor:
+            return values[rows, reference] if matching == "none" else merge(values, order)
+
+        masks: dict[MaskSource, Tensor] = {}
+        for source in sources:
+            if source == "decoder":
+                masks[source] = self.decoder.masks(merged(slots))
+            elif source == "attention":
+                masks[source] = merged(attention)
+            else:
+                assert outputs.masks is not None, "run_heads was not asked to decode"
+                masks[source] = merged(outputs.masks)
+        return masks

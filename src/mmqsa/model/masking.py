@@ -1,30 +1,32 @@
 """Which patches a training step leaves visible to the slots."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Strategy = Literal["none", "random", "background", "foreground"]
+from mmqsa.config.model import MaskingStrategy
 
 
 def visible_patches(
-    keys: Tensor, strategy: Strategy, ratio: float, uniform: Tensor | None = None
+    features: Tensor, strategy: MaskingStrategy, ratio: float, uniform: Tensor | None = None
 ) -> Tensor:
-    """Keys (B, N, D) -> indices (B, V) of the patches that stay visible.
+    """Features (B, N, D) -> indices (B, V) of the patches that stay visible.
 
-    Of every image V = P - round(ratio * P) patches stay. ``background`` hides those whose mean
-    over the feature axis is highest (paper, section III); ``foreground`` those where it is lowest;
-    ``random`` keeps the lowest of ``uniform`` draws (B, N); ``none`` hides none at any ratio.
+    ``background`` hides the patches whose mean over the feature axis is highest (paper, section
+    III); ``foreground`` those where it is lowest; ``random`` keeps those with the lowest of the
+    ``uniform`` draws (B, N); ``none`` hides none at any ratio.
+
+    round(ratio * N) patches are hidden in every image. The released code truncates the number of
+    visible ones, in floating point, and so hides one more at two of the paper's ratios: of N = 400
+    patches, 0.8 and 0.9 hide 320 and 360 here, and 321 and 361 there.
     """
-    images, patches, _ = keys.shape
+    num_images, num_patches, _ = features.shape
     if strategy == "none":
-        return torch.arange(patches, device=keys.device).expand(images, patches)
+        return torch.arange(num_patches, device=features.device).expand(num_images, num_patches)
     if strategy == "random":
         assert uniform is not None
         score = uniform
     else:
-        score = keys.float().mean(dim=-1)
+        score = features.float().mean(dim=-1)
         if strategy == "foreground":
             score = -score
-    return score.topk(patches - round(ratio * patches), dim=1, largest=False).indices
+    return score.topk(num_patches - round(ratio * num_patches), dim=1, largest=False).indices

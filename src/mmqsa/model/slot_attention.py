@@ -1,10 +1,11 @@
-"""Slot attention (Locatello et al., 2020) with several query heads over shared keys and values.
+"""Slot attention (Locatello et al., NeurIPS 2020) with several query heads."""
 
-Names: B batch, P patches, D feature width, H heads, K slots, W slot width.
-"""
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from mmqsa.errors import InputError
 
 EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
 
@@ -12,116 +13,152 @@ EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
 class SlotHead(nn.Module):
     """One head: its own slot initialisation, query projection, norms, GRU and MLP."""
 
-    def __init__(self, width: int, mlp_dim: int, learned_initialisation: bool):
+    def __init__(self, slot_dim: int, mlp_dim: int, learned_initialisation: bool):
         super().__init__()
-        mean = torch.randn(width) * width**-0.5
-        log_std = torch.zeros(width)
+        mean = torch.randn(slot_dim) * slot_dim**-0.5
+        log_std = torch.zeros(slot_dim)
         if learned_initialisation:
             self.mean, self.log_std = nn.Parameter(mean), nn.Parameter(log_std)
         else:  # the released code: buffers, so heads differ by their weights only
-            self.register_buffer("mean", torch.randn(width))
+            self.register_buffer("mean", torch.randn(slot_dim))
             self.register_buffer("log_std", log_std)
-        self.norm_slots = nn.LayerNorm(width)
-        self.to_query = nn.Linear(width, width, bias=False)
-        self.gru = nn.GRUCell(width, width)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, width))
+        self.norm_slots = nn.LayerNorm(slot_dim)
+        self.to_query = nn.Linear(slot_dim, slot_dim, bias=False)
+        self.gru = nn.GRUCell(slot_dim, slot_dim)
+        self.norm_mlp = nn.LayerNorm(slot_dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(slot_dim, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, slot_dim)
+        )
 
     @torch.no_grad()
     def start_as_clustering(self) -> None:
-        """Weights that make the slots a weighted mean of what they attend to: soft k-means.
+        """Set weights that make each slot a weighted mean of what it attends to: soft k-means.
 
         Queries are the slots, the GRU passes its input on (tanh of it), the MLP adds nothing.
-        Heads keep a tenth of their own random query weights, so that they are not one head.
+        Heads keep a tenth of their own random query weights, so that they differ.
         """
-        width = len(self.mean)
-        self.to_query.weight.mul_(0.1).add_(torch.eye(width))
-        self.gru.weight_ih[2 * width :] = torch.eye(width)  # rows: reset, update, candidate
-        self.gru.weight_hh[2 * width :] = 0
-        self.gru.bias_ih[width : 2 * width] = -2.0  # an update gate that forgets the previous slot
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        dim = len(self.mean)
+        self.to_query.weight.mul_(0.1).add_(torch.eye(dim))
+        self.gru.weight_ih[2 * dim :] = torch.eye(dim)  # rows: reset, update, candidate
+        self.gru.weight_hh[2 * dim :] = 0
+        self.gru.bias_ih[dim : 2 * dim] = -2.0  # an update gate that forgets the previous slot
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def initial_slots(self, noise: Tensor) -> Tensor:
         """Standard normal noise (B, K, D_slot) -> slots (B, K, D_slot)."""
         return self.mean + self.log_std.exp() * noise
 
     def update(self, state: Tensor, updates: Tensor) -> Tensor:
-        """The GRU's previous state and attended values, both (B, K, D_slot) -> new slots (B, K, D_slot)."""
-        flat = self.gru(updates.flatten(0, 1), state.flatten(0, 1)).view_as(state)
-        return flat + self.mlp(self.norm_mlp(flat))
+        """The GRU's previous state and its input, both (B, K, D_slot) -> slots (B, K, D_slot)."""
+        slots: Tensor = self.gru(updates.flatten(0, 1), state.flatten(0, 1)).view_as(state)
+        change: Tensor = self.mlp(self.norm_mlp(slots))
+        return slots + change
 
 
-class MultiQuerySlotAttention(nn.Module):
-    """H heads; the input norm and the key and value projections are shared (paper, section III).
+class SlotAttention(nn.Module):
+    """Slot attention with H query heads, each a full set of slots of its own.
 
-    Plainly, with x the normed inputs and a the softmax over slots of the logits:
-
-        logits_kp = q_k . (W_key x_p) / sqrt(W),    update_k = sum_p a_kp (W_value x_p) / sum_p a_kp
-
-    Both projections are linear, so they are applied to K slots instead of to P patches: the same
-    numbers up to rounding, for less work.
-
+    The input norm and the key and value projections are shared by all heads (paper, section III).
     The GRU's previous state is the slots, or with ``normed_state`` their layer norm: an aliasing
-    slip of the released multi-head code, which makes h = 1 differ from its single-head class.
+    slip of the released multi-head code, which makes H = 1 differ from its single-head class.
+
+    >>> _ = torch.manual_seed(0)
+    >>> attention = SlotAttention(feature_dim=8, slot_dim=16, mlp_dim=32, num_heads=2)
+    >>> readout = torch.nn.Linear(16, 8)
+    >>> optimiser = torch.optim.Adam([*attention.parameters(), *readout.parameters()], 1e-2)
+    >>> features, noise, losses = torch.randn(4, 25, 8), torch.randn(2, 4, 3, 16), []
+    >>> for step in range(30):
+    ...     slots, masks = attention(features, noise)  # (4, 2, 3, 16) and (4, 2, 3, 25)
+    ...     reconstruction = masks.mT @ readout(slots)  # (4, 2, 25, 8)
+    ...     loss = (reconstruction - features[:, None]).square().mean()
+    ...     optimiser.zero_grad()
+    ...     loss.backward()
+    ...     optimiser.step()
+    ...     losses.append(loss.item())
+    >>> losses[-1] < 0.9 * losses[0]
+    True
     """
 
     def __init__(
         self,
         feature_dim: int,
-        width: int,
+        slot_dim: int,
         mlp_dim: int,
-        heads: int,
-        iterations: int,
+        num_heads: int = 1,
+        iterations: int = 3,
         learned_initialisation: bool = True,
         normed_state: bool = False,
     ):
         super().__init__()
         self.iterations = iterations
         self.normed_state = normed_state
-        self.width = width
+        self.slot_dim = slot_dim
         self.norm_input = nn.LayerNorm(feature_dim)
-        self.to_key = nn.Linear(feature_dim, width, bias=False)
-        self.to_value = nn.Linear(feature_dim, width, bias=False)
+        self.to_key = nn.Linear(feature_dim, slot_dim, bias=False)
+        self.to_value = nn.Linear(feature_dim, slot_dim, bias=False)
         # Separate modules: the gradient of a head that was not drawn is None, and Adam leaves the
         # head alone. With stacked parameters it would be zero, and momentum would still move it.
         self.heads = nn.ModuleList(
-            SlotHead(width, mlp_dim, learned_initialisation) for _ in range(heads)
+            SlotHead(slot_dim, mlp_dim, learned_initialisation) for _ in range(num_heads)
         )
 
     @torch.no_grad()
     def start_as_clustering(self) -> None:
-        """Keys and values are the normed inputs; every head starts as soft k-means on them."""
+        """Set keys and values to the normed inputs, and every head to soft k-means on them.
+
+        Raises InputError when slots and features differ in dim.
+        """
+        if self.slot_dim != self.to_key.in_features:
+            raise InputError(
+                f"slots.slot_dim: slots.start: clustering needs {self.to_key.in_features}, the "
+                f"feature dim, not {self.slot_dim}"
+            )
         nn.init.eye_(self.to_key.weight)
         nn.init.eye_(self.to_value.weight)
-        for head in self.heads:
+        for head in self._selected(None):
             head.start_as_clustering()
 
+    def _selected(self, heads: Sequence[int] | None) -> Iterator[SlotHead]:
+        for index in range(len(self.heads)) if heads is None else heads:
+            head = self.heads[index]
+            assert isinstance(head, SlotHead)
+            yield head
+
     def forward(
-        self, features: Tensor, noise: Tensor, head: int, multiplicity: Tensor | None = None
+        self,
+        features: Tensor,
+        noise: Tensor,
+        heads: Sequence[int] | None = None,
+        iterations: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Features (B, N, D) and noise (B, K, D_slot) -> slots (B, K, D_slot), attention (B, K, N).
+        """Features (B, N, D), standard normal noise (H, B, K, D_slot) -> slots and attention.
 
-        The attention is the last iteration's softmax over slots: at each patch it sums to 1.
-        ``multiplicity`` (N,) says for how many equal patches each one stands; None: one each.
+        Slots are (B, H, K, D_slot). Attention (B, H, K, N) is the last iteration's softmax over
+        slots: at each patch it sums to 1. ``heads`` are the indices of the heads that the noise
+        belongs to; None: all. ``iterations`` replaces the number set at construction.
         """
-        own = self.heads[head]
+        selected = list(self._selected(heads))
         inputs = self.norm_input(features)
-        slots = own.initial_slots(noise)
-        for _ in range(self.iterations):
-            normed = own.norm_slots(slots)
-            queries = own.to_query(normed) * self.width**-0.5
-            logits = (queries @ self.to_key.weight) @ inputs.mT  # (B, K, N)
-            attention, weights = attend(logits, multiplicity)
-            state = normed if self.normed_state else slots
-            slots = own.update(state, self.to_value(weights.to(inputs.dtype) @ inputs))
-        return slots, attention
-
-
-def attend(logits: Tensor, multiplicity: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Logits (..., K, N) -> attention, which sums to 1 over K, and weights, which do over P."""
-    attention = logits.float().softmax(dim=-2)
-    weights = attention + EPSILON
-    if multiplicity is not None:
-        weights = weights * multiplicity
-    return attention, weights / weights.sum(dim=-1, keepdim=True)
+        keys, values = self.to_key(inputs), self.to_value(inputs)
+        slots = [head.initial_slots(drawn) for head, drawn in zip(selected, noise, strict=True)]
+        for _ in range(iterations or self.iterations):
+            normed = [head.norm_slots(old) for head, old in zip(selected, slots, strict=True)]
+            # The heads' slots lie side by side, so that all of them attend in one product.
+            queries = torch.cat(
+                [head.to_query(old) for head, old in zip(selected, normed, strict=True)], dim=1
+            )
+            logits = (queries * self.slot_dim**-0.5) @ keys.mT
+            attention = logits.float().unflatten(1, (len(selected), -1)).softmax(dim=2)
+            weights = attention + EPSILON
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+            updates = weights.flatten(1, 2).to(values.dtype) @ values
+            updates = updates.unflatten(1, (len(selected), -1))
+            states = normed if self.normed_state else slots
+            slots = [
+                head.update(state, update)
+                for head, state, update in zip(selected, states, updates.unbind(1), strict=True)
+            ]
+        return torch.stack(slots, dim=1), attention

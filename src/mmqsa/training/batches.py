@@ -8,21 +8,26 @@ class Batches:
     """Every image once per epoch, in an order drawn anew; an epoch's end runs into the next one."""
 
     def __init__(
-        self, images: int, size: int, draws: torch.Generator, device: torch.device, left: list[int]
+        self, num_images: int, batch_size: int, generator: torch.Generator, device: torch.device
     ):
-        """``left`` are the images left of an epoch that was begun; batches lie on ``device``."""
-        self.images, self.size, self.draws, self.device = images, size, draws, device
-        self._order = torch.tensor(left, dtype=torch.int64, device=device)
-
-    def next(self) -> Tensor:
-        """The next (B,) indices: a view of the epoch's order, so nothing is copied in a step."""
-        while len(self._order) < self.size:
-            # Drawn on the CPU, for the same order on every device.
-            epoch = torch.randperm(self.images, generator=self.draws).to(self.device)
-            self._order = torch.cat([self._order, epoch])
-        batch, self._order = self._order[: self.size], self._order[self.size :]
-        return batch
+        """Batches lie on ``device``; the generator is the CPU's, for one order on every device."""
+        self.num_images, self.batch_size = num_images, batch_size
+        self.generator, self.device = generator, device
+        self.left = []
 
     @property
     def left(self) -> list[int]:
+        """The images left of the epoch, in their order."""
         return self._order.tolist()
+
+    @left.setter
+    def left(self, images: list[int]) -> None:
+        self._order = torch.tensor(images, dtype=torch.int64, device=self.device)
+
+    def next(self) -> Tensor:
+        """The next (B,) indices: a view of the epoch's order, so nothing is copied in a step."""
+        while len(self._order) < self.batch_size:
+            epoch = torch.randperm(self.num_images, generator=self.generator).to(self.device)
+            self._order = torch.cat([self._order, epoch])
+        batch, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+        return batch

@@ -1,5 +1,7 @@
 """A trained run on disk: weights, resolved config, history and provenance in one folder."""
 
+import csv
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +14,27 @@ from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
+from mmqsa.features.cache import FeatureCache, check_attributes
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
 
 
 @dataclass
 class Run:
-    """A trained model and where it came from; ``similarity`` (D_slot, D_slot) is None until learned."""
+    """A trained model, its config and provenance, and its similarity once that is learned."""
 
     model: MaskedSlotModel
     config: RunConfig
     provenance: dict
     similarity: Tensor | None = None
+    """(D_slot, D_slot) projection of slots"""
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Raises InputError when a file of the run is missing or does not fit the others."""
+        """Read a run's folder.
+
+        Raises InputError when a file of the run is missing or does not fit the others.
+        """
         folder = Path(folder)
         config = RunConfig.load(folder / CONFIG)
         try:
@@ -40,7 +47,8 @@ class Run:
             ) from None
         except (json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{folder}: damaged run ({error}); train it again") from None
-        model = MaskedSlotModel(config.model, *state["feature_mean"].shape)
+        num_patches, feature_dim = state["feature_mean"].shape
+        model = MaskedSlotModel(config.model, num_patches, feature_dim)
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except RuntimeError:
@@ -49,16 +57,32 @@ class Run:
             ) from None
         return cls(model.eval(), config, provenance, learned["projection"] if learned else None)
 
+    def save(self, folder: Path, history: list[list[float]]) -> None:
+        """Write the run's files, with the rows of its history.
 
-def save_run(
-    folder: Path, model: MaskedSlotModel, config: RunConfig, history: str, provenance: dict
-) -> None:
-    """Write all files of a run; the weights come last, so that they vouch for the rest."""
-    write_text(folder / CONFIG, dump_yaml(config.dependencies()))
-    write_text(folder / HISTORY, history)
-    write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    with whole_file(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(state))  # save_file would make it unreadable to others
+        The weights come last, so that they vouch for the rest.
+        """
+        write_text(folder / CONFIG, dump_yaml(self.config.dependencies()))
+        write_text(folder / HISTORY, _history_csv(history))
+        write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
+        state = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.model.state_dict().items()
+        }
+        with whole_file(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(save(state))  # save_file would make it unreadable to others
+
+    def check_cache(self, cache: FeatureCache) -> None:
+        """Raises InputError when a cache was made with another backbone than the run's."""
+        trained_on = self.provenance["cache"]
+        expected = {name: trained_on.get(name) for name in cache.network}
+        check_attributes(cache.attributes, expected, cache.path, "the trained run")
+
+
+def _history_csv(rows: list[list[float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "loss", "learning_rate", "images_per_second"])
+    for step, loss, rate, speed in rows:
+        writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}", f"{speed:.1f}"])
+    return text.getvalue()

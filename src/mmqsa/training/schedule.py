@@ -10,8 +10,8 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
 
     Linear warm-up over ``warmup_steps``, then from 1: halved every ``half_life_steps``, a half
     cosine to 0 at the end, or constant. ``released`` is halved every ``half_life_steps`` from the
-    first step on, as the released code does: where both numbers are equal, as there, the true peak
-    is half the rate that it names.
+    first step on, as in the released code: where warm-up and half-life are equal, as they are
+    there, the highest rate is half of the configured one.
     """
     if schedule.kind == "released":
         warm = min(1.0, (step + 1) / max(1, schedule.warmup_steps))

@@ -1,4 +1,4 @@
-"""A training that is asked to stop ends between two steps, after a checkpoint.
+"""SIGTERM and SIGINT end a training between two steps, after a checkpoint.
 
 Schedulers send SIGTERM some seconds before they kill; Ctrl-C is SIGINT.
 """
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 
 class Stopped(Exception):
-    """Somebody asked for it; nothing is lost."""
+    """Training stopped by a signal, after a checkpoint."""
 
 
 @dataclass
 class StopSignals:
-    """``asked`` is empty until a signal comes, then its name."""
+    """The name of the signal that asked the training to stop; empty until one comes."""
 
     asked: str = ""
 
@@ -26,7 +26,7 @@ class StopSignals:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Note SIGTERM and SIGINT instead of dying of them; as before when the block ends."""
+    """Note SIGTERM and SIGINT instead of dying of them; the old handlers return at the end."""
     stop = StopSignals()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python lets only the main thread handle signals

@@ -11,10 +11,9 @@ from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.evaluation import SimilarityConfig
 from mmqsa.device import describe
 from mmqsa.errors import InputError
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.resident import ResidentFeatures
 from mmqsa.memory import keep_freed_memory
-from mmqsa.model.inference import Discoverer
 from mmqsa.model.learned_similarity import LearnedSimilarity
 from mmqsa.paths import SIMILARITY
 from mmqsa.progress import progress_bar
@@ -32,26 +31,23 @@ def train_similarity(
     of the first and the last tenth of the steps. Raises InputError when the run has a single head,
     the cache is another network's, or the loss is not finite.
     """
-    if run.model.heads == 1:
+    if run.model.num_heads == 1:
         raise InputError(f"{folder}: has one head, so there is nothing to match")
-    trained_on = run.provenance["cache"]
-    expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    run.check_cache(cache)
     keep_freed_memory()
-    model = run.model.to(device).requires_grad_(False)
-    keys, discoverer = ResidentFeatures(cache, device), Discoverer(model)
-    similarity = LearnedSimilarity(model.slot_attention.width).to(device)
+    model, features = run.model.to(device).requires_grad_(False), ResidentFeatures(cache, device)
+    similarity = LearnedSimilarity(run.config.slots.slot_dim).to(device)
     optimiser = torch.optim.Adam(similarity.parameters(), config.learning_rate)
     draws = torch.Generator().manual_seed(0)
     noise = torch.Generator(device).manual_seed(0)
-    batches = Batches(len(keys), config.batch_size, draws, keys.index_device, left=[])
+    batches = Batches(len(features), config.batch_size, draws, features.index_device)
     losses = torch.zeros(config.steps, device=device)
     for step in progress_bar(range(config.steps), desc="similarity", unit=" steps"):
-        batch = keys.take(batches.next())
+        batch = features.take(batches.next())
         with torch.no_grad():
-            slots = discoverer.run_heads(batch, noise).slots
+            slots = model.run_heads(batch, model.noise(len(batch), noise)).slots
             target = model.standardised(batch)
-        reference = torch.randint(model.heads, (len(batch),), generator=draws).to(device)
+        reference = torch.randint(model.num_heads, (len(batch),), generator=draws).to(device)
         patches = model.draw(0, noise).patches
         merged = similarity.soft_merge(
             slots, reference, config.temperature, config.sinkhorn_iterations
@@ -69,7 +65,6 @@ def train_similarity(
         )
     tenth = max(1, config.steps // 10)
     first, last = losses[:tenth].mean().item(), losses[-tenth:].mean().item()
-    state = {"projection": similarity.projection.detach().cpu().contiguous()}
     about = config.model_dump() | {
         "first_loss": round(first, 6),
         "final_loss": round(last, 6),
@@ -77,5 +72,5 @@ def train_similarity(
     }
     write_text((folder / SIMILARITY).with_suffix(".json"), json.dumps(about, indent=2) + "\n")
     with whole_file(folder / SIMILARITY) as temporary:
-        temporary.write_bytes(save(state))
+        temporary.write_bytes(save({"projection": similarity.projection.detach().cpu()}))
     return first, last

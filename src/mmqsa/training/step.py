@@ -1,4 +1,4 @@
-"""One optimiser step, and the same as a CUDA graph.
+"""One optimiser step, eager or replayed from a CUDA graph.
 
 Nothing in a step waits for the device: losses stay there until someone asks for them.
 """
@@ -36,10 +36,10 @@ class Step:
         if config.compile:
             model.decoder.compile()
 
-    def __call__(self, keys: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
-        """Keys (B, N, D) -> the loss before the step, on the device."""
+    def __call__(self, features: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
+        """Features (B, N, D) -> the loss before the step, on the device."""
         self._set_rate(rate)
-        return self._run(keys, heads, draws)
+        return self._run(features, heads, draws)
 
     def _set_rate(self, rate: float) -> None:
         if self._rate is not None:
@@ -47,9 +47,9 @@ class Step:
         for group in self.optimiser.param_groups:
             group["lr"] = rate if self._rate is None else self._rate
 
-    def _run(self, keys: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
+    def _run(self, features: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
         with computing_in(self.precision, self.device):
-            loss = self.model.loss(keys, heads, draws)
+            loss = self.model(features, heads, draws).loss
         self.optimiser.zero_grad(set_to_none=True)  # None, so that Adam skips heads not drawn
         loss.backward()
         if self.config.gradient_clip:
@@ -71,55 +71,49 @@ class GraphedStep(Step):
         self, model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
     ):
         super().__init__(model, config, precision, device)
-        self._seen: Counter[int] = Counter()
+        self._warmed_up: Counter[int] = Counter()
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._inputs: tuple[Tensor, Draws] | None = None
 
-    def __call__(self, keys: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
+    def __call__(self, features: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
         (head,) = heads
         self._set_rate(rate)
         if self._inputs is None:
-            self._inputs = keys, draws
+            self._inputs = features, draws
         else:
-            for fixed, new in zip(_tensors(*self._inputs), _tensors(keys, draws), strict=True):
+            for fixed, new in zip(_tensors(*self._inputs), _tensors(features, draws), strict=True):
                 fixed.copy_(new)
+        fixed_features, fixed_draws = self._inputs
         if head not in self._graphs:
-            self._seen[head] += 1
-            if self._seen[head] <= WARM_UP:
+            self._warmed_up[head] += 1
+            if self._warmed_up[head] <= WARM_UP:
                 # On the stream of the later recording, as PyTorch asks for.
                 self._stream.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(self._stream):
-                    loss = self._run(*self._fixed(head))
+                    loss = self._run(fixed_features, heads, fixed_draws)
                 torch.cuda.current_stream().wait_stream(self._stream)
                 return loss
-            self._graphs[head] = self._record(head)
+            self.optimiser.zero_grad(set_to_none=True)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                loss = self._run(fixed_features, heads, fixed_draws)
+            self._graphs[head] = graph, loss
         graph, loss = self._graphs[head]
         graph.replay()
         return loss.clone()  # the graph's own place is written again by its next replay
 
-    def _record(self, head: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        self.optimiser.zero_grad(set_to_none=True)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            loss = self._run(*self._fixed(head))
-        return graph, loss
 
-    def _fixed(self, head: int) -> tuple[Tensor, list[int], Draws]:
-        keys, draws = self._inputs
-        return keys, [head], draws
-
-
-def _tensors(keys: Tensor, draws: Draws) -> list[Tensor]:
-    """The inputs of a step that there are."""
-    found = [keys, draws.noise, draws.uniform, draws.patches]
-    return [tensor for tensor in found if tensor is not None]
+def _tensors(features: Tensor, draws: Draws) -> list[Tensor]:
+    """The tensors among a step's inputs."""
+    inputs = [features, draws.noise, draws.uniform, draws.patches]
+    return [tensor for tensor in inputs if tensor is not None]
 
 
 def make_step(
     model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
 ) -> Step:
-    """The kind of step that the settings ask for; a CPU has no graphs."""
+    """The kind of step that the config asks for; a CPU has no graphs."""
     kind = GraphedStep if config.cuda_graphs and device.type == "cuda" else Step
     return kind(model, config, precision, device)

@@ -1,0 +1,171 @@
+"""The whole model compared with its formula; training and inference share their parts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_slot_attention import one_head
+
+from mmqsa.config.model import ModelConfig
+from mmqsa.model.masked_slot_model import Draws, HeadOutputs, MaskedSlotModel
+from mmqsa.model.masking import visible_patches
+from mmqsa.model.matching import align, merge
+
+SLOTS = {"num_slots": 4, "num_heads": 3, "slot_dim": 8, "mlp_dim": 8, "encoder_dim": 8}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small(patches_per_step=None, **masking) -> MaskedSlotModel:
+    torch.manual_seed(0)
+    decoder = {"hidden_dim": 8, "layers": 2, "patches_per_step": patches_per_step}
+    config = ModelConfig.model_validate({"masking": masking, "slots": SLOTS, "decoder": decoder})
+    return MaskedSlotModel(config, num_patches=25, feature_dim=6)
+
+
+def hidden(model, features, ratio=0.7):
+    """Whether each patch is hidden (B, N), by the mean of its features."""
+    visible = visible_patches(features, "background", ratio)
+    return torch.ones(features.shape[:2]).scatter_(1, visible, 0.0).bool()
+
+
+@pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
+@pytest.mark.parametrize("heads", [[1], [0, 2]])
+def test_a_step_equals_the_plain_formula(strategy, heads):
+    model, features = small(strategy=strategy, ratio=0.6), torch.randn(3, 25, 6)
+    mean, std = torch.randn(25, 6), torch.rand(1, 6) + 0.5
+    model.standardise_by(mean, std)
+    draws = model.draw(3, seeded(), len(heads))
+    output = model(features, heads, draws)
+
+    target = (features - mean) / std
+    visible = visible_patches(features, strategy, 0.6, draws.uniform)
+    seen = torch.zeros(3, 25).scatter_(1, visible, 1.0)
+    losses = []
+    for place, head in enumerate(heads):
+        encoded = model.encoder(target * seen[..., None])
+        slots, _ = one_head(model.slot_attention, encoded, draws.noise[place], head)
+        reconstruction, masks = model.decoder(slots)
+        losses.append(F.mse_loss(reconstruction, target))
+        close = {"atol": 1e-5, "rtol": 1e-4}
+        torch.testing.assert_close(output.slots[:, place], slots, **close)
+        torch.testing.assert_close(output.reconstruction[:, place], reconstruction, **close)
+        torch.testing.assert_close(output.masks[:, place], masks, **close)
+    torch.testing.assert_close(output.loss, torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_given_head_gets_a_gradient():
+    model = small()
+    model(torch.randn(3, 25, 6), [2], model.draw(3, seeded())).loss.backward()
+    touched = [
+        any(p.grad is not None for p in head.parameters()) for head in model.slot_attention.heads
+    ]
+    assert touched == [False, False, True]
+    assert all(p.grad is not None for p in model.decoder.parameters())
+
+
+def test_the_target_is_a_constant():
+    """A hidden patch is in the target alone, so its features must get no gradient."""
+    model, features = small(), torch.randn(3, 25, 6, requires_grad=True)
+    model(features, [0], model.draw(3, seeded())).loss.backward()
+    is_hidden = hidden(model, features)
+    assert is_hidden.sum() == 3 * 18
+    assert (features.grad[is_hidden] == 0).all()
+    assert (features.grad[~is_hidden] != 0).all()
+
+
+def test_the_patch_subset_estimates_the_whole_loss():
+    whole, part = small(strategy="none"), small(patches_per_step=9, strategy="none")
+    part.load_state_dict(whole.state_dict())
+    features, noise = torch.randn(16, 25, 6), torch.randn(1, 16, 4, 8)
+    generator = seeded()
+    with torch.inference_mode():
+        subsets = [part.draw(0, generator).patches for _ in range(400)]
+        estimates = torch.stack(
+            [part(features, [0], Draws(noise, patches=patches)).loss for patches in subsets]
+        )
+        exact = whole(features, [0], Draws(noise)).loss
+    error = estimates.std() / 400**0.5
+    assert estimates.std() > 0 and abs(estimates.mean() - exact) < 4 * error
+
+
+def test_hooks_see_a_training_step():
+    model, outputs = small(), []
+    model.register_forward_hook(lambda module, inputs, output: outputs.append(output.loss))
+    model(torch.randn(3, 25, 6), [0], model.draw(3, seeded()))
+    assert len(outputs) == 1 and outputs[0].isfinite()
+
+
+@pytest.fixture
+def model() -> MaskedSlotModel:
+    model = small()
+    for parameter in model.slot_attention.parameters():  # norms too must differ between heads
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.fixture
+def outputs(model) -> HeadOutputs:
+    with torch.inference_mode():
+        return model.run_heads(torch.randn(5, 25, 6), model.noise(5, seeded()), decode=True)
+
+
+def test_masks_sum_to_one_and_depend_on_the_matching(model, outputs):
+    reference = torch.tensor([0, 1, 2, 0, 1])
+    sources = ("decoder", "attention", "decoder-masks")
+    with torch.inference_mode():
+        by_matching = {
+            matching: model.merge_heads(outputs, matching, sources, reference, torch.eye(8))
+            for matching in ("hungarian", "greedy", "learned", "mask", "unaligned", "none")
+        }
+    for merged in by_matching.values():
+        assert tuple(merged) == sources
+        for masks in merged.values():
+            assert masks.shape == (5, 4, 25)
+            torch.testing.assert_close(masks.sum(dim=1), torch.ones(5, 25))
+    hungarian, alone = by_matching["hungarian"], by_matching["none"]
+    assert not torch.allclose(hungarian["attention"], by_matching["unaligned"]["attention"])
+    assert torch.equal(alone["attention"][1], outputs.attention[1, 1])
+    torch.testing.assert_close(alone["decoder"], alone["decoder-masks"])
+    # The projection I is the plain cosine, and another one is another matching.
+    assert torch.equal(hungarian["decoder"], by_matching["learned"]["decoder"])
+    other = model.merge_heads(outputs, "learned", ["attention"], reference, torch.randn(8, 8))
+    assert not torch.allclose(other["attention"], hungarian["attention"])
+
+
+def test_slots_are_merged_before_decoding_and_masks_after_it(model, outputs):
+    reference = torch.tensor([2, 1, 0, 0, 1])
+    order = align(outputs.slots, reference, "hungarian")
+    with torch.inference_mode():
+        merged = model.merge_heads(
+            outputs, "hungarian", ("decoder", "decoder-masks"), reference=reference
+        )
+        slots = merge(outputs.slots, order)
+        torch.testing.assert_close(merged["decoder"], model.decoder(slots)[1])
+        each = torch.stack([model.decoder(head)[1] for head in outputs.slots.unbind(1)], dim=1)
+        torch.testing.assert_close(merged["decoder-masks"], merge(each, order))
+
+
+def test_segment_is_heads_and_merge_with_any_number_of_slots(model):
+    features, noise = torch.randn(5, 25, 6), model.noise(5, seeded(), num_slots=7)
+    with torch.inference_mode():
+        masks = model.segment(features, noise, "greedy", ["decoder-masks"], iterations=1)
+        outputs = model.run_heads(features, noise, iterations=1, decode=True)
+        expected = model.merge_heads(outputs, "greedy", ["decoder-masks"])
+    assert masks["decoder-masks"].shape == (5, 7, 25)
+    assert torch.equal(masks["decoder-masks"], expected["decoder-masks"])
+
+
+def test_only_what_is_asked_for_is_decoded(model, monkeypatch):
+    monkeypatch.setattr(model.decoder, "forward", lambda *_: pytest.fail("decoded"))
+    masks = model.segment(torch.randn(2, 25, 6), model.noise(2, seeded()), "none", ["attention"])
+    assert list(masks) == ["attention"]
+
+
+def test_clustering_starts_as_soft_k_means():
+    slots = {**SLOTS, "slot_dim": 6, "encoder_dim": 12, "start": "clustering"}
+    model = MaskedSlotModel(ModelConfig.model_validate({"slots": slots}), 25, 6)
+    features = torch.randn(2, 25, 6)
+    torch.testing.assert_close(model.encoder(features), features)
+    assert torch.equal(model.slot_attention.to_value.weight, torch.eye(6))
