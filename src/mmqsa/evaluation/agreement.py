@@ -31,7 +31,7 @@ def score_agreement(
     """
     trained_on = run.provenance["cache"]
     expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    check_attributes(cache.attributes, expected, cache.path, reader="the trained run")
     discoverer, noise = Discoverer(run.model.to(device)), torch.Generator(device).manual_seed(0)
     totals, used = {"before": 0.0, "after": 0.0}, []
     starts = range(0, len(cache.ids), batch)

@@ -102,7 +102,7 @@ def _predictions(
     """Every prediction of a run, a batch of images at a time."""
     trained_on, section = run.provenance["cache"], config.evaluation
     expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    check_attributes(cache.attributes, expected, cache.path, reader="the trained run")
     if "learned" in strategies and run.similarity is None:
         raise InputError(
             f"{SIMILARITY}: missing from the run's folder; run `mmqsa similarity`, or take "

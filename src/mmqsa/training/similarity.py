@@ -36,7 +36,7 @@ def train_similarity(
         raise InputError(f"{folder}: has one head, so there is nothing to match")
     trained_on = run.provenance["cache"]
     expected = {name: trained_on.get(name) for name in cache.network}
-    check_attributes(cache.attributes, expected, cache.path, wanted_by="the trained run")
+    check_attributes(cache.attributes, expected, cache.path, reader="the trained run")
     keep_freed_memory()
     model = run.model.to(device).requires_grad_(False)
     keys, discoverer = ResidentFeatures(cache, device), Discoverer(model)
