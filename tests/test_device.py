@@ -4,9 +4,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmqsa.device import choose_device, choose_precision, computing_in
+from mmqsa.device import (
+    choose_device,
+    choose_precision,
+    computing_in,
+    describe,
+    naming_when_memory_ends,
+)
 from mmqsa.errors import InputError
-from mmqsa.memory import free_memory, keep_freed_memory
 
 CPU = torch.device("cpu")
 
@@ -93,7 +98,26 @@ def test_products_have_the_precision_asked_for(precision, dtype):
     assert (torch.ones(4, 4) @ torch.ones(4, 4)).dtype == torch.float32
 
 
-def test_free_memory_is_what_the_machine_has_at_most():
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < free_memory(CPU) <= installed
-    keep_freed_memory()  # harmless anywhere
+def test_a_device_is_described_by_its_own_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert describe(torch.device("cuda", 1)) == "GPU 1"
+    cpuinfo = "model name\t: Fast 9000\n"
+    monkeypatch.setattr("mmqsa.device._processor_field", lambda name: field(cpuinfo, name))
+    assert describe(CPU) == "Fast 9000"
+    monkeypatch.setattr("mmqsa.device._processor_field", lambda name: "")
+    assert describe(CPU)  # what Python calls it, or CPU
+
+
+def test_running_out_of_memory_names_the_key():
+    with (
+        pytest.raises(InputError, match=r"a.b: not enough memory for it \(Tried 2 GiB\); lower it"),
+        naming_when_memory_ends("a.b"),
+    ):
+        raise torch.OutOfMemoryError("Tried\n2 GiB")
+    with pytest.raises(RuntimeError, match="shapes"), naming_when_memory_ends("a.b"):
+        raise RuntimeError("shapes")
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(InputError, match="unknown device 'gpu'; expected auto, cpu, cuda or"):
+        choose_device("gpu")

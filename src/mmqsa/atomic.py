@@ -10,12 +10,12 @@ from pathlib import Path
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` when the block succeeds.
 
-    On an error the temporary file goes and an earlier ``path`` stays as it was. An OSError names
-    ``path``, which one from a full disk does not by itself.
+    On an error the temporary file is removed and an earlier ``path`` stays. An OSError names
+    ``path``, which the one of a full disk does not by itself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept at the end: writers such as matplotlib choose the format by it.
+    # The suffix stays at the end: writers such as matplotlib choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""Where a stage computes, and with how many bits."""
+"""The device that a stage computes on, the precision of its arithmetic, and running out of memory."""
 
 import fcntl
 import os
@@ -14,23 +14,23 @@ from mmqsa.errors import InputError
 
 
 def choose_device(name: str, require_gpu: bool = False) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` (a GPU that no other job has) or ``cuda:N``.
+    """``auto``, ``cpu``, ``cuda`` (a GPU that no other job holds) or ``cuda:N``.
 
-    Raises InputError when it is not there; with ``require_gpu``, also when ``auto`` finds no GPU.
+    Raises InputError when it is absent; with ``require_gpu``, also when ``auto`` finds no GPU.
     """
     available = torch.cuda.is_available()
     if name == "auto":
         if require_gpu and not available:
             raise InputError(
                 "require_gpu: a GPU is required, but torch sees none (is it a CPU build, or is "
-                "CUDA_VISIBLE_DEVICES empty?); mend that, or set require_gpu to false"
+                "CUDA_VISIBLE_DEVICES empty?); fix that, or set require_gpu to false"
             )
         name = "cuda" if available else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(
-            f"--device: {name!r} is no device; say auto, cpu, cuda or cuda:N"
+            f"--device: unknown device {name!r}; expected auto, cpu, cuda or cuda:N"
         ) from None
     if device.type != "cuda":
         return device
@@ -50,7 +50,7 @@ def choose_device(name: str, require_gpu: bool = False) -> torch.device:
 def _free_gpu() -> torch.device:
     """The first GPU that no other job of this user holds; the first of all when none is free.
 
-    Snakemake counts GPUs but hands out none: a lock per GPU does, and a killed job lets go of it.
+    Snakemake counts GPUs but assigns none: a lock per GPU does, and a killed job releases it.
     """
     for index in range(torch.cuda.device_count()):
         identity = torch.cuda.get_device_properties(index).uuid
@@ -67,7 +67,7 @@ def _free_gpu() -> torch.device:
 
 @contextmanager
 def naming_when_memory_ends(key: str) -> Iterator[None]:
-    """Raises InputError that names the setting ``key`` when a device or the machine has no more."""
+    """Turns running out of memory into an InputError that names the config's ``key``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -79,32 +79,28 @@ def naming_when_memory_ends(key: str) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, or of the machine, which torch reports otherwise."""
+    """Whether a GPU or the machine, which torch reports otherwise, ran out of memory."""
     known = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, known) or "can't allocate memory" in str(error)
 
 
 def choose_precision(name: str, device: torch.device) -> str:
     """``auto`` is bf16 where the hardware is faster at it than at fp32, else fp32."""
-    if name == "auto":
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-        return "bf16" if _fast_at_bf16() else "fp32"
-    return name
-
-
-def _fast_at_bf16() -> bool:
-    """AMX, or AMD's AVX-512: Intel's bf16 without AMX takes twice the time of its fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # AMX, or AMD's AVX-512: Intel's bf16 without AMX takes twice the time of its fp32.
     flags = _processor_field("flags").split()
     amd = _processor_field("vendor_id") == "AuthenticAMD"
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and amd)
+    return "bf16" if "amx_bf16" in flags or ("avx512_bf16" in flags and amd) else "fp32"
 
 
 @contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Products in ``fp32``, ``tf32`` (a GPU's; fp32 on a CPU), ``bf16`` or ``fp16``.
+    """Matrix products in ``fp32``, ``tf32`` (on a GPU; fp32 on a CPU), ``bf16`` or ``fp16``.
 
-    What needs fp32 stays in it: softmax, norms, losses, sums.
+    Softmax, norms, losses and sums stay in fp32.
     """
     tf32 = precision == "tf32" and device.type == "cuda"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
@@ -122,9 +118,10 @@ def describe(device: torch.device) -> str:
 
 
 def _processor_field(name: str) -> str:
+    """A field of /proc/cpuinfo; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         return ""
-    found = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in found if key.strip() == name), "")
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in fields if key.strip() == name), "")

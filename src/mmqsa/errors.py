@@ -1,8 +1,5 @@
-"""The one exception for input that a user can mend."""
+"""The exception for bad input, which the command line prints without a traceback."""
 
 
 class InputError(Exception):
-    """Bad input: the message is one line that names the file, key or value, and the mend.
-
-    The command line prints the message without a traceback and exits with 1.
-    """
+    """Bad input: one line that names the file, key or value, and how to fix it. Exit status 1."""

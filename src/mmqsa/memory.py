@@ -1,4 +1,4 @@
-"""How much memory a process may still take, and that it keeps what it has."""
+"""Available memory, and allocator tuning."""
 
 import ctypes
 import resource
@@ -9,50 +9,43 @@ import torch
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on ``device``.
+    """Bytes that this process may still allocate on ``device``.
 
     On a CPU the least of what the machine, the control group (a SLURM job, a container) and the
     limits of the process (``ulimit``) leave.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return min([*_machine_memory(), *_group_memory(), *_process_memory()], default=1 << 62)
-
-
-def _machine_memory() -> Iterator[int]:
-    yield from _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    return min([*machine, *_group_memory(), *_process_memory()], default=1 << 62)
 
 
 def _group_memory() -> Iterator[int]:
     """What the control groups leave, of version 2 or of version 1, which many clusters have."""
+    root = Path("/sys/fs/cgroup")
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
-    own = {
-        name: path
-        for _, names, path in (line.split(":", 2) for line in lines)
-        for name in names.split(",")
-    }
-    yield from _left(Path("/sys/fs/cgroup"), own.get("", "/"), "memory.max", "memory.current")
-    if "memory" in own:
-        yield from _left(
-            Path("/sys/fs/cgroup/memory"),
-            own["memory"],
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-        )
+    for _, names, path in (line.split(":", 2) for line in lines):
+        if not names:
+            yield from _left(root, path, "memory.max", "memory.current")
+        elif "memory" in names.split(","):
+            yield from _left(
+                root / "memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes"
+            )
 
 
-def _left(top: Path, own: str, limit: str, used: str) -> Iterator[int]:
-    """Of a process's control group, and of the topmost that it sees: a container's own."""
-    for group in {top / own.lstrip("/"), top}:
+def _left(top: Path, path: str, limit: str, used: str) -> Iterator[int]:
+    """What a process's group leaves, and the topmost group that it sees: its container's."""
+    for group in {top / path.lstrip("/"), top}:
         try:
             most = (group / limit).read_text().strip()
             taken = int((group / used).read_text())
             rows = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
             if most != "max":
-                yield int(most) - taken + int(rows["inactive_file"])  # that cache gives way
+                # The page cache counts as used, but is freed on demand.
+                yield int(most) - taken + int(rows["inactive_file"])
         except (OSError, ValueError, KeyError):
             continue
 
@@ -62,7 +55,7 @@ def _process_memory() -> Iterator[int]:
     for limit, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
         most = resource.getrlimit(limit)[0]
         if most != resource.RLIM_INFINITY:
-            yield from (max(0, most - own) for own in _kilobytes(status, used))
+            yield from (max(0, most - taken) for taken in _kilobytes(status, used))
 
 
 def _kilobytes(path: Path, field: str) -> Iterator[int]:
@@ -78,10 +71,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Let glibc reuse large freed blocks instead of giving them back to the system.
+    """Let glibc reuse large freed blocks instead of returning them to the system.
 
     A step on a CPU allocates the same activations again and again, and fetching their pages anew is
-    slow. ``keep=False`` restores what glibc arrives at by itself. Elsewhere nothing happens.
+    slow. ``keep=False`` restores what glibc arrives at by itself. Without glibc nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

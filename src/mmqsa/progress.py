@@ -1,17 +1,19 @@
 """Progress of long work: a live bar on a terminal, a line every now and then in a log file."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 
-def progress_bar(items=None, **options) -> tqdm:
+def progress_bar(items: Any = None, **options: Any) -> tqdm:
     """A tqdm bar over ``items``; see tqdm for the options."""
-    live = sys.stderr.isatty()
-    config = {"leave": False, "mininterval": 0.1 if live else 15.0, "file": sys.stderr}
-    if not live:
-        config |= {"ncols": 100, "maxinterval": 60.0}
-    return tqdm(items, **config | options)
+    defaults: dict[str, Any] = {"leave": False, "file": sys.stderr}
+    if sys.stderr.isatty():
+        defaults["mininterval"] = 0.1
+    else:
+        defaults |= {"mininterval": 15.0, "maxinterval": 60.0, "ncols": 100}
+    return tqdm(items, **defaults | options)
 
 
 def notice(text: str) -> None:

@@ -51,7 +51,7 @@ def annotation(key, image, category, segmentation, crowd=0):
     }
 
 
-def write_split(root, split, first, number):
+def write_split(root, split, first, count):
     """Images with a large object, a small one on it, and a crowd; the last has none."""
     rng = np.random.default_rng(first)
     folder = root / f"{split}2017"
@@ -60,13 +60,13 @@ def write_split(root, split, first, number):
     crowd = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
     crowd[:, 95:] = 1
     counts = [len(run) for run in np.split(crowd.T.ravel(), [95 * HEIGHT])]
-    for key in range(first, first + number):
+    for key in range(first, first + count):
         name = f"{key:012d}.jpg"
         pixels = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         pixels[10:70, 20:80] += 150
         Image.fromarray(pixels).save(folder / name, quality=95)
-        images.append({"id": key, "file_name": name, "slot_dim": WIDTH, "height": HEIGHT})
-        if key == first + number - 1:
+        images.append({"id": key, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        if key == first + count - 1:
             continue
         annotations += [
             annotation(10 * key, key, 44, [square(40, 30, 20)]),
@@ -156,13 +156,13 @@ def test_downloaded_or_linked(coco_root, tmp_path, as_):
 
 @pytest.mark.faults
 def test_what_is_wrong_is_named(coco_root, tmp_path):
-    with pytest.raises(InputError, match="COCO has no split 'trainaug', but train and val"):
+    with pytest.raises(InputError, match="unknown split 'trainaug'; expected train or val"):
         CocoFolder(coco_root).ids("trainaug")
     with pytest.raises(InputError, match=r"no VOC folder here.*no COCO folder here"):
         open_folder(tmp_path)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/instances_val2017.json").write_text('{"images": [')
-    with pytest.raises(InputError, match=r"instances_val2017.json: no COCO instances"):
+    with pytest.raises(InputError, match=r"instances_val2017.json: not COCO instances"):
         CocoFolder.find(tmp_path).ids("val")
     with pytest.raises(InputError, match="is for 120x100 px, but the photograph is 60x50"):
         CocoFolder(coco_root).classes(CocoFolder(coco_root).ids("val")[0], (60, 50))
@@ -172,7 +172,7 @@ def test_what_is_wrong_is_named(coco_root, tmp_path):
 def test_the_pipeline_on_coco(coco_root, tmp_path):
     """Linked by rule, then every stage to a table and the images."""
     project = copy_project(tmp_path / "project")
-    tables = yaml.safe_load((project / "config.yaml").read_text())["tables"]
+    tables = yaml.safe_load((project / "config/tables.yaml").read_text())["tables"]
     changes = {
         "dataset": {
             **{"kind": "coco", "name": "coco2017", "root": "resources/coco"},

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import laplace
 
+from mmqsa.config.tables import CORRUPTIONS
 from mmqsa.data.corruptions import KINDS, SEVERITIES, Corruption
 from mmqsa.data.scenes import _scene
 from mmqsa.errors import InputError
@@ -13,6 +14,10 @@ from mmqsa.errors import InputError
 def image():
     drawn = _scene(np.random.default_rng(0), 224)[0]
     return drawn[:224, :224]
+
+
+def test_every_corruption_has_its_function_and_the_reverse():
+    assert tuple(KINDS) == CORRUPTIONS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,5 +58,5 @@ def test_each_kind_does_what_it_says(image):
 
 @pytest.mark.parametrize("name", ["fog", "fog0", "fog6", "rain3", "", "fog33"])
 def test_no_such_corruption(name):
-    with pytest.raises(InputError, match="no corruption; say one of noise, blur"):
+    with pytest.raises(InputError, match="expected one of noise, blur"):
         Corruption.parse(name)

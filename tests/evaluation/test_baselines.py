@@ -1,90 +1,58 @@
-"""Other methods on planted keys, where the answer is known, and on real files."""
+"""Other methods on planted features, where the answer is known, and on real files."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from sklearn.linear_model import LogisticRegression
 
-from mmqsa.data.geometry import VOID
+from mmqsa.config.evaluation import BASELINES
 from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import (
+    METHODS,
+    Images,
     kmeans_masks,
     lost,
     normalised_cut_masks,
     score_baseline,
     tokencut,
 )
-from mmqsa.evaluation.probe import LinearProbe, _regression, patch_shares
 from mmqsa.features.cache import FeatureCache
-from mmqsa.features.standardise import feature_statistics
 
 GRID = 10
 
 
 @pytest.fixture(scope="module")
 def planted():
-    """Keys (N, D) of an object of 4 x 3 patches on a ground, and where it is."""
+    """Features (N, D) of an object of 4 x 3 patches on a ground, and where it is."""
     inside = np.zeros((GRID, GRID), bool)
     inside[2:6, 3:6] = True
     rng = np.random.default_rng(0)
     ground, thing = np.r_[np.ones(8), np.zeros(8)], np.r_[np.zeros(8), np.ones(8)]
-    keys = np.where(inside.reshape(-1, 1), thing - 0.3, ground)
-    return (keys + rng.normal(0, 0.05, keys.shape)).astype(np.float32), inside.ravel()
+    features = np.where(inside.reshape(-1, 1), thing - 0.3, ground)
+    return (features + rng.normal(0, 0.05, features.shape)).astype(np.float32), inside.ravel()
 
 
 def test_lost_and_tokencut_find_the_planted_object(planted):
-    keys, inside = planted
+    features, inside = planted
     for method in (lost, tokencut):
-        masks, box = method(keys, GRID)
+        masks, box = method(features, GRID)
         np.testing.assert_array_equal(masks[1].astype(bool), inside)
         assert box.tolist() == [[3, 2, 6, 6]]
 
 
 def test_a_box_is_of_the_seeds_component_alone(planted):
-    keys, inside = planted
-    keys = keys.copy()
-    keys[-1] = keys[inside][0]  # a far patch like the object, not joined to it
-    masks, box = tokencut(keys, GRID)
+    features, inside = planted
+    features = features.copy()
+    features[-1] = features[inside][0]  # a far patch like the object, not joined to it
+    masks, box = tokencut(features, GRID)
     assert masks[1].sum() == 13 and box.tolist() == [[3, 2, 6, 6]]
 
 
 def test_clusterings_find_the_planted_object(planted):
-    keys, inside = planted
-    for masks in (kmeans_masks(keys, 2, 0), normalised_cut_masks(keys, 2)):
+    features, inside = planted
+    for masks in (kmeans_masks(features, 2, 0), normalised_cut_masks(features, 2)):
         assert (masks.sum(axis=0) == 1).all()
         found = masks.argmax(axis=0) == masks.argmax(axis=0)[np.flatnonzero(inside)[0]]
         np.testing.assert_array_equal(found, inside)
-
-
-def test_patch_shares_leave_void_out():
-    labels = np.zeros((1, 4, 4), np.uint8)
-    labels[0, :2, :2] = [[3, 3], [3, VOID]]
-    labels[0, 2:, 2:] = VOID
-    shares = patch_shares(labels, 2)
-    assert shares.shape == (1, 4, 256)
-    assert shares[0, 0, 3] == 0.75 and shares[0, 0].sum() == 0.75
-    assert shares[0, 1, 0] == 1 and shares[0, 3].sum() == 0
-
-
-def test_the_probe_is_a_logistic_regression():
-    rng = np.random.default_rng(0)
-    keys = rng.normal(size=(600, 5)).astype(np.float32)
-    labels = (keys @ rng.normal(size=(5, 3)) + rng.normal(size=(600, 3))).argmax(axis=1)
-    weight, bias = _regression(
-        torch.from_numpy(keys), torch.from_numpy(np.eye(3, dtype=np.float32)[labels])
-    )
-    oracle = LogisticRegression(C=1e6, max_iter=1000).fit(keys, labels)
-    found = (torch.from_numpy(keys) @ weight.T + bias).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, oracle.predict_proba(keys), atol=0.02)
-
-
-def test_the_probe_needs_labels(caches):
-    class Unlabelled:
-        path, classes = "train.h5", None
-
-    with pytest.raises(InputError, match=r"train.h5: has no class labels"):
-        LinearProbe.fitted(Unlabelled(), None, None)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +73,10 @@ def test_every_method_is_scored_on_every_image(scored):
         "k-means, K = 4",
         "normalised cut, K = 2",
         "normalised cut, K = 7",
-        "LOST, raw keys",
-        "LOST, standardised keys",
-        "TokenCut, raw keys",
-        "TokenCut, standardised keys",
+        "LOST, raw features",
+        "LOST, standardised features",
+        "TokenCut, raw features",
+        "TokenCut, standardised features",
         "linear probe (supervised)",
         "oracle, classes at patch resolution",
         "oracle, instances at patch resolution",
@@ -133,8 +101,25 @@ def test_methods_are_deterministic(tmp_path, scored, caches, settings):
         assert again.read_bytes() == scored[method].read_bytes()
 
 
-def test_keys_are_standardised_as_a_model_sees_them(caches):
+@pytest.mark.parametrize("standardise", ["feature", "none"])
+def test_features_are_standardised_over_the_training_set(caches, settings, standardise):
+    changed = settings.changed("test", {"features": {"standardise": standardise}})
     cache = FeatureCache(caches["train"])
-    mean, std = feature_statistics(cache.features, "feature")
-    keys = (torch.from_numpy(cache.features[:]).float() - mean) / std
-    assert keys.mean().abs() < 1e-3 and (keys.std(dim=(0, 1)) - 1).abs().max() < 1e-2
+    images = list(Images(cache, cache, changed))
+    raw, features = (np.stack([getattr(i, name) for i in images]) for name in ("raw", "features"))
+    np.testing.assert_array_equal(raw, cache.features[:])
+    if standardise == "none":
+        np.testing.assert_array_equal(features, raw)
+    else:
+        assert abs(features.mean()) < 1e-3
+        np.testing.assert_allclose(features.std(axis=(0, 1)), 1, atol=1e-2)
+
+
+def test_every_baseline_has_its_function_and_the_reverse():
+    assert set(METHODS) == set(BASELINES)
+
+
+def test_an_unknown_baseline_is_refused(settings):
+    expected = r"unknown baseline 'kmean'; expected one of kmeans, normalised-cut, "
+    with pytest.raises(InputError, match=expected):
+        settings.changed("test", {"evaluation": {"baselines": ["kmean"]}})

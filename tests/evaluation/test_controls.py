@@ -40,7 +40,7 @@ def test_random_slots_are_seeded_and_cover_the_image():
 
 def test_fixed_boxes_are_fitted_where_objects_are():
     left, right = np.array([[0, 0, 32, 64.0]]), np.array([[36, 8, 60, 60.0]])
-    found = fitted_controls([left] * 5 + [right] * 3, side=64, slots=2)
+    found = fitted_controls([left] * 5 + [right] * 3, side=64, num_slots=2)
     best, both = found["best fixed box"].boxes, found["2 fixed boxes"].boxes
     assert best[0, 2] < 50 and len(both) == 2  # the more frequent first, then what it misses
     np.testing.assert_array_equal(both[0], best[0])
@@ -51,7 +51,7 @@ def test_fixed_boxes_are_fitted_where_objects_are():
 
 def test_boxes_fitted_on_other_images_are_scored(tmp_path, caches):
     train, val = FeatureCache(caches["train"]), FeatureCache(caches["val"])
-    metrics = pd.read_csv(score_controls(val, tmp_path, train, slots=3))
+    metrics = pd.read_csv(score_controls(val, tmp_path, train, num_slots=3))
     corloc = metrics.query("metric == 'corloc'").set_index("name")["value"]
     assert {"best fixed box", "3 fixed boxes"} <= set(corloc.index)
     assert corloc["3 fixed boxes"] >= corloc["best fixed box"]  # its first box is the other's

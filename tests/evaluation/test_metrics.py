@@ -1,5 +1,6 @@
 """Metrics against independent oracles, and the cases that definitions are about."""
 
+import doctest
 from itertools import permutations
 
 import numpy as np
@@ -11,21 +12,46 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import adjusted_rand_score
 from torchmetrics.functional.detection import intersection_over_union
 
+from mmqsa.config.tables import METRICS
 from mmqsa.data.geometry import VOID
+from mmqsa.evaluation import metrics
 from mmqsa.evaluation.metrics import (
+    PROTOCOLS,
     GroundTruth,
     adjusted_rand_index,
     box_ious,
-    box_metrics,
     boxes,
-    corloc,
     image_metrics,
-    object_ious,
+    pack,
     slot_boxes,
+    unpack,
 )
 
 TRUTH = arrays(np.uint8, (8, 8), elements=st.sampled_from([0, 0, 1, 2, 5, VOID]))
 PREDICTION = arrays(np.uint8, (8, 8), elements=st.integers(0, 4))
+
+
+def box_metrics(predicted, true):
+    """{metric: value} of predicted boxes on annotated ones."""
+    truth = GroundTruth(None, None, annotated_boxes=true)
+    found = image_metrics(np.zeros((20, 20), np.uint8), truth, predicted)
+    assert {protocol for protocol, _ in found} == {"boxes"}
+    return {name: value for (_, name), value in found.items()}
+
+
+def test_every_metric_has_a_heading_and_the_reverse():
+    assert {name for protocol in PROTOCOLS.values() for name in protocol} == set(METRICS)
+
+
+def test_a_column_is_unpacked_as_it_was_packed():
+    names = [(protocol, name) for protocol, own in PROTOCOLS.items() for name in own]
+    columns = [pack(*name) for name in names]
+    assert columns[0] == "paper/corloc"
+    assert unpack(["image_id", *columns, "name"]) == dict(zip(columns, names, strict=True))
+
+
+def test_the_docstrings_example():
+    assert doctest.testmod(metrics) == (0, 3)
 
 
 def iou(first, second, valid):
@@ -132,8 +158,9 @@ def test_box_overlap_of_exactly_half_is_no_hit():
     values = image_metrics(prediction, GroundTruth(truth, None))
     assert values["paper", "corloc"] == 0.0
     own, ground = np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 2.0]])
-    assert corloc(own, ground) == (0.0, 0.0)
-    assert corloc(own, ground, or_equal=True) == (1.0, 1.0)
+    found = box_metrics(own, ground)
+    assert found["corloc"] == found["corloc_one_box"] == 0.0
+    assert found["corloc_or_equal"] == found["corloc_one_box_or_equal"] == 1.0
 
 
 def test_one_slot_and_one_object():
@@ -225,7 +252,7 @@ def test_box_metrics_against_plain_loops(own, truth):
 @given(prediction=PREDICTION, classes=TRUTH, instances=TRUTH)
 def test_objects_and_their_overlaps_against_plain_loops(prediction, classes, instances):
     truth = GroundTruth(classes, instances)
-    found = truth.counts(prediction)
+    counts = truth.counts(prediction)
     for labels, own in ((truth.classes, classes), (truth.instances, instances)):
         valid = own != VOID
         names = [label for label in np.unique(own[valid]) if label]
@@ -234,7 +261,8 @@ def test_objects_and_their_overlaps_against_plain_loops(prediction, classes, ins
             max(iou(own == label, prediction == slot, valid) for slot in range(5))
             for label in names
         ]
-        np.testing.assert_allclose(object_ious(truth, labels, found), best)
+        found = truth.overlaps(labels, counts)[labels.first_object :].max(axis=1)
+        np.testing.assert_allclose(found, best)
         np.testing.assert_allclose([share for _, share in truth.objects(labels)], shares)
     assert [label for label, _ in truth.objects(truth.classes)] == [
         label for label in np.unique(classes) if label not in (0, VOID)

@@ -1,4 +1,4 @@
-"""Files that are cut short: the stage that meets one names it, and goes on once it is mended."""
+"""Files that are cut short: the stage that meets one names it, and goes on once it is restored."""
 
 import pytest
 from stages import mmqsa, refused, write_settings

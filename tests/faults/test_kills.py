@@ -15,7 +15,7 @@ WRITER = "mmqsa.features.cache:CacheWriter"
 
 def arrays(path) -> dict[str, np.ndarray]:
     cache = FeatureCache(path)
-    names = ("keys", "classes", "instances", "image_id", "boxes", "box_image")
+    names = ("features", "classes", "instances", "image_id", "boxes", "box_image")
     return {name: cache._file[name][:] for name in names}
 
 
@@ -26,7 +26,7 @@ def test_extraction(tmp_path, voc_root, settings, caches):
     assert not mmqsa(*command, "--out", whole).returncode
     command += ["--out", broken]
     killed(f"{WRITER}._write", 1, "before", *command)  # nothing is there but the empty file
-    killed(f"{WRITER}._labels", 3, "after", *command)  # keys of a batch, not its labels
+    killed(f"{WRITER}._labels", 3, "after", *command)  # features of a batch, not its labels
     killed(f"{WRITER}._append", 2, "after", *command)  # boxes of an image, not yet `done`
     killed(f"{WRITER}.write", 1, "after", *command)
     killed(f"{WRITER}.finish", 1, "before", *command)
@@ -35,7 +35,7 @@ def test_extraction(tmp_path, voc_root, settings, caches):
     assert not done.returncode, done.stderr
     assert "0 images" not in done.stdout
     found, expected = arrays(broken), arrays(whole)
-    for name in ("keys", "classes", "instances", "image_id"):
+    for name in ("features", "classes", "instances", "image_id"):
         np.testing.assert_array_equal(found[name], expected[name])
     order = [np.lexsort([*own["boxes"].T, own["box_image"]]) for own in (found, expected)]
     for name in ("boxes", "box_image"):

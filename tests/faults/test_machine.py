@@ -1,4 +1,4 @@
-"""Memory that ends, clocks that run backwards, keys that are no numbers, lists that changed."""
+"""Memory that ends, clocks that run backwards, features that are no numbers, lists that changed."""
 
 import shutil
 import time
@@ -50,9 +50,11 @@ def test_extraction_goes_on_with_half_the_batch(
     assert passes == [2, 2, 2, 2]
     said = capsys.readouterr().err
     assert said.count("are too many") == 1  # and from then on fewer are tried
-    assert "4 images at a time are too many for cpu: going on with 2; lower backbone.batch" in said
-    keys = FeatureCache(tmp_path / "train.h5").features[:]
-    np.testing.assert_allclose(keys, FeatureCache(caches["train"]).features[:], atol=2e-3)
+    assert (
+        "4 images at a time are too many for cpu: continuing with 2; lower backbone.batch" in said
+    )
+    features = FeatureCache(tmp_path / "train.h5").features[:]
+    np.testing.assert_allclose(features, FeatureCache(caches["train"]).features[:], atol=2e-3)
 
 
 def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, settings, small_gpu):
@@ -98,7 +100,7 @@ def test_another_error_is_not_taken_for_it(tmp_path, caches, settings, monkeypat
         train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
 
 
-def test_keys_that_are_not_finite_stop_every_stage_that_reads_them(
+def test_features_that_are_not_finite_stop_every_stage_that_reads_them(
     tmp_path, caches, settings, run_folder
 ):
     named = {}
@@ -119,7 +121,9 @@ def test_keys_that_are_not_finite_stop_every_stage_that_reads_them(
         ),
     ):
         line = refused(mmqsa(*command, "--out", out))
-        assert f"{split}.h5: the keys of {named[split]} are not finite; delete the cache" in line
+        assert (
+            f"{split}.h5: the features of {named[split]} are not finite; delete the cache" in line
+        )
     assert not list(out.rglob("*.csv")) and not list(out.rglob(WEIGHTS))
 
 

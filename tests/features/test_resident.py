@@ -9,7 +9,6 @@ import torch
 from conftest import CPU, SMALL
 
 from mmqsa.config.base import dump_yaml
-from mmqsa.config.workflow import Config
 from mmqsa.features import resident
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.resident import ResidentFeatures
@@ -17,19 +16,19 @@ from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
 
-def test_mapped_keys_are_the_resident_ones(caches, monkeypatch):
+def test_mapped_features_are_the_resident_ones(caches, monkeypatch):
     cache, indices = FeatureCache(caches["train"]), torch.tensor([5, 0, 5, 2])
-    keys = ResidentFeatures(cache, CPU)
-    assert keys.where == "device"
+    held = ResidentFeatures(cache, CPU)
+    assert held.where == "device"
     expected = torch.from_numpy(cache.features[:])[indices]
-    assert torch.equal(keys.take(indices), expected)
+    assert torch.equal(held.take(indices), expected)
     monkeypatch.setattr(resident, "SHARE", 0.0)
     mapped = ResidentFeatures(cache, CPU)
     assert mapped.where == "file"
     assert torch.equal(mapped.take(indices), expected)
 
 
-def test_where_the_keys_are_changes_no_bit(tmp_path, caches, settings, run_folder, monkeypatch):
+def test_where_the_features_are_changes_no_bit(tmp_path, caches, settings, run_folder, monkeypatch):
     monkeypatch.setattr(resident, "SHARE", 0.0)
     done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, CPU)
     assert done["features_in"] == "file"
@@ -65,7 +64,7 @@ def test_a_cache_ten_times_larger_than_memory_trains(tmp_path, caches):
         file.create_dataset("features", (images, *own.shape[1:]), "f2")[: len(own)] = own
         file.create_dataset("done", data=np.ones(images, dtype=bool))
     assert path.stat().st_size > 10 * limit
-    (tmp_path / "config.yaml").write_text(dump_yaml(Config.model_validate(SMALL).sections()))
+    (tmp_path / "config.yaml").write_text(dump_yaml(SMALL))
     arguments = ["train", "--features", path, "--config", tmp_path / "config.yaml"]
     arguments += ["--out", tmp_path / "run", "--device", "cpu"]
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from mmqsa.config.base import Count, Positive, Section, Seed, StageConfig
 from mmqsa.config.model import SlotsConfig
@@ -10,7 +10,27 @@ from mmqsa.config.training import FeaturesConfig, Precision
 
 MatchingName = Literal["hungarian", "greedy", "learned", "mask", "unaligned", "none"]
 MaskSource = Literal["decoder", "attention", "decoder-masks"]
-BaselineName = Literal["kmeans", "normalised-cut", "lost", "tokencut", "probe", "oracle"]
+
+# Every baseline by name -> kind; evaluation/baselines.py has its function.
+BASELINES = {
+    "kmeans": "method",
+    "normalised-cut": "method",
+    "lost": "method",
+    "tokencut": "method",
+    "probe": "supervised",
+    "oracle": "supervised",
+}
+
+
+def _known(name: str) -> str:
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}; expected one of {', '.join(BASELINES)}")
+    return name
+
+
+BaselineName = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"enum": list(BASELINES), "type": "string"})
+]
 
 
 class SimilarityConfig(Section):
@@ -48,7 +68,7 @@ class EvaluationConfig(Section):
     """of slot noise and reference head"""
     precision: Precision = "fp32"
     """of heads and decoder | auto | tf32 | bf16; metrics are always computed in full"""
-    baselines: list[BaselineName] = list(get_args(BaselineName))
+    baselines: list[BaselineName] = list(BASELINES)
     """other methods on the same features"""
     kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
     cut_segments: list[Annotated[int, Field(ge=2, le=64)]] = [2, 7]

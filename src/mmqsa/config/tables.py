@@ -9,10 +9,31 @@ from pydantic import Field
 from mmqsa.config.base import Name, Section
 from mmqsa.config.evaluation import MaskSource, MatchingName
 
-# Image sets by name. The corruptions are those of data/corruptions.py, which needs SciPy's filters.
+# Every metric -> its heading, in the order of print; evaluation/metrics.py has its function.
+METRICS = {
+    "corloc": "CorLoc",
+    "corloc_or_equal": "CorLoc (≥)",
+    "corloc_one_box": "CorLoc (one box)",
+    "corloc_one_box_or_equal": "CorLoc (one box, ≥)",
+    "miou_with_background": "mIoU (with bg)",
+    "mbo_c": "mBO^c",
+    "fg_ari": "FG-ARI",
+    "mbo_i": "mBO^i",
+    "miou": "mIoU (instances)",
+}
+# Every corruption; data/corruptions.py has its function.
+CORRUPTIONS = (
+    "noise",
+    "blur",
+    "contrast",
+    "jpeg",
+    "fog",
+    "pixelate",
+)
+# Image sets by name.
 NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
 SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
-VARIANT = r"squash|released|(?:noise|blur|contrast|jpeg|fog|pixelate)[1-5]"
+VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""COCO 2017: photographs, and label maps painted from the polygons of its instances."""
+"""COCO 2017: photographs, and label maps painted from the polygons of the instances."""
 
 import contextlib
 import io
@@ -20,8 +20,8 @@ SPLITS = ("train", "val")
 class CocoFolder(PhotoFolder):
     """The folder that holds annotations/instances_*2017.json, train2017 and val2017.
 
-    Classes are numbered 1..80 in the order of COCO's category ids. Crowds are void. Where instances
-    overlap the smaller one is on top, so that a cup on a table stays whole.
+    Classes are 1..80 in the order of COCO's category ids. Crowds are void. Where instances overlap
+    the smaller one is on top, so that a cup on a table stays whole.
     """
 
     link = "coco"
@@ -46,36 +46,36 @@ class CocoFolder(PhotoFolder):
         """
         split = "train" if split == "all-but-val" else split
         if split not in SPLITS:
-            raise InputError(f"{self.path}: COCO has no split {split!r}, but train and val")
+            raise InputError(f"{self.path}: unknown split {split!r}; expected train or val")
         return sorted(_index(_annotations(self.path, split)).by_name)
 
     def photographs(self) -> int:
-        """How many there are."""
+        """The number of photographs."""
         folders = (self.path / f"{split}2017" for split in SPLITS)
         return sum(1 for folder in folders for _ in folder.glob("*.jpg"))
 
     def image_path(self, image_id: str) -> Path:
-        """Where a photograph lies."""
+        """The file of a photograph."""
         paths = [self.path / f"{split}2017" / f"{image_id}.jpg" for split in SPLITS]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
         """Class label map (h, w) uint8 of a photograph of ``size`` (w, h)."""
         index, objects = self._objects(image_id)
-        numbers = [index.classes[one["category_id"]] for one in objects]
-        return self._painted(image_id, size, objects, numbers)
+        labels = [index.classes[entry["category_id"]] for entry in objects]
+        return self._painted(image_id, size, objects, labels)
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
         """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void."""
         _, objects = self._objects(image_id)
         counted = iter(range(1, VOID))
-        numbers = [0 if one["iscrowd"] else next(counted) for one in objects]
-        return self._painted(image_id, size, objects, numbers)
+        labels = [0 if entry["iscrowd"] else next(counted) for entry in objects]
+        return self._painted(image_id, size, objects, labels)
 
     def boxes(self, image_id: str) -> np.ndarray:
-        """Boxes (M, 4) of all objects that are no crowd: x0 y0 x1 y1 in px."""
-        found = [one["bbox"] for one in self._objects(image_id)[1] if not one["iscrowd"]]
-        corners = np.array(found, dtype=np.float64).reshape(-1, 4)
+        """Boxes (M, 4) of all objects but crowds: x0 y0 x1 y1 in px."""
+        boxes = [entry["bbox"] for entry in self._objects(image_id)[1] if not entry["iscrowd"]]
+        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         return corners
 
@@ -85,15 +85,15 @@ class CocoFolder(PhotoFolder):
         return index, index.objects(image_id)
 
     def _painted(
-        self, image_id: str, size: tuple[int, int], objects: list[dict], numbers: list[int]
+        self, image_id: str, size: tuple[int, int], objects: list[dict], labels: list[int]
     ) -> np.ndarray:
         width, height = size
-        labels = np.zeros((height, width), dtype=np.uint8)
-        pairs = zip(objects, numbers, strict=True)
-        # Crowds last: what lies in one is not counted by any metric.
-        for one, number in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
-            labels[_mask(one, width, height, image_id)] = VOID if one["iscrowd"] else number
-        return labels
+        painted = np.zeros((height, width), dtype=np.uint8)
+        pairs = zip(objects, labels, strict=True)
+        # Crowds last: no metric counts what lies in one.
+        for entry, label in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
+            painted[_mask(entry, width, height, image_id)] = VOID if entry["iscrowd"] else label
+        return painted
 
 
 class _Index:
@@ -103,14 +103,13 @@ class _Index:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints how long it took
                 self._coco = COCO(path)
-            self.by_name = {
-                Path(one["file_name"]).stem: key for key, one in self._coco.imgs.items()
-            }
-            self.classes = {key: n for n, key in enumerate(sorted(self._coco.getCatIds()), start=1)}
+            images, categories = self._coco.imgs, sorted(self._coco.getCatIds())
+            self.by_name = {Path(entry["file_name"]).stem: key for key, entry in images.items()}
+            self.classes = {key: label for label, key in enumerate(categories, start=1)}
         except FileNotFoundError:
             raise InputError(f"{path}: missing; restore it") from None
         except (json.JSONDecodeError, AssertionError, KeyError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: no COCO instances ({error}); restore the file") from None
+            raise InputError(f"{path}: not COCO instances ({error}); restore the file") from None
 
     def objects(self, image_id: str) -> list[dict]:
         """The annotations of a photograph, by their id."""

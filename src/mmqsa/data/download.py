@@ -8,10 +8,11 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 from urllib.parse import unquote, urlparse
 
 import requests
+from tqdm import tqdm
 
 from mmqsa.atomic import write_text
 from mmqsa.config.base import expand
@@ -20,20 +21,18 @@ from mmqsa.data.layouts import LAYOUTS
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
 
-RECEIPT = "receipt.json"  # written last: where it stands, the folder is whole
+RECEIPT = "receipt.json"  # written last: its folder is complete
 BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
 TIMEOUT = 30  # seconds without a byte
 
 
 def download(dataset: DatasetConfig, root: Path) -> str:
-    """Make ``root`` hold the data set, from the first of ``dataset.sources`` that works.
+    """Fetch the data set to ``root`` from the first of ``dataset.sources`` that works.
 
-    A source is an http(s) or file URL of the archive (of what the archives lie below, where there
-    are several), or a folder that already holds the data set; such a folder is linked, never copied
-    or changed. An archive is resumed from ``*.part`` after an interruption, and unpacked only when
-    its md5 is right.
-
-    Returns the source that was used. Raises InputError that tells what became of each source.
+    A source is an http(s) or file URL of the archive (of the folder of several archives), or a
+    folder that already holds the data set; such a folder is linked, never copied or changed. An
+    archive is resumed from ``*.part`` after an interruption, and unpacked only when its md5 is
+    right. Returns the source that was used. Raises InputError that says why each source failed.
     """
     root.mkdir(parents=True, exist_ok=True)
     faults = []
@@ -50,26 +49,24 @@ def download(dataset: DatasetConfig, root: Path) -> str:
         except InputError as error:
             faults.append(str(error))
             continue
-        md5 = (dataset.archives or dataset.md5) if "://" in source else None
-        finish(root, {"source": source, "md5": md5}, dataset.kind)
+        sums = (dataset.archives or dataset.md5) if "://" in source else None
+        finish(root, {"source": source, "md5": sums}, dataset.kind)
         return source
     raise InputError(
-        "no source gave the data set: "
-        + "; ".join(faults)
-        + f". {_by_hand(dataset)}, or name a folder that holds the data set unpacked "
-        f"(partial downloads stay in {root})"
+        f"no source has the data set: {'; '.join(faults)}. {_by_hand(dataset)}, or name a folder "
+        f"that holds the data set unpacked (partial downloads stay in {root})"
     )
 
 
 def _archives(source: str, dataset: DatasetConfig) -> list[tuple[str, str]]:
-    """The URL and md5 of every archive that ``source`` has."""
+    """The URL and md5 of every archive of ``source``."""
     if not dataset.archives:
         return [(source, dataset.md5)]
     return [(f"{source.rstrip('/')}/{path}", md5) for path, md5 in dataset.archives.items()]
 
 
 def _by_hand(dataset: DatasetConfig) -> str:
-    """What to do on a machine without the network."""
+    """What to do on a machine without network."""
     if dataset.archives:
         return (
             f"Put {', '.join(dataset.archives)} below a folder and name it file:///FOLDER in "
@@ -81,7 +78,7 @@ def _by_hand(dataset: DatasetConfig) -> str:
 
 
 def finish(root: Path, provenance: dict, kind: str) -> None:
-    """Write the receipt that says ``root`` is whole: provenance and image counts."""
+    """Write the receipt that says ``root`` is complete: provenance and number of photographs."""
     receipt = provenance | {"photographs": LAYOUTS[kind].find(root).photographs()}
     write_text(root / RECEIPT, json.dumps(receipt, indent=2) + "\n")
 
@@ -115,10 +112,10 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
     except (requests.RequestException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: {reason}") from None
-    found = _md5(part)
-    if found != md5:
+    actual = _md5(part)
+    if actual != md5:
         part.unlink()
-        raise InputError(f"{source}: md5 {found}, expected {md5}; another or a damaged file")
+        raise InputError(f"{source}: md5 {actual}, expected {md5}; another or a damaged file")
     os.replace(part, archive)
 
 
@@ -134,7 +131,7 @@ def _copy_http(source: str, part: Path) -> None:
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(source, headers=headers, stream=True, timeout=TIMEOUT) as reply:
-        if reply.status_code == 416:  # nothing beyond what we have: the md5 will judge it
+        if reply.status_code == 416:  # nothing beyond what we have: the md5 decides
             return
         reply.raise_for_status()
         resumed = reply.status_code == 206
@@ -148,10 +145,9 @@ def _copy_http(source: str, part: Path) -> None:
         raise InputError(f"{source}: the connection ended early; run again to resume")
 
 
-def _progress(total: int, initial: int):
-    return progress_bar(
-        total=total or None, initial=initial, unit="B", unit_scale=True, desc="download"
-    )
+def _progress(total: int, initial: int) -> tqdm:
+    options = {"unit": "B", "unit_scale": True, "desc": "download"}
+    return progress_bar(total=total or None, initial=initial, **options)
 
 
 def _md5(path: Path) -> str:
@@ -160,9 +156,9 @@ def _md5(path: Path) -> str:
 
 
 def _unpack(archive: Path, root: Path) -> None:
-    """Unpack files and folders into ``root``; no member may leave it, and nothing else may come.
+    """Unpack files and folders into ``root``; links and paths that leave it are refused.
 
-    Not tarfile's own ``filter``, which Python 3.11 has from 3.11.4 on alone.
+    tarfile's own ``filter`` needs Python 3.11.4.
     """
     inside = root.resolve()
     members = _zip_members if archive.suffix == ".zip" else _tar_members
@@ -181,7 +177,7 @@ def _unpack(archive: Path, root: Path) -> None:
         raise InputError(f"{archive}: cannot be unpacked safely ({error})") from None
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO | None]]:
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Names and contents; None for a folder."""
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -190,8 +186,8 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO | None]]:
             yield member.name, None if member.isdir() else tar.extractfile(member)
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, BinaryIO | None]]:
-    """The same of a zip; a link in it would come out as a file that holds its target's name."""
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """The same of a zip; a link in it becomes a file that holds its target's name."""
     with zipfile.ZipFile(archive) as members:
         for member in members.infolist():
             yield member.filename, None if member.is_dir() else members.open(member)

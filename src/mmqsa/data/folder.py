@@ -1,4 +1,4 @@
-"""What every folder of photographs offers, whatever its layout."""
+"""A folder of photographs with labels and boxes: the interface of every layout."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class PhotoFolder(ABC):
 
     path: Path
     link: ClassVar[str]
-    """What a linked folder is called below a data set's root."""
+    """The name of a linked folder below a data set's root."""
     num_classes: ClassVar[int]
     """Classes of the label maps: 1..num_classes; 0 is background, 255 void."""
 
@@ -32,11 +32,11 @@ class PhotoFolder(ABC):
 
     @abstractmethod
     def photographs(self) -> int:
-        """How many there are."""
+        """The number of photographs."""
 
     @abstractmethod
     def image_path(self, image_id: str) -> Path:
-        """Where a photograph lies."""
+        """The file of a photograph."""
 
     @abstractmethod
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
@@ -51,7 +51,7 @@ class PhotoFolder(ABC):
         """Boxes (M, 4) of all objects: x0 y0 x1 y1 in px, 0-based, x1 and y1 exclusive."""
 
     def check(self, ids: list[str]) -> None:
-        """Raises InputError when a photograph of ``ids`` is not there."""
+        """Raises InputError when a photograph of ``ids`` is missing."""
         missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

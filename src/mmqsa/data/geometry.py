@@ -1,4 +1,4 @@
-"""One geometry for image, label maps and boxes, so that they are never misaligned by accident."""
+"""One geometry for image, label maps and boxes, which keeps them aligned."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,10 +14,10 @@ class Geometry:
     """How a photograph of any size becomes an S x S square.
 
     - ``crop``: shorter side to S, then the central square (DINOSAUR, SPOT).
-    - ``squash``: both sides to S; the whole image is seen, its aspect is not kept.
+    - ``squash``: both sides to S; the whole image is seen, its aspect ratio changes.
     - ``released``: what the paper's released code does to its test set. The image is its central
-      square at native scale, zero padded where it is smaller; labels and boxes are squashed. They
-      do not fit each other: this is here to measure by how much.
+      square at native scale, zero-padded where it is smaller; labels and boxes are squashed. They
+      are misaligned: this measures by how much.
     """
 
     kind: Literal["crop", "squash", "released"]

@@ -1,4 +1,4 @@
-"""The layouts that a folder of photographs may have."""
+"""The layouts of a folder of photographs."""
 
 from pathlib import Path
 
@@ -7,16 +7,17 @@ from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 
-LAYOUTS = {"voc": VocFolder, "scenes": VocFolder, "coco": CocoFolder}
+LAYOUTS: dict[str, type[PhotoFolder]] = {
+    "voc": VocFolder,
+    "scenes": VocFolder,
+    "coco": CocoFolder,
+}  # by dataset.kind
 
 
 def open_folder(root: str | Path) -> PhotoFolder:
-    """The folder of photographs at or below ``root``, in whichever layout it has.
-
-    Raises InputError when there is none.
-    """
+    """The folder of photographs at or below ``root``, in any layout. Raises InputError."""
     faults = []
-    for layout in (VocFolder, CocoFolder):
+    for layout in dict.fromkeys(LAYOUTS.values()):
         try:
             return layout.find(root)
         except InputError as error:

@@ -1,4 +1,4 @@
-"""Synthetic scenes in VOC layout: the data set that is always there.
+"""Synthetic scenes in VOC layout: a data set that needs no download.
 
 A scene has 1-4 objects of 3-50 % of the image on cluttered ground, off centre, occluding each
 other. An object's class is its material (a texture in a pair of hues); its shape is free. So the
@@ -18,7 +18,7 @@ from mmqsa.data.geometry import VOID
 from mmqsa.data.voc import CLASSES
 from mmqsa.progress import progress_bar
 
-MATERIALS = 10  # of the 20 VOC classes; more could not be told apart by hue
+MATERIALS = 10  # of the 20 VOC classes; more are too close in hue
 MIN_VISIBLE, MAX_AREA = 0.03, 0.5  # of the image
 
 
@@ -26,12 +26,8 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes."""
     voc = root / "VOC2012"
     for folder in (
-        "JPEGImages",
-        "SegmentationClass",
-        "SegmentationObject",
-        "Annotations",
-        "ImageSets/Segmentation",
-        "ImageSets/Main",
+        *("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations"),
+        *("ImageSets/Segmentation", "ImageSets/Main"),
     ):
         (voc / folder).mkdir(parents=True, exist_ok=True)
     splits = {
@@ -39,9 +35,8 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
         "val": [f"val_{index:05d}" for index in range(scenes.val)],
     }
     splits["trainval"] = splits["train"] + splits["val"]
-    for offset, image_id in enumerate(
-        progress_bar(splits["trainval"], desc="scenes", unit=" images")
-    ):
+    bar = progress_bar(splits["trainval"], desc="scenes", unit=" images")
+    for offset, image_id in enumerate(bar):
         rng = np.random.default_rng([scenes.seed, offset])
         _write_scene(voc, image_id, *_scene(rng, scenes.side))
     for split, ids in splits.items():
@@ -157,14 +152,14 @@ def _write_scene(
         palette = Image.fromarray(labels).convert("P")
         palette.putpalette(voc_palette())
         palette.save(voc / folder / f"{image_id}.png")
-    found = "".join(
-        _annotation(instances == index + 1, CLASSES[label - 1])
-        for index, label in enumerate(classes)
+    objects_xml = "".join(
+        _annotation(instances == index, CLASSES[label - 1])
+        for index, label in enumerate(classes, start=1)
     )
     height, width = instances.shape
     (voc / "Annotations" / f"{image_id}.xml").write_text(
         f"<annotation><filename>{escape(image_id)}.jpg</filename><size><width>{width}</width>"
-        f"<height>{height}</height><depth>3</depth></size>{found}</annotation>\n"
+        f"<height>{height}</height><depth>3</depth></size>{objects_xml}</annotation>\n"
     )
 
 

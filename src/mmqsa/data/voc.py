@@ -26,7 +26,7 @@ class VocFolder(PhotoFolder):
 
     @classmethod
     def find(cls, root: str | Path) -> "VocFolder":
-        """The VOC folder at or below ``root`` (VOC2012 itself, VOCdevkit, or what holds it).
+        """The VOC folder at or below ``root`` (VOC2012 itself, VOCdevkit, or its parent).
 
         Raises InputError when there is none.
         """
@@ -61,55 +61,51 @@ class VocFolder(PhotoFolder):
             ids = path.read_text().split()
         except OSError:
             raise InputError(
-                f"{path}: split list missing; there are {_lists(path.parent)}"
+                f"{path}: split list missing; expected one of {_lists(path.parent)}"
             ) from None
         if not ids:
             raise InputError(f"{path}: the split list is empty")
         repeated = len(ids) - len(set(ids))
         if repeated:
-            raise InputError(f"{path}: {repeated} ids stand more than once; remove the repeats")
+            raise InputError(f"{path}: {repeated} ids are repeated; remove the repeats")
         return ids
 
     def image_path(self, image_id: str) -> Path:
         return self.path / "JPEGImages" / f"{image_id}.jpg"
 
     def photographs(self) -> int:
-        """How many there are."""
         return sum(1 for _ in (self.path / "JPEGImages").glob("*.jpg"))
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Class label map (h, w) uint8 of a photograph of ``size`` (w, h); None without labels."""
         for folder in ("SegmentationClass", "SegmentationClassAug"):
             path = self.path / folder / f"{image_id}.png"
             if path.is_file():
                 labels = _label_map(path, size)
-                strangers = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
-                if strangers.size:
+                unknown = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
+                if unknown.size:
                     raise InputError(
-                        f"{path}: label {strangers[0]} is no VOC class (0..20, or 255 for void)"
+                        f"{path}: label {unknown[0]} is no VOC class (0..20, or 255 for void)"
                     )
                 return labels
         return None
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void; None without."""
         path = self.path / "SegmentationObject" / f"{image_id}.png"
         return _label_map(path, size) if path.is_file() else None
 
     def boxes(self, image_id: str) -> np.ndarray | None:
-        """Boxes (M, 4) of all objects: x0 y0 x1 y1 in px, 0-based, x1 and y1 exclusive."""
         path = self.path / "Annotations" / f"{image_id}.xml"
         if not path.is_file():
             return None
         try:
-            found = [
-                [float(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax")]
+            corners = [
+                [float(box.findtext(tag, "")) for tag in ("xmin", "ymin", "xmax", "ymax")]
                 for box in ElementTree.parse(path).iterfind("object/bndbox")
             ]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a VOC annotation ({error})") from None
-        # VOC counts pixels from 1 and its corners belong to the box.
-        return np.array(found, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
+        # VOC counts pixels from 1, and its boxes include both corners.
+        return np.array(corners, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
 
 
 def _lists(folder: Path) -> str:

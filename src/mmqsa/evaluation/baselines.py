@@ -1,11 +1,13 @@
-"""Other methods on the same cached keys: training-free ones, a supervised one, and the ceiling.
+"""Other methods on the same cached features: training-free ones, a supervised one, and the ceiling.
 
-Each takes one image's keys and gives masks over patches, and where the method has it a box of its
-own. Keys are standardised over the training set exactly as a model sees them, and the masks take
-the same road to label maps and metrics.
+A baseline goes through the images of a cache and yields masks over patches, and a box where the
+method has one. Features are standardised over the training set exactly as a model sees them, and
+label maps and metrics are made of the masks as of a model's.
+
+To add one: a generator with ``@baseline`` here, and its line in BASELINES of config/evaluation.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from scipy.ndimage import label as connected_components
 from sklearn.cluster import KMeans, spectral_clustering
 from threadpoolctl import threadpool_limits
 
-from mmqsa.config.evaluation import BaselineConfig, BaselineName
+from mmqsa.config.evaluation import BaselineConfig
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import boxes as boxes_of
 from mmqsa.evaluation.probe import LinearProbe, patch_shares
@@ -30,60 +32,160 @@ TOKENCUT_THRESHOLD, TOKENCUT_EPSILON = 0.2, 1e-5  # of the graph's edges (TokenC
 
 
 @dataclass
-class Prediction:
-    """Masks (K, N) that sum to 1 at a patch, and the method's own box (1, 4) in patches, if any."""
+class Image:
+    """An image as a baseline sees it: its index, its raw and its standardised features (N, D)."""
 
+    index: int
+    raw: np.ndarray
+    features: np.ndarray
+
+
+class Images:
+    """The images of ``cache``, and what else a baseline may use: the training set and the knobs."""
+
+    def __init__(self, cache: FeatureCache, train: FeatureCache, config: BaselineConfig):
+        self.cache, self.train, self.config = cache, train, config.evaluation
+        self.mean, self.std = feature_statistics(train.features, config.features.standardise)
+
+    def __iter__(self) -> Iterator[Image]:
+        # Matrices of a few hundred rows: more threads only wait for each other.
+        with threadpool_limits(1):
+            for index in progress_bar(range(len(self.cache.ids)), desc="baseline", unit=" images"):
+                raw = torch.from_numpy(self.cache.read(index)).float()
+                yield Image(index, raw.numpy(), ((raw - self.mean) / self.std).numpy())
+
+
+@dataclass
+class Prediction:
+    """What a baseline finds in one image, under a printed ``name``.
+
+    ``masks`` (K, N) sum to 1 at each patch. ``box`` (1, 4) in patches is the method's own; None:
+    those of the slots. ``seed`` is None where nothing is drawn. ``num_slots`` is recorded; None: K.
+    """
+
+    index: int
     name: str
     masks: np.ndarray
-    seed: int
     box: np.ndarray | None = None
+    seed: int | None = None
+    num_slots: int | None = None
 
 
-def kmeans_masks(keys: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Keys (N, D) of one image -> hard masks (K, N): k-means++, best of 4 starts."""
-    return _hard(KMeans(clusters, n_init=4, random_state=seed).fit_predict(keys), clusters)
+Method = Callable[[Images], Iterator[Prediction]]
+METHODS: dict[str, Method] = {}
 
 
-def normalised_cut_masks(keys: np.ndarray, clusters: int) -> np.ndarray:
-    """Keys (N, D) -> hard masks (K, N): spectral clustering of their cosine similarities, >= 0."""
-    affinity = _cosine(keys).clip(1e-6)
-    found = spectral_clustering(
+def baseline(name: str) -> Callable[[Method], Method]:
+    """Register a generator as the baseline ``name``."""
+
+    def register(method: Method) -> Method:
+        METHODS[name] = method
+        return method
+
+    return register
+
+
+@baseline("kmeans")
+def _kmeans(images: Images) -> Iterator[Prediction]:
+    for image in images:
+        for clusters in images.config.kmeans_clusters:
+            for seed in images.config.seeds:
+                masks = kmeans_masks(image.features, clusters, seed)
+                yield Prediction(image.index, f"k-means, K = {clusters}", masks, seed=seed)
+
+
+@baseline("normalised-cut")
+def _normalised_cut(images: Images) -> Iterator[Prediction]:
+    for image in images:
+        for clusters in images.config.cut_segments:
+            masks = normalised_cut_masks(image.features, clusters)
+            yield Prediction(image.index, f"normalised cut, K = {clusters}", masks)
+
+
+@baseline("lost")
+def _lost(images: Images) -> Iterator[Prediction]:
+    for image in images:
+        for kind, features in (("raw", image.raw), ("standardised", image.features)):
+            masks, box = lost(features, images.cache.grid)
+            yield Prediction(image.index, f"LOST, {kind} features", masks, box)
+
+
+@baseline("tokencut")
+def _tokencut(images: Images) -> Iterator[Prediction]:
+    for image in images:
+        for kind, features in (("raw", image.raw), ("standardised", image.features)):
+            masks, box = tokencut(features, images.cache.grid)
+            yield Prediction(image.index, f"TokenCut, {kind} features", masks, box)
+
+
+@baseline("probe")
+def _probe(images: Images) -> Iterator[Prediction]:
+    probe = LinearProbe.fitted(images.train, images.mean, images.std)
+    for image in images:
+        yield Prediction(image.index, "linear probe (supervised)", probe.masks(image.features))
+
+
+@baseline("oracle")
+def _oracle(images: Images) -> Iterator[Prediction]:
+    """The ground truth itself, at patch resolution: as many slots as the image has labels."""
+    cache = images.cache
+    kinds = {"classes": cache.classes, "instances": cache.instances}
+    labelled = {kind: maps for kind, maps in kinds.items() if maps is not None}
+    if not labelled:
+        raise InputError(f"{cache.path}: has no label maps, so there is no oracle")
+    for image in images:
+        for kind, maps in labelled.items():
+            shares = patch_shares(maps[image.index][None], cache.grid)[0]  # (N, 256)
+            present, slots = np.unique(shares.argmax(axis=1), return_inverse=True)
+            masks = _one_hot(slots, len(present))
+            yield Prediction(image.index, f"oracle, {kind} at patch resolution", masks, num_slots=0)
+
+
+def kmeans_masks(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """Features (N, D) of one image -> hard masks (K, N): k-means++, best of 4 starts."""
+    return _one_hot(KMeans(clusters, n_init=4, random_state=seed).fit_predict(features), clusters)
+
+
+def normalised_cut_masks(features: np.ndarray, clusters: int) -> np.ndarray:
+    """Features (N, D) -> hard masks (K, N): spectral clustering of their cosines, >= 0."""
+    affinity = _cosine(features).clip(1e-6)
+    labels = spectral_clustering(
         affinity, n_clusters=clusters, assign_labels="cluster_qr", random_state=0
     )
-    return _hard(found, clusters)
+    return _one_hot(labels, clusters)
 
 
-def lost(keys: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """LOST (Siméoni et al., BMVC 2021): keys (N, D) -> masks (2, N), object second, and its box.
+def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """LOST (Siméoni et al., BMVC 2021): features (N, D) -> masks (2, N), object second, and a box.
 
     The seed is the patch that correlates positively with the fewest others. It expands to those of
     the next 100 such patches that correlate with it, and the object is every patch that correlates
-    with their sum; the box (1, 4), in patches, is of the seed's connected component.
+    with their sum; the box (1, 4), in patches, is that of the seed's connected component.
     """
-    similarity = keys @ keys.T
+    similarity = features @ features.T
     order = np.argsort((similarity >= 0).sum(axis=1), kind="stable")
     seed, candidates = order[0], order[:LOST_SEEDS]
     similar = candidates[similarity[seed, candidates] >= 0]
     inside = similarity[:, similar].sum(axis=1) > 0
     inside[seed] = True
-    return _hard(inside.astype(int), 2), _component_box(inside, int(seed), grid)
+    return _one_hot(inside.astype(int), 2), _component_box(inside, int(seed), grid)
 
 
-def tokencut(keys: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """TokenCut (Wang et al., CVPR 2022): keys (N, D) -> masks (2, N), object second, and its box.
+def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """TokenCut (Wang et al., CVPR 2022): features (N, D) -> masks (2, N), object second, and a box.
 
-    Patches whose keys have a cosine > 0.2 are joined; the second smallest eigenvector of the
+    Patches whose features have a cosine > 0.2 are joined; the second smallest eigenvector of the
     normalised cut is split at its mean, and the side of its largest entry is the object. The box
-    (1, 4), in patches, is of the connected component that holds that entry.
+    (1, 4), in patches, is that of the connected component that holds that entry.
     """
-    edges = np.where(_cosine(keys) > TOKENCUT_THRESHOLD, 1.0, TOKENCUT_EPSILON)
+    edges = np.where(_cosine(features) > TOKENCUT_THRESHOLD, 1.0, TOKENCUT_EPSILON)
     degree = np.diag(edges.sum(axis=1))
     vector = eigh(degree - edges, degree, subset_by_index=[1, 1])[1][:, 0]
     seed = int(np.abs(vector).argmax())
     inside = vector > vector.mean()
     if not inside[seed]:
         inside = ~inside
-    return _hard(inside.astype(int), 2), _component_box(inside, seed, grid)
+    return _one_hot(inside.astype(int), 2), _component_box(inside, seed, grid)
 
 
 def _component_box(inside: np.ndarray, seed: int, grid: int) -> np.ndarray:
@@ -92,83 +194,34 @@ def _component_box(inside: np.ndarray, seed: int, grid: int) -> np.ndarray:
     return boxes_of((parts == parts.ravel()[seed]).astype(np.int32))
 
 
-def _cosine(keys: np.ndarray) -> np.ndarray:
-    unit = keys / np.maximum(np.linalg.norm(keys, axis=1, keepdims=True), 1e-12)
+def _cosine(features: np.ndarray) -> np.ndarray:
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return unit @ unit.T
 
 
-def _hard(labels: np.ndarray, number: int) -> np.ndarray:
-    return np.eye(number, dtype=np.float32)[labels].T
-
-
-class _Predictor:
-    """What one baseline predicts for each image of a cache."""
-
-    def __init__(self, method: BaselineName, cache: FeatureCache, train: FeatureCache, config):
-        self.method, self.cache, self.config = method, cache, config
-        self.mean, self.std = feature_statistics(train.features, config.features.standardise)
-        if method == "probe":
-            self.probe = LinearProbe.fitted(train, self.mean, self.std)
-        if method == "oracle" and cache.classes is None and cache.instances is None:
-            raise InputError(f"{cache.path}: has no label maps, so there is no oracle")
-
-    def __call__(self, index: int) -> Iterator[Prediction]:
-        raw = torch.from_numpy(self.cache.read(index)).float()
-        keys, grid = ((raw - self.mean) / self.std).numpy(), self.cache.grid
-        evaluation = self.config.evaluation
-        once = evaluation.seeds[0]  # of what nothing is drawn for
-        if self.method == "kmeans":
-            for clusters in evaluation.kmeans_clusters:
-                for seed in evaluation.seeds:
-                    masks = kmeans_masks(keys, clusters, seed)
-                    yield Prediction(f"k-means, K = {clusters}", masks, seed)
-        elif self.method == "normalised-cut":
-            for clusters in evaluation.cut_segments:
-                masks = normalised_cut_masks(keys, clusters)
-                yield Prediction(f"normalised cut, K = {clusters}", masks, once)
-        elif self.method in ("lost", "tokencut"):
-            method = {"lost": ("LOST", lost), "tokencut": ("TokenCut", tokencut)}[self.method]
-            for what, own in (("raw keys", raw.numpy()), ("standardised keys", keys)):
-                masks, box = method[1](own, grid)
-                yield Prediction(f"{method[0]}, {what}", masks, once, box)
-        elif self.method == "probe":
-            yield Prediction("linear probe (supervised)", self.probe.masks(keys), once)
-        else:
-            for kind in ("classes", "instances"):
-                maps = getattr(self.cache, kind)
-                if maps is not None:
-                    shares = patch_shares(maps[index][None], grid)[0]  # (N, 256)
-                    found = np.unique(shares.argmax(axis=1), return_inverse=True)
-                    masks = _hard(found[1], len(found[0]))
-                    yield Prediction(f"oracle, {kind} at patch resolution", masks, once)
+def _one_hot(labels: np.ndarray, num_slots: int) -> np.ndarray:
+    """The slot of each patch (N,) -> hard masks (K, N)."""
+    return np.eye(num_slots, dtype=np.float32)[labels].T
 
 
 def score_baseline(
-    method: BaselineName,
-    cache: FeatureCache,
-    train: FeatureCache,
-    config: BaselineConfig,
-    out: Path,
+    name: str, cache: FeatureCache, train: FeatureCache, config: BaselineConfig, out: Path
 ) -> Path:
-    """Score one method on every image of a cache; returns the metrics file in ``out``.
+    """Score one baseline on every image of a cache; returns the metrics file in ``out``.
 
     Raises InputError when the caches' networks differ, or labels that the method needs are absent.
     """
-    check_attributes(cache.network, train.network, cache.path, wanted_by=str(train.path))
-    scorer = Scorer(cache)
-    predictions = _Predictor(method, cache, train, config)
-    patch = cache.side / cache.grid
-    # Matrices of a few hundred rows: more threads only wait for each other.
-    with threadpool_limits(1):
-        for index in progress_bar(range(len(scorer.ids)), desc=method, unit=" images"):
-            for found in predictions(index):
-                scorer.add(
-                    [index],
-                    label_maps(torch.from_numpy(found.masks)[None], cache.side),
-                    boxes=None if found.box is None else [found.box * patch],
-                    with_objects=found.seed == config.evaluation.seeds[0],
-                    name=found.name,
-                    slots=len(found.masks) if method != "oracle" else 0,  # as many as objects
-                    eval_seed=found.seed,
-                )
-    return scorer.write(out / f"{cache.name}-{method}.csv", ["name", "slots", "eval_seed"])
+    check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
+    scorer, first = Scorer(cache), config.evaluation.seeds[0]
+    for found in METHODS[name](Images(cache, train, config)):
+        seed = first if found.seed is None else found.seed
+        scorer.add(
+            [found.index],
+            label_maps(torch.from_numpy(found.masks)[None], cache.side),
+            boxes=None if found.box is None else [found.box * (cache.side / cache.grid)],
+            with_objects=seed == first,
+            name=found.name,
+            num_slots=len(found.masks) if found.num_slots is None else found.num_slots,
+            eval_seed=seed,
+        )
+    return scorer.write(out / f"{cache.name}-{name}.csv", ["name", "num_slots", "eval_seed"])

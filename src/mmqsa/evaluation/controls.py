@@ -1,4 +1,4 @@
-"""Predictions that look at no image: what a metric gives for nothing."""
+"""Controls: predictions that look at no image, to show what a metric gives to anyone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.cache import FeatureCache, check_attributes
 
 GRID = 16  # fitted boxes have their edges on sixteenths of the side
+MAX_IMAGES = 6000  # to fit boxes on, evenly from the whole: each candidate is compared with each
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Control:
 
 
 def fixed_controls(side: int) -> dict[str, Control]:
-    """Controls that nobody fitted to anything."""
+    """Controls that are fitted to nothing."""
     one = np.zeros((side, side), dtype=np.uint8)
     centre = one.copy()
     margin = side // 8  # a square of 3/4 of the side: 240 of 320 px
@@ -42,71 +43,69 @@ def _blocks(side: int, rows: int, columns: int) -> np.ndarray:
     return (y[:, None] * columns + x[None]).astype(np.uint8)
 
 
-def random_slots(side: int, slots: int, rng: np.random.Generator) -> np.ndarray:
-    """Pixels go to the nearest of K points drawn evenly: (S, S) uint8."""
-    points = rng.uniform(0, side, (slots, 2))
+def random_slots(side: int, num_slots: int, rng: np.random.Generator) -> np.ndarray:
+    """Each pixel's nearest of K points that are drawn uniformly: (S, S) uint8."""
+    points = rng.uniform(0, side, (num_slots, 2))
     squares = (np.arange(side)[:, None] + 0.5 - points[:, :, None].transpose(1, 2, 0)) ** 2
     return (squares[0][:, None] + squares[1][None]).argmin(axis=2).astype(np.uint8)
 
 
-def fitted_controls(truth: list[np.ndarray], side: int, slots: int) -> dict[str, Control]:
-    """Boxes chosen on the training images' boxes, each (M, 4), to be held out on other images.
+def fitted_controls(truth: list[np.ndarray], side: int, num_slots: int) -> dict[str, Control]:
+    """Boxes chosen on the training images' boxes, each (M, 4), to be tested on other images.
 
     ``best fixed box`` has IoU > 0.5 with some object's box in the most training images;
     ``K fixed boxes`` adds, box by box, the one that reaches the most images not yet reached. Among
     equals the one with the greater IoU is taken.
     """
     candidates = _candidates(side)
-    best = np.stack([box_ious(candidates, own).max(axis=1) for own in truth], axis=1)  # (C, N)
-    chosen, left = [], np.ones(len(truth), dtype=bool)
-    for _ in range(slots):
-        gained = (best > 0.5) & left
-        chosen.append(int((gained.sum(axis=1) + (best * left).mean(axis=1)).argmax()))
-        left &= ~gained[chosen[-1]]
-    found = candidates[chosen]
+    best = np.stack([box_ious(candidates, true).max(axis=1) for true in truth], axis=1)  # (C, N)
+    picked: list[int] = []
+    unreached = np.ones(len(truth), dtype=bool)
+    for _ in range(num_slots):
+        gained = (best > 0.5) & unreached
+        picked.append(int((gained.sum(axis=1) + (best * unreached).mean(axis=1)).argmax()))
+        unreached &= ~gained[picked[-1]]
+    fitted = candidates[picked]
     return {
-        "best fixed box": Control(_painted(found[:1], side), found[:1]),
-        f"{slots} fixed boxes": Control(_painted(found, side), found),
+        "best fixed box": Control(_painted(fitted[:1], side), fitted[:1]),
+        f"{num_slots} fixed boxes": Control(_painted(fitted, side), fitted),
     }
 
 
 def _candidates(side: int) -> np.ndarray:
-    """Every box of at least 4 cells a side with its edges on the grid: (N, 4) px."""
+    """Every box of at least 4 cells a side with its edges on the grid: (C, 4) px."""
     edges = [(low, high) for low in range(GRID) for high in range(low + 4, GRID + 1)]
     cells = [(x0, y0, x1, y1) for x0, x1 in edges for y0, y1 in edges]
     return np.array(cells, dtype=np.float64) * side / GRID
 
 
-def _painted(found: np.ndarray, side: int) -> np.ndarray:
-    """Boxes as slots 1.. of one label map, smaller ones over larger ones; 0 elsewhere."""
+def _painted(corners: np.ndarray, side: int) -> np.ndarray:
+    """Boxes (M, 4) as slots 1.. of one label map, smaller ones over larger ones; 0 elsewhere."""
     labels = np.zeros((side, side), dtype=np.uint8)
-    areas = (found[:, 2:] - found[:, :2]).prod(axis=1)
+    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     for index in np.argsort(-areas, kind="stable"):
-        x0, y0, x1, y1 = found[index].round().astype(int)
+        x0, y0, x1, y1 = corners[index].round().astype(int)
         labels[y0:y1, x0:x1] = index + 1
     return labels
-
-
-MOST = 6000  # images to fit boxes on, evenly from the whole: each candidate is held against each
 
 
 def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
     """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed."""
     if cache.attributes["geometry"] == "squash":
-        found = cache.boxes or []
+        all_boxes = cache.boxes or []
     elif cache.classes is None:
-        found = []
+        all_boxes = []
     else:
         maps = (cache.classes[index] for index in range(len(cache.ids)))
-        found = [boxes(np.where(labels == VOID, 0, labels)) for labels in maps]
-    return [own for own in found if len(own)]
+        all_boxes = [boxes(np.where(labels == VOID, 0, labels)) for labels in maps]
+    return [of_image for of_image in all_boxes if len(of_image)]
 
 
 def score_controls(
     cache: FeatureCache,
     out: Path,
     train: FeatureCache | None = None,
-    slots: int = 7,
+    num_slots: int = 7,
     seeds: Sequence[int] = (0,),
 ) -> Path:
     """Score every control on the cache's labels; returns the metrics file in ``out``.
@@ -114,24 +113,33 @@ def score_controls(
     With ``train``, fixed boxes are fitted to that cache's labels as well, if it has any. Random
     slots are drawn anew for each image and each of ``seeds``.
     """
-    scorer, everything = Scorer(cache), range(len(cache.ids))
-    found = fixed_controls(cache.side)
+    scorer, indices = Scorer(cache), range(len(cache.ids))
+    controls = fixed_controls(cache.side)
     if train is not None:
-        wanted = {name: cache.attributes[name] for name in ("geometry", "image_size")}
-        check_attributes(train.attributes, wanted, train.path, wanted_by=str(cache.path))
+        expected = {name: cache.attributes[name] for name in ("geometry", "image_size")}
+        check_attributes(train.attributes, expected, train.path, reader=str(cache.path))
         if labelled := object_boxes(train):
-            evenly = labelled[:: -(-len(labelled) // MOST)]
-            found |= fitted_controls(evenly, cache.side, slots)
-    for name, control in found.items():
-        maps = np.broadcast_to(control.labels, (len(everything), *control.labels.shape))
-        own = None if control.boxes is None else [control.boxes] * len(everything)
-        number = int(control.labels.max()) + 1
-        names = {"name": name, "slots": number, "eval_seed": seeds[0]}
-        scorer.add(everything, maps, boxes=own, with_objects=True, **names)
+            evenly = labelled[:: -(-len(labelled) // MAX_IMAGES)]
+            controls |= fitted_controls(evenly, cache.side, num_slots)
+    for name, control in controls.items():
+        scorer.add(
+            indices,
+            np.broadcast_to(control.labels, (len(indices), *control.labels.shape)),
+            boxes=[control.boxes] * len(indices),
+            with_objects=True,
+            name=name,
+            num_slots=int(control.labels.max()) + 1,
+            eval_seed=seeds[0],
+        )
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        for index in everything:
-            drawn = random_slots(cache.side, slots, rng)[None]
-            names = {"name": f"random slots, K = {slots}", "slots": slots, "eval_seed": seed}
-            scorer.add([index], drawn, with_objects=seed == seeds[0], **names)
-    return scorer.write(out / f"{cache.name}-controls.csv", ["name", "slots", "eval_seed"])
+        for index in indices:
+            scorer.add(
+                [index],
+                random_slots(cache.side, num_slots, rng)[None],
+                with_objects=seed == seeds[0],
+                name=f"random slots, K = {num_slots}",
+                num_slots=num_slots,
+                eval_seed=seed,
+            )
+    return scorer.write(out / f"{cache.name}-controls.csv", ["name", "num_slots", "eval_seed"])

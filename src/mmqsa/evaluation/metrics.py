@@ -1,76 +1,122 @@
-"""Metrics of one image, all from one table of counts.
+"""Metrics of one predicted label map on one image, all from one table of counts.
 
 Label maps are (S, S) uint8. Pixels that the ground truth marks void (255) are ignored on both
-sides: they count in no area, no intersection and no box (unless `void_ignored` is False: then no
+sides: they count in no area, no intersection and no box (unless ``void_ignored`` is False: then no
 object has them, but predictions do). A metric that an image cannot have (no object, nothing but
-void) is NaN there, and the image is left out of that metric's mean. A slot without a valid pixel
-has no box and overlaps nothing; ties go to the earlier slot.
+void) is NaN, and the image is left out of that metric's mean. A slot without a valid pixel has no
+box and overlaps nothing; ties go to the earlier slot.
+
+A protocol is a set of metrics on one kind of labels:
+
+paper      class label maps, void ignored (the paper)
+released   class label maps, void counted (the paper's released code)
+dinosaur   instance label maps, void ignored (DINOSAUR, SPOT)
+boxes      annotated boxes (DINOSAUR: any predicted box; LOST, TokenCut: one box an image)
+
+To add a metric: a function with ``@metric`` here, and its heading in config/tables.py.
 """
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from scipy.optimize import linear_sum_assignment
 
 from mmqsa.data.geometry import VOID
 
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+class NoLabelsError(LookupError):
+    """The image has no labels of the kind that a metric needs."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which regions make up each label but void: ``rows`` (L, G) of 0 and 1.
+
+    ``first_object`` is the index of the first label that is not background.
+    """
+
+    rows: Array
+    first_object: int
+
+    @classmethod
+    def of(cls, label_of_region: Array) -> "Membership":
+        """From the label of each region (G,)."""
+        labels = np.unique(label_of_region)
+        labels = labels[labels != VOID]
+        rows = (labels[:, None] == label_of_region).astype(np.float64)
+        return cls(rows, int(len(labels) > 0 and labels[0] == 0))
+
 
 class GroundTruth:
-    """The labels of one image, prepared once for the many predictions that are held against them.
+    """The labels of one image, prepared once for all predictions that are compared with them.
 
-    Its *regions* are the distinct pairs of class and instance, so that one count of pixels per
+    Its G *regions* are the distinct pairs of class and instance, so that one count of pixels per
     region and slot serves every metric: sums of its rows are the counts of classes and instances.
     """
 
     def __init__(
         self,
-        classes: np.ndarray | None,
-        instances: np.ndarray | None,
+        classes: Array | None,
+        instances: Array | None,
         void_ignored: bool = True,
+        annotated_boxes: Array | None = None,
     ):
-        """Label maps (S, S) uint8, or None where the image has none of that kind."""
-        nothing = np.uint16(VOID)
-        pairs = (nothing if classes is None else classes.astype(np.uint16)) * np.uint16(256)
-        pairs = pairs + (nothing if instances is None else instances)
+        """Label maps (S, S) uint8 and boxes (M, 4) px; None where the image has none of a kind."""
+        absent = np.uint16(VOID)
+        pairs = (absent if classes is None else classes.astype(np.uint16)) * np.uint16(256)
+        pairs = pairs + (absent if instances is None else instances)
         sizes = np.bincount(pairs.ravel())
-        found = np.flatnonzero(sizes)
-        order = np.zeros(int(found[-1]) + 1, dtype=np.min_scalar_type(len(found)))
-        order[found] = np.arange(len(found))
+        present = np.flatnonzero(sizes)
+        order = np.zeros(int(present[-1]) + 1, dtype=np.min_scalar_type(len(present)))
+        order[present] = np.arange(len(present))
         self.regions = order[pairs]  # (S, S), 0 .. G - 1
-        self.sizes = sizes[found].astype(np.float64)  # (G,) px
+        self.sizes = sizes[present].astype(np.float64)  # (G,) px
         self.void_ignored = void_ignored
-        self.region_classes = found >> 8
-        self.classes = None if classes is None else _membership(self.region_classes)
-        self.instances = None if instances is None else _membership(found & 255)
-        self.valid = self.boxes = None
+        self.region_classes = present >> 8
+        self.classes = None if classes is None else Membership.of(self.region_classes)
+        self.instances = None if instances is None else Membership.of(present & 255)
+        self.valid: Array | None = None  # (S, S) bool; None: all pixels
+        self.boxes = annotated_boxes
+        self.protocols = [] if annotated_boxes is None else ["boxes"]
         if classes is not None:
-            inside = classes != VOID
-            self.valid = inside if void_ignored else np.ones_like(inside)
-            self.boxes = boxes(np.where(inside, classes, 0))
+            labelled = classes != VOID
+            self.valid = labelled if void_ignored else None
+            self.boxes = boxes(np.where(labelled, classes, 0))
+            self.protocols.append("paper" if void_ignored else "released")
+        if instances is not None:
+            self.protocols.append("dinosaur")
 
-    def counts(self, prediction: np.ndarray) -> np.ndarray:
+    def counts(self, prediction: Array) -> Array:
         """Pixels (G, K) of every region that have each predicted label.
 
-        Counted by runs of equal pixels, of which label maps have few, not one by one.
+        Counted by runs of equal pixels, of which label maps have few, instead of pixel by pixel.
         """
-        slots, number = int(prediction.max()) + 1, len(self.sizes)
-        kind = np.min_scalar_type(number * slots)
-        joint = self.regions.astype(kind, copy=False) * kind.type(slots) + prediction
+        num_slots, num_regions = int(prediction.max()) + 1, len(self.sizes)
+        kind = np.min_scalar_type(num_regions * num_slots)
+        joint = self.regions.astype(kind, copy=False) * kind.type(num_slots) + prediction
         joint = joint.ravel()
         starts = np.concatenate(([0], np.flatnonzero(joint[1:] != joint[:-1]) + 1))
         lengths = np.diff(starts, append=joint.size)
-        found = np.bincount(joint[starts], weights=lengths, minlength=number * slots)
-        return found.reshape(number, slots)
+        table = np.bincount(joint[starts], weights=lengths, minlength=num_regions * num_slots)
+        return table.reshape(num_regions, num_slots)
 
-    def overlaps(self, labels: "Membership", found: np.ndarray) -> np.ndarray:
+    def overlaps(self, labels: Membership, counts: Array) -> Array:
         """Counts (G, K) of regions -> intersection over union (L, K) of all labels but void."""
-        table = labels.rows @ found
-        slots = table.sum(axis=0) if self.void_ignored else found.sum(axis=0)
-        areas = table.sum(axis=1, keepdims=True)
-        return table / np.maximum(areas + slots - table, 1)
+        table: Array = labels.rows @ counts
+        slots = (table if self.void_ignored else counts).sum(axis=0)
+        ious: Array = table / np.maximum(table.sum(axis=1, keepdims=True) + slots - table, 1)
+        return ious
 
-    def objects(self, labels: "Membership") -> list[tuple[int, float]]:
+    def objects(self, labels: Membership) -> list[tuple[int, float]]:
         """Class and share of the valid image, 0..1, of each object; class VOID where unknown."""
         areas = labels.rows * self.sizes  # (L, G)
         share = areas.sum(axis=1) / max(areas.sum(), 1)
@@ -79,118 +125,185 @@ class GroundTruth:
         return list(zip(classes[first:].tolist(), share[first:].tolist(), strict=True))
 
 
-@dataclass
-class Membership:
-    """Which regions make up each label, void apart: ``rows`` (L, G) of 0 and 1.
+class Comparison:
+    """One prediction on one image: what every metric is computed from, each part at most once.
 
-    ``first_object`` is the index of the first label that is no background.
+    A part that needs labels that the image does not have raises NoLabelsError.
     """
 
-    rows: np.ndarray
-    first_object: int
+    def __init__(self, prediction: Array, truth: GroundTruth, boxes: Array | None = None):
+        """``boxes`` (M, 4) px are the predicted ones, the one box first; None: the slots' own."""
+        self.prediction, self.truth, self._boxes = prediction, truth, boxes
+
+    @cached_property
+    def counts(self) -> Array:
+        """Pixels (G, K) of every region that have each predicted label."""
+        return self.truth.counts(self.prediction)
+
+    @cached_property
+    def class_ious(self) -> Array:
+        """IoU (L, K) of every class, the background's first, with every slot."""
+        return self.truth.overlaps(_present(self.truth.classes), self.counts)
+
+    @property
+    def class_object_ious(self) -> Array:
+        """IoU (L, K) of every class but the background with every slot."""
+        return self.class_ious[_present(self.truth.classes).first_object :]
+
+    @cached_property
+    def instance_ious(self) -> Array:
+        """IoU (L, K) of every object with every slot."""
+        labels = _present(self.truth.instances)
+        return self.truth.overlaps(labels, self.counts)[labels.first_object :]
+
+    @property
+    def instance_counts(self) -> Array:
+        """Pixels (L, K) of every object that have each predicted label."""
+        labels = _present(self.truth.instances)
+        return labels.rows[labels.first_object :] @ self.counts
+
+    @cached_property
+    def box_ious(self) -> Array:
+        """IoU (M, N) of every predicted box, the one box first, with every true one."""
+        truth, boxes = self.truth, self._boxes
+        if boxes is None:
+            areas = None
+            if truth.classes is not None:
+                table = truth.classes.rows @ self.counts if truth.void_ignored else self.counts
+                areas = table.sum(axis=0)
+            boxes = slot_boxes(self.prediction, truth.valid, areas)
+        return box_ious(boxes, _present(truth.boxes))
 
 
-def _membership(label_of_region: np.ndarray) -> Membership:
-    labels = np.unique(label_of_region)
-    labels = labels[labels != VOID]
-    rows = (labels[:, None] == label_of_region).astype(np.float64)
-    return Membership(rows, int(len(labels) > 0 and labels[0] == 0))
+def _present(labels: T | None) -> T:
+    if labels is None:
+        raise NoLabelsError
+    return labels
+
+
+Metric = Callable[[Comparison], float]
+PROTOCOLS: dict[str, dict[str, Metric]] = {"paper": {}, "released": {}, "dinosaur": {}, "boxes": {}}
+
+
+def metric(*protocols: str) -> Callable[[Metric], Metric]:
+    """Register a function as a metric of ``protocols``, under its own name."""
+
+    def register(function: Metric) -> Metric:
+        for protocol in protocols:
+            PROTOCOLS[protocol][function.__name__] = function
+        return function
+
+    return register
+
+
+@metric("paper", "released", "boxes")
+def corloc(image: Comparison) -> float:
+    """CorLoc: 1 when any predicted box has IoU > 0.5 with any true one, of all pixels of a class."""
+    return _any_hit(image.box_ious > 0.5)
+
+
+@metric("paper", "released", "boxes")
+def corloc_one_box(image: Comparison) -> float:
+    """CorLoc of the one box."""
+    return _any_hit(image.box_ious[:1] > 0.5)
+
+
+@metric("boxes")
+def corloc_or_equal(image: Comparison) -> float:
+    """CorLoc at IoU >= 0.5, as LOST and TokenCut count."""
+    return _any_hit(image.box_ious >= 0.5)
+
+
+@metric("boxes")
+def corloc_one_box_or_equal(image: Comparison) -> float:
+    """CorLoc of the one box at IoU >= 0.5."""
+    return _any_hit(image.box_ious[:1] >= 0.5)
+
+
+@metric("paper", "released")
+def miou_with_background(image: Comparison) -> float:
+    """Mean over classes, the background included, of the IoU with the slot matched to each."""
+    return matched_iou(image.class_ious)
+
+
+@metric("dinosaur")
+def fg_ari(image: Comparison) -> float:
+    """Adjusted Rand index of the objects' pixels."""
+    return adjusted_rand_index(image.instance_counts)
+
+
+@metric("dinosaur")
+def mbo_i(image: Comparison) -> float:
+    """Mean over objects of the best slot's IoU."""
+    return best_overlap(image.instance_ious)
+
+
+@metric("dinosaur")
+def miou(image: Comparison) -> float:
+    """Mean over objects of the IoU with the slot matched to each."""
+    return matched_iou(image.instance_ious)
+
+
+@metric("paper", "released", "dinosaur")
+def mbo_c(image: Comparison) -> float:
+    """Mean over classes but the background of the best slot's IoU."""
+    return best_overlap(image.class_object_ious)
 
 
 def image_metrics(
-    prediction: np.ndarray, truth: GroundTruth, boxes: np.ndarray | None = None
+    prediction: Array, truth: GroundTruth, boxes: Array | None = None
 ) -> dict[tuple[str, str], float]:
-    """All that one image's label maps allow: {(protocol, metric): value in 0..1}.
+    """All metrics that one image's labels allow: {(protocol, metric): value in 0..1}.
 
-    ``paper`` on class label maps, ``released`` where their void is not ignored, and ``dinosaur`` on
-    instance label maps. ``boxes`` (M, 4) are a method's own, the one box first; else each slot's.
+    ``boxes`` (M, 4) px are a method's own, the one box first; None: those of the slots.
+
+    >>> labels = np.array([[0, 0, 7, 7]] * 4, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 0, 1]] * 4, dtype=np.uint8)
+    >>> image_metrics(slots, GroundTruth(labels, None))["paper", "mbo_c"]
+    0.5
     """
-    found, values = truth.counts(prediction), {}
-    if truth.classes is not None:
-        protocol = "paper" if truth.void_ignored else "released"
-        own = boxes
-        if boxes is None:
-            valid = truth.classes.rows @ found if truth.void_ignored else found
-            own = slot_boxes(prediction, truth.valid, valid.sum(axis=0))
-        for metric, value in _class_metrics(truth, found, own).items():
-            values[protocol, metric] = value
-    if truth.instances is not None:
-        for metric, value in _instance_metrics(truth, found).items():
-            values["dinosaur", metric] = value
+    image, values = Comparison(prediction, truth, boxes), {}
+    for protocol in truth.protocols:
+        for name, function in PROTOCOLS[protocol].items():
+            with suppress(NoLabelsError):
+                values[protocol, name] = function(image)
     return values
 
 
-def _class_metrics(truth: GroundTruth, found: np.ndarray, own: np.ndarray) -> dict[str, float]:
-    """On class label maps.
+def pack(protocol: str, metric: str) -> str:
+    """The column of a metric in a csv of images."""
+    return f"{protocol}/{metric}"
 
-    ``corloc``: 1 when any predicted box and any class's box (all its pixels) have IoU > 0.5;
-    ``corloc_one_box`` when the first one has. ``miou_with_background``: the background is one more
-    segment. ``mbo_c``: objects only.
+
+def unpack(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The metrics among a csv's columns: column -> (protocol, metric)."""
+    parts = {column: column.partition("/") for column in columns}
+    return {column: (protocol, name) for column, (protocol, slash, name) in parts.items() if slash}
+
+
+def _any_hit(hits: Array) -> float:
+    """Hits (M, N) of predicted and true boxes -> 1 or 0, NaN without a true box."""
+    return float(hits.any()) if hits.shape[1] else float("nan")
+
+
+def best_overlap(ious: Array) -> float:
+    """IoUs (L, K) -> mean over segments of the best slot's IoU (mBO); a slot may serve twice."""
+    return float(ious.max(axis=1).mean()) if len(ious) else float("nan")
+
+
+def matched_iou(ious: Array) -> float:
+    """IoUs (L, K) -> mean over segments of the IoU under the best one-to-one assignment.
+
+    A segment that gets no slot (L > K) counts as 0.
     """
-    overlap = truth.overlaps(truth.classes, found)
-    any_box, one_box = corloc(own, truth.boxes)
-    return {
-        "corloc": any_box,
-        "corloc_one_box": one_box,
-        "miou_with_background": matched_iou(overlap),
-        "mbo_c": best_overlap(overlap[truth.classes.first_object :]),
-    }
-
-
-def _instance_metrics(truth: GroundTruth, found: np.ndarray) -> dict[str, float]:
-    """On instance label maps, objects only: FG-ARI, mBO^i, mIoU; and mBO^c on class label maps."""
-    first = truth.instances.first_object
-    objects = truth.overlaps(truth.instances, found)[first:]
-    values = {
-        "fg_ari": adjusted_rand_index((truth.instances.rows @ found)[first:]),
-        "mbo_i": best_overlap(objects),
-        "miou": matched_iou(objects),
-    }
-    if truth.classes is not None:
-        overlap = truth.overlaps(truth.classes, found)
-        values["mbo_c"] = best_overlap(overlap[truth.classes.first_object :])
-    return values
-
-
-def box_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Predicted boxes (M, 4), the first of which is the one box, and objects' boxes (N, 4).
-
-    Any box and one box, at IoU > 0.5 (DINOSAUR) and at IoU >= 0.5 (LOST, TokenCut).
-    """
-    any_box, one_box = corloc(predicted, truth)
-    any_equal, one_equal = corloc(predicted, truth, or_equal=True)
-    return {
-        "corloc": any_box,
-        "corloc_one_box": one_box,
-        "corloc_or_equal": any_equal,
-        "corloc_one_box_or_equal": one_equal,
-    }
-
-
-def object_ious(truth: GroundTruth, labels: Membership, found: np.ndarray) -> np.ndarray:
-    """The best slot's IoU of each object (L,), in the order of ``truth.objects``."""
-    objects = truth.overlaps(labels, found)[labels.first_object :]
-    return objects.max(axis=1) if len(objects) else np.zeros(0)
-
-
-def best_overlap(objects: np.ndarray) -> float:
-    """IoUs (G, K) -> mean over objects of the best slot's IoU (mBO); a slot may serve twice."""
-    return float(objects.max(axis=1).mean()) if len(objects) else float("nan")
-
-
-def matched_iou(overlap: np.ndarray) -> float:
-    """IoUs (G, K) -> mean over segments of the IoU under the best one-to-one assignment.
-
-    A segment that gets no slot (G > K) counts as 0.
-    """
-    if not len(overlap):
+    if not len(ious):
         return float("nan")
-    rows, columns = linear_sum_assignment(overlap, maximize=True)
-    return float(overlap[rows, columns].sum() / len(overlap))
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    return float(ious[rows, columns].sum() / len(ious))
 
 
-def adjusted_rand_index(table: np.ndarray) -> float:
-    """Adjusted Rand index of counts (G, K) (Hubert and Arabie, 1985), as scikit-learn has it.
+def adjusted_rand_index(table: Array) -> float:
+    """Adjusted Rand index of counts (L, K) (Hubert and Arabie, 1985), as scikit-learn has it.
 
     A single object that is a single slot is a perfect match, 1; split up it is 0.
     """
@@ -207,72 +320,59 @@ def adjusted_rand_index(table: np.ndarray) -> float:
     return float((together - expected) / (most - expected))
 
 
-def _pairs(number):
-    return number * (number - 1) / 2
+def _pairs(count: Any) -> Any:
+    return count * (count - 1) / 2
 
 
-def boxes(labels: np.ndarray) -> np.ndarray:
+def boxes(labels: Array) -> Array:
     """The tight box of every label but 0: (M, 4) x0 y0 x1 y1 in px, x1 and y1 exclusive."""
-    found = [window for window in find_objects(labels) if window is not None]
-    corners = [(x.start, y.start, x.stop, y.stop) for y, x in found]
+    windows = [window for window in find_objects(labels) if window is not None]
+    corners = [(x.start, y.start, x.stop, y.stop) for y, x in windows]
     return np.array(corners, dtype=np.float64).reshape(-1, 4)
 
 
-def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def box_ious(first: Array, second: Array) -> Array:
     """Boxes (M, 4) and (N, 4) -> IoU (M, N)."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     overlap = (high - low).clip(0).prod(axis=2)
     areas = [(box[:, 2:] - box[:, :2]).prod(axis=1) for box in (first, second)]
-    return overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-9)
+    ious: Array = overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-9)
+    return ious
 
 
-def slot_boxes(
-    prediction: np.ndarray, valid: np.ndarray, areas: np.ndarray | None = None
-) -> np.ndarray:
+def slot_boxes(prediction: Array, valid: Array | None = None, areas: Array | None = None) -> Array:
     """The tight boxes (M, 4) of the M slots that have any valid pixel, the one box first.
 
-    That is the box of the largest slot, the slot that covers most of the image's border left out:
-    a rule that no label is needed for. The others follow in the slots' order. ``areas`` (K,) are
-    the slots' valid pixels where they are known. One bit per slot, so that a single pass along each
-    axis tells all slots' extents.
+    The one box is that of the largest slot, except the slot that covers most of the image's border:
+    a rule that needs no label. The others follow in the slots' order. ``valid`` (S, S) is None for
+    all pixels; ``areas`` (K,) are the slots' valid pixels where they are known. One bit per slot,
+    so that a single pass along each axis gives all slots' extents.
     """
-    slots = int(prediction.max()) + 1
-    kind = np.min_scalar_type((1 << slots) - 1)
+    num_slots = int(prediction.max()) + 1
+    kind = np.min_scalar_type((1 << num_slots) - 1)
     bits = np.left_shift(kind.type(1), prediction, dtype=kind)
-    bits *= valid
-    (x0, x1, seen), (y0, y1, _) = (_extent(bits, axis, slots) for axis in (0, 1))
-    found = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
+    if valid is not None:
+        bits *= valid
+    (x0, x1, seen), (y0, y1, _) = (_extent(bits, axis, num_slots) for axis in (0, 1))
+    corners = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
     border = np.concatenate([prediction[[0, -1]].ravel(), prediction[1:-1, [0, -1]].ravel()])
     if areas is None:
-        areas = np.bincount(prediction[valid], minlength=slots)
-    background = np.bincount(border, minlength=slots).argmax()
-    inner = np.where((np.arange(slots) == background) & (seen.sum() > 1), 0, areas)
-    order = np.r_[inner.argmax(), np.delete(np.arange(slots), inner.argmax())]
-    return found[order][seen[order]]
+        pixels = prediction.ravel() if valid is None else prediction[valid]
+        areas = np.bincount(pixels, minlength=num_slots)
+    background = np.bincount(border, minlength=num_slots).argmax()
+    inner = np.where((np.arange(num_slots) == background) & (seen.sum() > 1), 0, areas)
+    order = np.r_[inner.argmax(), np.delete(np.arange(num_slots), inner.argmax())]
+    return corners[order][seen[order]]
 
 
-def _extent(bits: np.ndarray, axis: int, slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _extent(bits: Array, axis: int, num_slots: int) -> tuple[Array, Array, Array]:
     """First and one past the last position of every slot once ``axis`` is reduced; and if any."""
     along = np.bitwise_or.reduce(bits, axis=axis)
-    shifts = np.arange(slots, dtype=bits.dtype)
+    shifts = np.arange(num_slots, dtype=bits.dtype)
     present = (along[None] >> shifts[:, None]) & bits.dtype.type(1)  # (K, S)
     return (
         present.argmax(axis=1),
         present.shape[1] - present[:, ::-1].argmax(axis=1),
         present.any(axis=1),
     )
-
-
-def corloc(predicted: np.ndarray, truth: np.ndarray, or_equal: bool = False) -> tuple[float, float]:
-    """Predicted boxes (M, 4) and true ones (N, 4): does any hit, does the first; 0, 1 or NaN.
-
-    A hit is an IoU > 0.5, or >= 0.5. Without a true box both are NaN.
-    """
-    if not len(truth):
-        return float("nan"), float("nan")
-    if not len(predicted):
-        return 0.0, 0.0
-    best = box_ious(predicted, truth).max(axis=1)
-    hits = best >= 0.5 if or_equal else best > 0.5
-    return float(hits.any()), float(hits[0])

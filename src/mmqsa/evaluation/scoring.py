@@ -1,7 +1,8 @@
-"""Label maps to tables of metrics: the one road for runs, controls and baselines."""
+"""Masks to label maps to tables of metrics, for runs, controls and baselines alike."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.atomic import whole_file
+from mmqsa.evaluation.metrics import pack, unpack
 from mmqsa.evaluation.protocols import CacheTruth
 from mmqsa.features.cache import FeatureCache
 
@@ -23,22 +25,22 @@ def winning_slots(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     """Masks (B, K, N) -> the slot that wins each pixel (B, h, w) uint8, and its mask's value there.
 
     Bilinear upsampling is linear in rows and in columns, so it is a product with one matrix for
-    each; slots are taken one at a time, so that K full-size maps are never held.
-    A tie goes to the earlier slot.
+    each. Slots are taken one at a time, so that K full-size maps are never held. Ties go to the
+    earlier slot.
     """
-    batch, slots, patches = masks.shape
-    grid = round(patches**0.5)
-    square = masks.float().view(batch, slots, grid, grid)
+    batch, num_slots, num_patches = masks.shape
+    grid = round(num_patches**0.5)
+    square = masks.float().view(batch, num_slots, grid, grid)
     to_rows, to_columns = (_bilinear(grid, size).to(masks.device) for size in (height, width))
     rows = to_rows @ square  # (B, K, h, grid)
     best = rows[:, 0] @ to_columns.T
-    found = torch.zeros(best.shape, dtype=torch.uint8, device=masks.device)
-    for slot in range(1, slots):
+    winner = torch.zeros(best.shape, dtype=torch.uint8, device=masks.device)
+    for slot in range(1, num_slots):
         candidate = rows[:, slot] @ to_columns.T
         higher = torch.gt(candidate, best).view(torch.uint8)
-        torch.maximum(found, higher.mul_(slot), out=found)  # a later slot's number is the larger
+        torch.maximum(winner, higher.mul_(slot), out=winner)  # a later slot's index is the larger
         torch.maximum(best, candidate, out=best)
-    return found, best
+    return winner, best
 
 
 def _bilinear(grid: int, side: int) -> Tensor:
@@ -54,30 +56,29 @@ class Scorer:
         """Raises InputError when the cache has nothing to score against."""
         self.ids = cache.ids
         self._truth = CacheTruth(cache)
-        self._rows: list[dict] = []
-        self._objects: list[dict] = []
+        self._rows: list[dict[str, Any]] = []
+        self._objects: list[dict[str, Any]] = []
 
     def add(
         self,
         indices: Iterable[int],
         predictions: np.ndarray,
-        boxes: list[np.ndarray] | None = None,
+        boxes: Sequence[np.ndarray | None] | None = None,
         with_objects: bool = False,
         **names: str | int,
     ) -> None:
         """Score predictions (B, S, S) of the images at ``indices`` under the given names.
 
-        ``boxes`` are a method's own for each image, (M, 4) in px, the one box first; without them
+        ``boxes`` are a method's own for each image, (M, 4) px, the one box first; without them
         every slot has its tight box. ``with_objects`` scores each object apart as well.
         """
-        own = boxes or [None] * len(predictions)
-        for index, prediction, of_image in zip(indices, predictions, own, strict=True):
-            found = self._truth.metrics(index, prediction, of_image)
-            values = {f"{protocol}/{metric}": value for (protocol, metric), value in found.items()}
-            called = {"image_id": self.ids[index], **names}
-            self._rows.append(called | values)
+        boxes = boxes or [None] * len(predictions)
+        for index, prediction, predicted in zip(indices, predictions, boxes, strict=True):
+            values = self._truth.metrics(index, prediction, predicted)
+            row: dict[str, Any] = {"image_id": self.ids[index], **names}
+            self._rows.append(row | {pack(*name): value for name, value in values.items()})
             if with_objects:
-                self._objects += [called | row for row in self._truth.objects(index, prediction)]
+                self._objects += [row | entry for entry in self._truth.objects(index, prediction)]
 
     @property
     def per_object(self) -> pd.DataFrame:
@@ -86,27 +87,18 @@ class Scorer:
 
     @property
     def per_image(self) -> pd.DataFrame:
-        """One row per image and prediction; metrics in columns called protocol/metric, in 0..1."""
+        """One row per image and prediction; metrics, in 0..1, in columns named by ``pack``."""
         return pd.DataFrame(self._rows)
 
     def metrics(self, names: list[str]) -> pd.DataFrame:
         """Means over images, in percent: one row per prediction, protocol and metric."""
-        per_image = self.per_image
-        columns = [column for column in per_image if "/" in column]
-        rows = []
+        per_image, rows = self.per_image, []
         for key, group in per_image.groupby(names, sort=False):
-            for column in columns:
-                protocol, metric = column.split("/")
+            for column, (protocol, metric) in unpack(per_image).items():
                 values = group[column].dropna()
-                rows.append(
-                    {
-                        **dict(zip(names, key, strict=True)),
-                        "protocol": protocol,
-                        "metric": metric,
-                        "value": round(100 * values.mean(), 4),
-                        "n_images": len(values),
-                    }
-                )
+                row = dict(zip(names, key, strict=True)) | {"protocol": protocol, "metric": metric}
+                value = round(100 * values.mean(), 4)
+                rows.append(row | {"value": value, "n_images": len(values)})
         return pd.DataFrame(rows)
 
     def write(self, path: Path, names: list[str]) -> Path:

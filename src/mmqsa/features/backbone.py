@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import timm
 import torch
@@ -19,16 +20,15 @@ from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
 
 _ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
-
 POSITION_STRENGTH = 0.2  # std of a random network's positions
 
 
 @dataclass
 class FrozenViT:
-    """A ViT in evaluation mode and what must be known to use its features.
+    """A ViT in evaluation mode, with what its features depend on.
 
-    ``width`` numbers per patch, ``grid`` patches a side; ``weights_sha256`` is the file's hash for
-    a local file, else ``state_sha256``, that of all tensors in name order.
+    ``grid`` patches a side, D = ``feature_dim``. ``weights_sha256`` is the hash of a local file,
+    else ``state_sha256``, that of all tensors in name order.
     """
 
     network: VisionTransformer
@@ -39,7 +39,7 @@ class FrozenViT:
     weights_sha256: str
     state_sha256: str
     grid: int
-    width: int
+    feature_dim: int
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
@@ -48,19 +48,19 @@ class FrozenViT:
         Keys, queries and values need only the norm and their own rows of the block's projection:
         the block's attention and MLP are never run, nor any later block.
         """
-        network = self.network
+        network, blocks = self.network, list[Any](self.network.blocks)
         tokens = network.norm_pre(network._pos_embed(network.patch_embed(images)))
-        for block in network.blocks[: self.block]:
+        for block in blocks[: self.block]:
             tokens = block(tokens)
-        block = network.blocks[self.block]
+        block = blocks[self.block]
         if self.feature == "token":
             tokens = block(tokens)
-            if self.block == len(network.blocks) - 1:
+            if self.block == len(blocks) - 1:
                 tokens = network.norm(tokens)
         else:
             projection = block.attn.qkv
-            start = _ROWS[self.feature] * self.width
-            rows = slice(start, start + self.width)
+            start = _ROWS[self.feature] * self.feature_dim
+            rows = slice(start, start + self.feature_dim)
             bias = None if projection.bias is None else projection.bias[rows]
             tokens = F.linear(block.norm1(tokens), projection.weight[rows], bias)
         return tokens[:, network.num_prefix_tokens :]
@@ -100,21 +100,22 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
     weights["pos_embed"] = _resample(weights["pos_embed"], grid, native, config)
     network = _create(config, pretrained=False, img_size=config.image_size)
     network.load_state_dict(weights)
-    mean, std = _normalisation(config, native)
+    pretrained: Any = native.pretrained_cfg
     return FrozenViT(
         network=network.eval().requires_grad_(False),
         feature=config.feature,
         block=config.block % len(native.blocks),
-        mean=mean,
-        std=std,
+        mean=tuple(config.mean or pretrained["mean"]),
+        std=tuple(config.std or pretrained["std"]),
         weights_sha256=file_sha256 or state_sha256,
         state_sha256=state_sha256,
         grid=grid,
-        width=network.embed_dim,
+        feature_dim=network.embed_dim,
     )
 
 
-def _create(config: BackboneConfig, pretrained: bool, **size: int) -> VisionTransformer:
+def _create(config: BackboneConfig, pretrained: bool, **size: Any) -> Any:
+    """Whatever network timm has of that name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return timm.create_model(config.name, pretrained=pretrained, num_classes=0, **size)
@@ -138,7 +139,8 @@ def backbone_weights(
         state = _create(config, pretrained=True).state_dict()
     except Exception as error:
         reason = shorten(str(error), 90, placeholder="…")
-        hub = native.pretrained_cfg.get("hf_hub_id") or f"timm/{config.name}"
+        pretrained: Any = native.pretrained_cfg
+        hub = pretrained.get("hf_hub_id") or f"timm/{config.name}"
         raise InputError(
             f"backbone.name: the pretrained weights of {config.name!r} could not be loaded "
             f"({reason}); on a machine with the network fetch model.safetensors from "
@@ -150,9 +152,9 @@ def backbone_weights(
 def _smooth_positions(native: VisionTransformer, embedding: Tensor) -> Tensor:
     """Sine-cosine positions for a random network, about as strong as its patch embeddings.
 
-    A trained network's keys carry position, and a spatial-broadcast decoder needs them to: from
-    slots that do not know where they are no alpha can tell, and all patches end in one slot. The
-    tiny random positions that timm starts a training from carry next to none.
+    A trained network's features carry position, and a spatial-broadcast decoder needs them to:
+    slots that do not know where they are give masks that do not either, and all patches end in one
+    slot. The tiny random positions that timm starts a training from carry next to none.
     """
     grid = native.patch_embed.grid_size
     table = build_sincos2d_pos_embed(list(grid), dim=native.embed_dim)
@@ -164,19 +166,19 @@ def _local_weights(path: Path, native: VisionTransformer, name: str) -> dict[str
     """Weights from a .safetensors or a tensors-only .pth file, checked against the network."""
     try:
         if path.suffix == ".safetensors":
-            found = load_file(path)
+            state = load_file(path)
         else:  # weights_only: a pickle that holds code is refused, never run
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; mend backbone.weights") from None
+        raise InputError(f"{path}: no such file; correct backbone.weights") from None
+    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not readable as weights ({reason})") from None
     except Exception as error:
-        if not isinstance(error, (SafetensorError, RuntimeError, OSError, EOFError)):
-            error = f"not a plain tensor file: {type(error).__name__}"
-        raise InputError(
-            f"{path}: not readable as weights ({' '.join(str(error).split())[:160]})"
-        ) from None
+        reason = f"not a plain tensor file: {type(error).__name__}"
+        raise InputError(f"{path}: not readable as weights ({reason})") from None
     expected = native.state_dict()
-    weights = {key: value.float() for key, value in found.items() if key in expected}
+    weights = {key: value.float() for key, value in state.items() if key in expected}
     for key, tensor in expected.items():
         if key not in weights:
             raise InputError(f"{path}: has no {key}; these are not the weights of {name}")
@@ -184,7 +186,7 @@ def _local_weights(path: Path, native: VisionTransformer, name: str) -> dict[str
         if shapes[0] != shapes[1]:
             raise InputError(
                 f"{path}: {key} is {shapes[0]}, {name} has {shapes[1]}; "
-                "these are another network's weights: mend backbone.name or backbone.weights"
+                "these are another network's weights: correct backbone.name or backbone.weights"
             )
     return weights
 
@@ -195,8 +197,8 @@ def _resample(
     """Position embedding (1, prefix + g*g, D) for a grid of ``grid`` patches a side.
 
     ``dino``: bicubic by the scale factor (grid + 0.1) / g without antialiasing, as DINO's own code
-    does; ``timm``: bicubic by size with antialiasing. They differ by about 6 % (measured), so keys
-    faithful to DINO need the first.
+    does; ``timm``: bicubic by size with antialiasing. They differ by about 6 % (measured), so
+    features faithful to DINO need the first.
     """
     old = native.patch_embed.grid_size[0]
     if grid == old:
@@ -212,11 +214,6 @@ def _resample(
     factor = (grid + 0.1) / old
     square = F.interpolate(square, scale_factor=(factor, factor), mode="bicubic")
     return torch.cat([first, square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
-
-
-def _normalisation(config: BackboneConfig, native: VisionTransformer) -> tuple:
-    own = native.pretrained_cfg
-    return tuple(config.mean or own["mean"]), tuple(config.std or own["std"])
 
 
 def _file_sha256(path: Path) -> str:

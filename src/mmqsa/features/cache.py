@@ -1,13 +1,17 @@
 """The feature cache: one HDF5 file per data set and split.
 
-    features   (num_images, N, D) float16, contiguous      image_id   (N) str
-    classes    (num_images, S, S) uint8, 255 = void        done       (N) bool
-    instances  (num_images, S, S) uint8, 255 = void        boxes      (M, 4) float32, x0 y0 x1 y1 in px
-                                                  box_image  (M) int64, the image of each box
+    features   (num_images, N, D) float16, contiguous
+    classes    (num_images, S, S) uint8, 255 = void
+    instances  (num_images, S, S) uint8, 255 = void
+    image_id   (num_images,) str
+    done       (num_images,) bool
+    boxes      (M, 4) float32, x0 y0 x1 y1 in px
+    box_image  (M,) int64, the image of each box
 
-``classes``, ``instances`` and boxes are absent where the data set has none. An image without a
-label of its own among labelled ones has void everywhere. ``attributes`` says what made the keys
-and is compared on every use; ``versions`` of the packages are recorded, not compared.
+``classes``, ``instances`` and boxes are absent where the data set has none. An unlabelled image
+among labelled ones has void everywhere. ``attributes`` says what made the features, and is compared
+on every use; its ``features_sha256``, of their bytes in order, tells caches apart that were made
+alike. ``versions`` of the packages are recorded, not compared.
 """
 
 import errno
@@ -16,11 +20,14 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from mmqsa.errors import InputError
+
+BLOCK = 64  # images that are hashed at a time
 
 
 class FeatureCache:
@@ -32,6 +39,8 @@ class FeatureCache:
         try:
             self._file = h5py.File(self.path, "r", locking=False)
             self.attributes = read_attributes(self._file)
+            self.features: h5py.Dataset = self._file["features"]
+            """Patch features (num_images, N, D) float16."""
             finished = bool(self._file["done"][:].all())
         except FileNotFoundError:
             raise InputError(f"{path}: no such feature cache; run `mmqsa extract`") from None
@@ -47,29 +56,24 @@ class FeatureCache:
     def ids(self) -> list[str]:
         return [image_id.decode() for image_id in self._file["image_id"][:]]
 
-    @property
-    def features(self) -> h5py.Dataset:
-        """Patch features (num_images, N, D) float16."""
-        return self._file["features"]
-
     def read(self, rows: int | slice | list[int]) -> np.ndarray:
-        """Keys of these images, (N, D) or (B, N, D) float16.
+        """Features of these images, (N, D) or (B, N, D) float16.
 
-        Raises InputError when they are not finite: a mask made of such keys means nothing.
+        Raises InputError when they are not finite: masks made of them would mean nothing.
         """
-        found = self.features[rows]
-        self.check_finite(found, np.arange(len(self.features))[rows])
-        return found
+        features = self.features[rows]
+        self.check_finite(features, np.arange(len(self.features))[rows])
+        return features
 
-    def check_finite(self, keys: np.ndarray, indices: np.ndarray | int) -> None:
-        """Raises InputError that names the first of the images at ``indices`` with other keys."""
-        finite = np.isfinite(keys)
+    def check_finite(self, features: np.ndarray, indices: np.ndarray | int) -> None:
+        """Raises InputError that names the first image of ``indices`` that is not finite."""
+        finite = np.isfinite(features)
         if not finite.all():
             bad = ~finite.reshape(np.size(indices), -1).all(axis=1)
             image = self.ids[np.ravel(indices)[bad.argmax()]]
             raise InputError(
-                f"{self.path}: the keys of {image} are not finite; delete the cache and extract it "
-                "again"
+                f"{self.path}: the features of {image} are not finite; delete the cache and "
+                "extract it again"
             )
 
     @property
@@ -92,7 +96,7 @@ class FeatureCache:
 
     @property
     def name(self) -> str:
-        """What its metrics files are called: data set, split, and what was done to the images."""
+        """The stem of its metrics files: data set, split, and what was done to the images."""
         geometry, corruption = self.attributes["geometry"], self.attributes.get("corruption")
         parts = [self.attributes["dataset"], self.attributes["split"]]
         parts += [geometry] if geometry != "crop" else []
@@ -110,13 +114,13 @@ class FeatureCache:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all attributes: equal caches, equal fingerprint."""
+        """sha256 of all attributes, those of the features included: equal for equal caches."""
         text = json.dumps(self.attributes, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
-    def network(self) -> dict:
-        """The attributes that a model trained on one cache needs alike in another."""
+    def network(self) -> dict[str, Any]:
+        """The attributes that must be equal in every cache that one model is used on."""
         return {name: self.attributes[name] for name in NETWORK_ATTRIBUTES}
 
 
@@ -134,19 +138,23 @@ NETWORK_ATTRIBUTES = (
 )
 
 
-def read_attributes(file: h5py.File) -> dict:
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """What made a cache, finished or not."""
     return json.loads(file.attrs["attributes"])
 
 
 def check_attributes(
-    found: dict, expected: dict, path: str | Path, wanted_by: str = "this stage"
+    attributes: dict[str, Any],
+    expected: dict[str, Any],
+    path: str | Path,
+    reader: str = "this stage",
 ) -> None:
-    """Raises InputError that shows the first differing attribute, and who wants it otherwise."""
+    """Raises InputError that shows the first difference, and which reader expects it."""
     for name, value in expected.items():
-        if found.get(name) != value:
+        if attributes.get(name) != value:
             raise InputError(
-                f"{path}: made with {name} = {found.get(name)!r}, but {wanted_by} wants {value!r}; "
-                "use what it was made with, or delete it and extract again"
+                f"{path}: made with {name} = {attributes.get(name)!r}, but {reader} expects "
+                f"{value!r}; use what it was made with, or delete it and extract again"
             )
 
 
@@ -157,11 +165,11 @@ class CacheWriter:
         self,
         path: Path,
         ids: list[str],
-        attributes: dict,
+        attributes: dict[str, Any],
         versions: dict[str, str],
         shape: tuple[int, int],
     ):
-        """``shape`` is (N, D). An unfinished file with the same attributes is taken up again."""
+        """``shape`` is (N, D). An unfinished file with the same attributes is resumed."""
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -179,17 +187,17 @@ class CacheWriter:
             ) from None
         if "done" in self._file:
             check_attributes(read_attributes(self._file), attributes, self.partial)
-            self._boxed = set(self._file["box_image"][:])
+            self._boxed: set[int] = set(self._file["box_image"][:])
             return
-        self._boxed: set[int] = set()
-        number = len(ids)
+        self._boxed = set()
+        num_images = len(ids)
         self._file.attrs["attributes"] = json.dumps(attributes)
         self._file.attrs["versions"] = json.dumps(versions)
-        self._file.create_dataset("features", (number, *shape), "f2")
+        self._file.create_dataset("features", (num_images, *shape), "f2")
         self._file.create_dataset("image_id", data=np.array(ids, dtype="S"))
         self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
         self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
-        self._file.create_dataset("done", data=np.zeros(number, dtype=bool))
+        self._file.create_dataset("done", data=np.zeros(num_images, dtype=bool))
         self._file.flush()
 
     @property
@@ -198,14 +206,14 @@ class CacheWriter:
         return np.flatnonzero(~self._file["done"][:])
 
     def write(
-        self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
+        self, indices: np.ndarray, features: np.ndarray, labels: dict[str, list], boxes: list
     ) -> None:
-        """Store a batch: keys (B, N, D), per kind a list of (S, S) label maps or None, boxes.
+        """Store a batch: features (B, N, D), per kind a list of (S, S) label maps or None, boxes.
 
         Raises InputError when they cannot be written; what was stored before stays.
         """
         try:
-            self._write(indices, keys, labels, boxes)
+            self._write(indices, features, labels, boxes)
         except OSError as error:
             reason = " ".join(str(error).split())
             raise InputError(
@@ -214,23 +222,23 @@ class CacheWriter:
             ) from None
 
     def _write(
-        self, indices: np.ndarray, keys: np.ndarray, labels: dict[str, list], boxes: list
+        self, indices: np.ndarray, features: np.ndarray, labels: dict[str, list], boxes: list
     ) -> None:
-        self._file["features"][indices] = keys
+        self._file["features"][indices] = features
         for kind, maps in labels.items():
-            for index, found in zip(indices, maps, strict=True):
-                if found is not None:
-                    self._labels(kind, found.shape)[index] = found
-        for index, found in zip(indices, boxes, strict=True):
-            if found is not None and len(found):
-                self._append(index, found)
+            for index, label_map in zip(indices, maps, strict=True):
+                if label_map is not None:
+                    self._labels(kind, label_map.shape)[index] = label_map
+        for index, of_image in zip(indices, boxes, strict=True):
+            if of_image is not None and len(of_image):
+                self._append(index, of_image)
         self._file["done"][indices] = True
         self._file.flush()
 
     def _labels(self, kind: str, shape: tuple[int, int]) -> h5py.Dataset:
         if kind not in self._file:
-            number = len(self._file["done"])
-            self._file.create_dataset(kind, (number, *shape), "u1", fillvalue=255)
+            num_images = len(self._file["done"])
+            self._file.create_dataset(kind, (num_images, *shape), "u1", fillvalue=255)
         return self._file[kind]
 
     def _append(self, index: int, boxes: np.ndarray) -> None:
@@ -245,8 +253,13 @@ class CacheWriter:
         self._file["box_image"][count:] = index
 
     def finish(self) -> None:
-        """Close the file and give it its name. The images must all be done."""
+        """Add the features' digest, close the file and rename it. All images must be done."""
         assert not len(self.pending)
+        digest, features = hashlib.sha256(), self._file["features"]
+        for start in range(0, len(features), BLOCK):
+            digest.update(features[start : start + BLOCK])
+        attributes = read_attributes(self._file) | {"features_sha256": digest.hexdigest()}
+        self._file.attrs["attributes"] = json.dumps(attributes)
         if not len(self._file["boxes"]):
             del self._file["boxes"], self._file["box_image"]
         self._file.close()

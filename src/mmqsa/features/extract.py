@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,13 +37,11 @@ def extract(
     corruption: Corruption | None = None,
     batch_size: int | None = None,
 ) -> int:
-    """Write the cache of ``split`` to ``out``; resumes an unfinished one.
+    """Write the cache of ``split`` to ``out``, and its attributes to a .json beside it.
 
-    Beside it ``out``.json, what it was made with: small enough to be compared by content.
-
-    ``batch_size`` is the config' where it is None. Returns the number of images done now: 0 when
-    ``out`` is already what the config ask for. Raises InputError when ``out`` exists and was made
-    otherwise; it stays as it is.
+    Resumes an unfinished cache. ``batch_size`` None is the config's. Returns the number of images
+    done now: 0 when ``out`` is already what the config asks for. Raises InputError when ``out`` was
+    made with other attributes; it stays unchanged.
     """
     ids = photographs.ids(split)
     photographs.check(ids)
@@ -50,16 +49,15 @@ def extract(
     attributes = cache_attributes(backbone, config, split, ids)
     attributes["num_classes"] = photographs.num_classes
     attributes["corruption"] = corruption.name if corruption else None
-    identity = json.dumps(attributes, indent=2) + "\n"
     if out.exists():
         _check_ids(FeatureCache(out), ids)
         check_attributes(FeatureCache(out).attributes, attributes, out)
-        write_text(out.with_suffix(".json"), identity)
+        _write_identity(out)
         return 0
     geometry = Geometry(config.dataset.geometry, config.backbone.image_size)
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
-    writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.width))
+    writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.feature_dim))
     try:
         pending = writer.pending
         backbone.network.to(device)
@@ -72,8 +70,8 @@ def extract(
         for indices, batch in zip(bar, prepared, strict=True):
             images = [image for image, *_ in batch]
             with computing_in(config.backbone.precision, device):
-                keys, at_once = _keys(images, backbone, device, at_once)
-            if not np.isfinite(keys).all():
+                features, at_once = _features(images, backbone, device, at_once)
+            if not np.isfinite(features).all():
                 raise InputError(
                     f"backbone.name: {config.backbone.name} gave features that are not finite "
                     f"in float16 for a batch with {ids[indices[0]]}"
@@ -82,28 +80,34 @@ def extract(
                 "classes": [classes for _, classes, _, _ in batch],
                 "instances": [instances for _, _, instances, _ in batch],
             }
-            writer.write(indices, keys, labels, [boxes for *_, boxes in batch])
+            writer.write(indices, features, labels, [boxes for *_, boxes in batch])
     except BaseException:
         writer.close()
         raise
     writer.finish()
-    write_text(out.with_suffix(".json"), identity)
+    _write_identity(out)
     return len(pending)
 
 
-def _keys(
+def _write_identity(out: Path) -> None:
+    """The attributes in a file small enough for rules to compare by content."""
+    text = json.dumps(FeatureCache(out).attributes, indent=2)
+    write_text(out.with_suffix(".json"), text + "\n")
+
+
+def _features(
     images: list[np.ndarray], backbone: FrozenViT, device: torch.device, at_once: int
 ) -> tuple[np.ndarray, int]:
-    """Images, each (S, S, 3) uint8 -> keys (B, N, D) float16, and how many fit ``device`` at once.
+    """Images, each (S, S, 3) uint8 -> features (B, N, D) float16, and how many fit ``device``.
 
-    Where memory ends for ``at_once`` images half as many are tried. Raises InputError when it ends
-    for a single one.
+    When ``device`` runs out of memory for ``at_once`` images, half as many are tried. Raises
+    InputError when a single one does not fit.
     """
     while True:
         parts = (images[start : start + at_once] for start in range(0, len(images), at_once))
         try:
-            found = [backbone.features(normalise(part, backbone, device)) for part in parts]
-            return np.concatenate([keys.half().cpu().numpy() for keys in found]), at_once
+            batches = [backbone.features(normalise(part, backbone, device)) for part in parts]
+            return np.concatenate([batch.half().cpu().numpy() for batch in batches]), at_once
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -112,16 +116,16 @@ def _keys(
                 f"backbone.image_size: a single image of that size does not fit {device}; lower it"
             )
         notice(
-            f"{at_once} images at a time are too many for {device}: going on with {at_once // 2}; "
-            "lower backbone.batch_size"
+            f"{at_once} images at a time are too many for {device}: continuing with "
+            f"{at_once // 2}; lower backbone.batch_size"
         )
         at_once //= 2
 
 
 def cache_attributes(
     backbone: FrozenViT, config: ExtractionConfig, split: str, ids: list[str]
-) -> dict:
-    """What made a cache: a reader that expects other values refuses it."""
+) -> dict[str, Any]:
+    """What makes a cache's features: a reader that expects other values refuses it."""
     return {
         "dataset": config.dataset.name,
         "split": split,
@@ -154,14 +158,14 @@ def normalise(
 
 def _check_ids(cache: FeatureCache, ids: list[str]) -> None:
     """Raises InputError that shows how a cache's images differ from the split's."""
-    here, wanted = set(cache.ids), set(ids)
-    if here == wanted:
+    cached, listed = set(cache.ids), set(ids)
+    if cached == listed:
         return  # another order is a difference of the attributes
-    gone, new = sorted(here - wanted), sorted(wanted - here)
+    gone, new = sorted(cached - listed), sorted(listed - cached)
     differences = [f"{gone[0]} is no longer in the split"] if gone else []
     differences += [f"{new[0]} is new in it"] if new else []
     raise InputError(
-        f"{cache.path}: holds {len(here)} images, but the split's list has {len(wanted)}: "
+        f"{cache.path}: holds {len(cached)} images, but the split's list has {len(listed)}: "
         f"{' and '.join(differences)}; delete the cache and extract again, or restore the list"
     )
 
@@ -172,10 +176,8 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
     At most AHEAD batches wait, so memory does not grow with the data set.
     """
     # A scheduler's job may use fewer cores than the machine has; macOS does not say which.
-    own = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    with ThreadPoolExecutor(min(8, len(own))) as pool:
+    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    with ThreadPoolExecutor(min(8, len(affinity(0)))) as pool:
         waiting: deque[list[Future]] = deque()
         try:
             for indices in batches:
@@ -191,7 +193,7 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 def _prepare(
     photographs: PhotoFolder, image_id: str, geometry: Geometry, corruption: Corruption | None
 ) -> tuple:
-    """Image, classes, instances and boxes of one photograph, through one geometry."""
+    """Image, classes, instances and boxes of one photograph, all in ``geometry``."""
     photograph = photographs.image(image_id)
     classes = photographs.classes(image_id, photograph.size)
     instances = photographs.instances(image_id, photograph.size)

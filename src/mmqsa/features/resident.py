@@ -1,4 +1,4 @@
-"""The keys of a cache where a training reaches them fastest."""
+"""The features of a cache where a training reaches them fastest: GPU, memory or mapped file."""
 
 import numpy as np
 import torch
@@ -7,16 +7,16 @@ from torch import Tensor
 from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import free_memory
 
-SHARE = 0.5  # of the free memory: the rest is for model, activations and whoever else is there
+SHARE = 0.5  # of the free memory: the rest is for model, activations and other processes
 _BLOCK = 256  # images copied at a time
 
 
 class ResidentFeatures:
-    """Random batches of keys (num_images, N, D): in the device's memory, else the machine's, else mapped.
+    """Random batches of features (num_images, N, D), in the fastest memory that they fit.
 
-    The choice changes speed alone, never a batch. ``where`` is "device", "memory" or "file".
-    Batches come out on the device; nothing waits for it. Raises InputError on keys that are not
-    finite.
+    ``where`` is "device", "memory" (the machine's) or "file" (mapped); it changes speed alone,
+    never a batch. Batches are on the device, and copies to it are asynchronous. Raises InputError
+    on features that are not finite.
     """
 
     def __init__(self, cache: FeatureCache, device: torch.device):
@@ -30,39 +30,36 @@ class ResidentFeatures:
         )
         if self.where == "file":
             # The dataset is contiguous, so the file itself is the array.
-            self._keys = np.memmap(
+            mapped = np.memmap(
                 cache.path, stored.dtype, "r", offset=stored.id.get_offset(), shape=self.shape
             )
             for start in range(0, len(stored), _BLOCK):
                 rows = np.arange(start, min(start + _BLOCK, len(stored)))
-                cache.check_finite(self._keys[start : start + _BLOCK], rows)
+                cache.check_finite(mapped[start : start + _BLOCK], rows)
+            self.array: Tensor | np.ndarray = mapped
+            """All of them (num_images, N, D) float16, where they are."""
             return
-        self._keys = torch.empty(self.shape, dtype=torch.float16, device=dict(places)[self.where])
+        self.array = torch.empty(self.shape, dtype=torch.float16, device=dict(places)[self.where])
         for start in range(0, len(stored), _BLOCK):
             block = torch.from_numpy(cache.read(slice(start, start + _BLOCK)))
-            self._keys[start : start + len(block)] = block
+            self.array[start : start + len(block)] = block
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
-    def array(self) -> Tensor | np.ndarray:
-        """All of them (num_images, N, D) float16, where they are."""
-        return self._keys
-
-    @property
     def index_device(self) -> torch.device:
-        """Where indices are wanted."""
+        """The device that ``take`` expects indices on."""
         return self.device if self.where == "device" else torch.device("cpu")
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (B,) on ``index_device`` -> keys (B, N, D) float16 on the device."""
-        if self.where == "device":
-            return self._keys[indices]
-        if self.where == "file":
-            batch = torch.from_numpy(self._keys[indices.numpy()])
+        """Indices (B,) on ``index_device`` -> features (B, N, D) float16 on the device."""
+        if isinstance(self.array, Tensor):
+            batch = self.array[indices]
         else:
-            batch = self._keys[indices]
-        if self.device.type == "cuda":  # from pinned memory the copy runs beside the last step
+            batch = torch.from_numpy(self.array[indices.numpy()])
+        if self.where == "device":
+            return batch
+        if self.device.type == "cuda":  # from pinned memory the copy overlaps the previous step
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True)

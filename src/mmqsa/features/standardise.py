@@ -1,4 +1,4 @@
-"""The mean and std of a training set's keys."""
+"""The mean and std of a training set's features."""
 
 from typing import Literal
 
@@ -11,26 +11,26 @@ BLOCK = 128  # images at a time
 
 
 def feature_statistics(
-    keys: Tensor | np.ndarray | h5py.Dataset, per: Literal["none", "feature", "position"]
+    features: Tensor | np.ndarray | h5py.Dataset, per: Literal["none", "feature", "position"]
 ) -> tuple[Tensor, Tensor]:
-    """Keys (num_images, N, D) -> mean (N, D) and std (1, D), float32, in bounded memory.
+    """Features (num_images, N, D) -> mean (N, D) and std (1, D), float32, in bounded memory.
 
-    ``feature``: mean and std of each feature over images and patches. ``position`` subtracts
-    each position's own mean instead (keys carry position, which a decoder can explain without
-    looking at the image); the std is still one per feature. ``none``: 0 and 1.
+    ``feature``: mean and std of each feature over images and patches. ``position``: each position
+    has a mean of its own (features carry position, which a decoder can explain without looking at
+    the image); the std is still one per feature. ``none``: 0 and 1.
     """
-    images, patches, width = keys.shape
+    num_images, num_patches, feature_dim = features.shape
     if per == "none":
-        return torch.zeros(patches, width), torch.ones(1, width)
-    device = keys.device if isinstance(keys, Tensor) else None
-    total = torch.zeros(patches, width, dtype=torch.float64, device=device)
+        return torch.zeros(num_patches, feature_dim), torch.ones(1, feature_dim)
+    device = features.device if isinstance(features, Tensor) else None
+    total = torch.zeros(num_patches, feature_dim, dtype=torch.float64, device=device)
     square = torch.zeros_like(total)
-    for start in range(0, images, BLOCK):
-        block = keys[start : start + BLOCK]
+    for start in range(0, num_images, BLOCK):
+        block = features[start : start + BLOCK]
         block = (block if isinstance(block, Tensor) else torch.tensor(block)).double()
         total += block.sum(dim=0)
         square += block.square().sum(dim=0)
-    mean, square = total / images, square / images
+    mean, square = total / num_images, square / num_images
     if per == "feature":
         mean = mean.mean(dim=0, keepdim=True).expand_as(mean)
     variance = (square - mean.square()).mean(dim=0, keepdim=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmqsa.evaluation.metrics import unpack
 from mmqsa.reporting.metrics_table import MISSING, caption
 from mmqsa.reporting.results import HEADINGS, Spec, reference_tables, run_tables
 from mmqsa.reporting.statistics import holm, paired
@@ -26,7 +27,8 @@ def comparisons_table(
     """
     runs = run_tables(results, spec, "-per_image")
     others = reference_tables(results, spec, "-per_image")
-    metrics = [name for name in runs if "/" in name and name.split("/")[1] in HEADINGS]
+    columns = unpack(runs)
+    metrics = [name for name, (_, metric) in columns.items() if metric in HEADINGS]
     rows = [
         {"kind": "missing", "label": spec.table.labels.get(name, name), "mask_source": "any"}
         for name in spec.table.settings
@@ -44,7 +46,7 @@ def comparisons_table(
             found.append((kind, name, values))
         for kind, label, values in found:
             for metric in values:
-                protocol, short = metric.split("/")
+                protocol, short = columns[metric]
                 row = {"kind": kind, "label": label, "mask_source": source}
                 row |= {"protocol": protocol, "metric": short}
                 rows.append(row | paired(100 * own[first][metric], 100 * values[metric]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mmqsa.evaluation.metrics import pack, unpack
 from mmqsa.reporting.results import (
     HEADINGS,
     Spec,
@@ -112,7 +113,7 @@ def _own_rows(spec: Spec, results: Path, published: pd.DataFrame) -> list[dict]:
             row |= dict(zip(names, key, strict=True)) | _values(groups.get(key))
             images_of = per_image.get(key[:4])
             if images_of is not None and row["n_seeds"]:
-                values = 100 * images_of[f"{protocol}/{metric}"].to_numpy()
+                values = 100 * images_of[pack(protocol, metric)].to_numpy()
                 row["images_low"], row["images_high"] = bootstrap_interval(values)
             if setting == spec.showcase and matching == "hungarian":
                 row |= _against_paper(spec, row, published)
@@ -125,7 +126,7 @@ def _per_image(spec: Spec, results: Path) -> dict[tuple, pd.DataFrame]:
     single = {row: own for row, own in spec.images.items() if len(own) == 1}
     found = run_tables(results, spec.model_copy(update={"images": single}), "-per_image")
     names = ["setting", "row", "matching", "mask_source"]
-    columns = [name for name in found if "/" in name]
+    columns = list(unpack(found))
     if not columns:
         return {}
     means = found.groupby([*names, "image_id"], sort=False)[columns].mean().reset_index()

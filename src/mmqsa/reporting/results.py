@@ -9,25 +9,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from mmqsa.config.base import dump_yaml, read_yaml, validated
-from mmqsa.config.tables import Table
+from mmqsa.config.evaluation import BASELINES
+from mmqsa.config.tables import METRICS, Table
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 
-# Every metric, in the order of print -> heading.
-HEADINGS = {
-    "corloc": "CorLoc",
-    "corloc_or_equal": "CorLoc (≥)",
-    "corloc_one_box": "CorLoc (one box)",
-    "corloc_one_box_or_equal": "CorLoc (one box, ≥)",
-    "miou_with_background": "mIoU (with bg)",
-    "mbo_c": "mBO^c",
-    "fg_ari": "FG-ARI",
-    "mbo_i": "mBO^i",
-    "miou": "mIoU (instances)",
-}
-
-
-_KINDS = {"controls": "control", "probe": "supervised", "oracle": "supervised"}
+HEADINGS = METRICS
 
 
 class Spec(BaseModel):
@@ -112,7 +99,7 @@ def reference_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFram
     found = []
     for kind in spec.references:
         tables = _of_images(results / "controls", spec, f"-{kind}{suffix}")
-        found += [own.assign(method=kind, kind=_KINDS.get(kind, "method")) for own in tables]
+        found += [own.assign(method=kind, kind=BASELINES.get(kind, "control")) for own in tables]
     return pd.concat(found) if found else _none()
 
 
