@@ -7,8 +7,10 @@ import typer
 
 from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
 
-Results = Annotated[Path, typer.Option(help="Results folder.")]
-Published = Annotated[Path, typer.Option(help="Published numbers with their sources.")]
+ResultsFolder = Annotated[Path, typer.Option(help="Results folder.")]
+Published = Annotated[
+    Path | None, typer.Option(help="Published numbers with sources; default: the package's.")
+]
 Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/config/tables/*).")]
 PerImage = Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")]
 Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
@@ -35,7 +37,7 @@ def specs(
 
 @app.command()
 def plan() -> None:
-    """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` says its GPU-hours."""
+    """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` prints its GPU-hours."""
     import sys
 
     from mmqsa.reporting.plan import summarise
@@ -45,39 +47,42 @@ def plan() -> None:
 
 
 @app.command()
-def table(
-    specs: Specs, results: Results, published: Published = Path("resources/published.csv")
-) -> None:
+def table(specs: Specs, results: ResultsFolder, published: Published = None) -> None:
     """Make tables from metrics alone: csv, md, tex and html."""
-    from mmqsa.reporting.results import load_spec
+    from mmqsa.paths import Paths
+    from mmqsa.reporting.results import Results, load_spec, read_published
     from mmqsa.reporting.tables import make_table
 
+    paths, values = Paths(results), read_published(published)
     for spec in specs:
-        print(f"{make_table(load_spec(spec), results, published)[1]}: written")
+        print(f"{make_table(Results(load_spec(spec), paths, values))[1]}: written")
 
 
 @figure.command("metrics")
 def figure_metrics(
     specs: Specs,
-    results: Results,
+    results: ResultsFolder,
     kind: Annotated[
-        str | None, typer.Option(help="Of the figures that a table has, only this.")
+        str | None, typer.Option(help="One of a table's figures; default: all.")
     ] = None,
 ) -> None:
     """Draw the figures of tables, from metrics alone."""
     from mmqsa.errors import InputError
+    from mmqsa.paths import Paths
     from mmqsa.reporting.figures import draw
-    from mmqsa.reporting.results import load_spec
+    from mmqsa.reporting.results import Results, load_spec, read_published
 
     for path in specs:
         spec = load_spec(path)
         if kind is not None and kind not in spec.table.drawn:
-            known = ", ".join(spec.table.drawn) or "none"
-            raise InputError(
-                f"--kind {kind}: the table {spec.name} has no such figure, but {known}"
+            expected = (
+                f"expected one of {', '.join(spec.table.drawn)}"
+                if spec.table.drawn
+                else "it has none"
             )
+            raise InputError(f"--kind {kind}: no figure of the table {spec.name}; {expected}")
         for name in [kind] if kind else spec.table.drawn:
-            print(f"{draw(name, spec, results)[0]}: written")
+            print(f"{draw(name, Results(spec, Paths(results), read_published()))[0]}: written")
 
 
 @figure.command("gallery")
@@ -103,6 +108,6 @@ def figure_gallery(
     from mmqsa.training.run import Run
 
     if kind not in GALLERIES:
-        raise InputError(f"--kind {kind}: no gallery; there are {', '.join(GALLERIES)}")
+        raise InputError(f"--kind {kind}: unknown gallery; expected one of {', '.join(GALLERIES)}")
     sources = Run.load(run), FeatureCache(features), open_folder(data)
     print(f"{GALLERIES[kind](*sources, per_image, out)[0]}: written")

@@ -1,12 +1,13 @@
-"""Every setting, other method and control against a table's first setting, image by image."""
+"""Settings, baselines and controls compared with a table's first setting, image by image."""
 
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
+from mmqsa.config.tables import METRICS
 from mmqsa.evaluation.metrics import unpack
-from mmqsa.reporting.metrics_table import MISSING, caption
-from mmqsa.reporting.results import HEADINGS, Spec, reference_tables, run_tables
+from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
 from mmqsa.reporting.statistics import holm, paired
 from mmqsa.reporting.typeset import Printed
 
@@ -16,52 +17,47 @@ COLUMNS = [
 ]
 
 
-def comparisons_table(
-    spec: Spec, results: Path, published: pd.DataFrame
-) -> tuple[pd.DataFrame, Printed]:
+def comparisons_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """Differences of means over images, in points, with their bootstrap interval over images.
 
     An image's value is its mean over seeds, so the interval is one over images, of these runs. p
     is of Wilcoxon's signed-rank test; ``p_holm`` is corrected over all rows of one mask source and
     metric.
     """
-    runs = run_tables(results, spec, "-per_image")
-    others = reference_tables(results, spec, "-per_image")
-    columns = unpack(runs)
-    metrics = [name for name, (_, metric) in columns.items() if metric in HEADINGS]
-    rows = [
-        {"kind": "missing", "label": spec.table.labels.get(name, name), "mask_source": "any"}
-        for name in spec.table.settings
-        if name not in set(runs["setting"])
+    spec, runs, references = (
+        results.spec,
+        results.runs("per_image"),
+        results.references("per_image"),
+    )
+    metrics = {name: pair for name, pair in unpack(runs).items() if pair[1] in METRICS}
+    kinds = dict(zip(references["name"], references["kind"], strict=True))
+    others = _by_image(references, metrics, "name")
+    rows: list[dict[str, Any]] = [
+        {"kind": "missing", "label": spec.label(setting), "mask_source": "any"}
+        for setting in spec.table.settings
+        if setting not in set(runs["setting"])
     ]
     for source in spec.table.mask_sources:
-        where = {"mask_source": source, "matching": spec.table.matchings[0]}
-        own = _by_image(runs, metrics, "setting", **where)
-        labels, first = spec.table.labels, next(iter(spec.table.settings), None)
-        if first not in own:
+        same = (runs["mask_source"] == source) & (runs["matching"] == spec.table.matchings[0])
+        settings = _by_image(runs[same], metrics, "setting")
+        if spec.first not in settings:
             continue
-        found = [("setting", labels.get(name, name), own[name]) for name in own if name != first]
-        for name, values in _by_image(others, metrics, "name").items():
-            kind = others.loc[others["name"] == name, "kind"].iloc[0]
-            found.append((kind, name, values))
-        for kind, label, values in found:
-            for metric in values:
-                protocol, short = columns[metric]
+        first = settings.pop(spec.first)
+        compared = [("setting", spec.label(name), values) for name, values in settings.items()]
+        compared += [(kinds[name], name, values) for name, values in others.items()]
+        for kind, label, values in compared:
+            for column in values:
+                protocol, metric = metrics[column]
                 row = {"kind": kind, "label": label, "mask_source": source}
-                row |= {"protocol": protocol, "metric": short}
-                rows.append(row | paired(100 * own[first][metric], 100 * values[metric]))
+                row |= {"protocol": protocol, "metric": metric}
+                rows.append(row | paired(100 * first[column], 100 * values[column]))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    for _, group in table.groupby(["mask_source", "protocol", "metric"]):
-        table.loc[group.index, "p_holm"] = holm(group["p"].tolist())
+    table["p_holm"] = table.groupby(["mask_source", "protocol", "metric"])["p"].transform(holm)
     return table, _printed(spec, table)
 
 
-def _by_image(
-    rows: pd.DataFrame, metrics: list[str], name: str, **where: str
-) -> dict[str, pd.DataFrame]:
+def _by_image(rows: pd.DataFrame, metrics: Iterable[str], name: str) -> dict[str, pd.DataFrame]:
     """Means over seeds of every image, by setting or name, in their order."""
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
     shared = [metric for metric in metrics if metric in rows]
     if not shared or rows.empty:
         return {}
@@ -70,30 +66,25 @@ def _by_image(
 
 
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
-    metrics = [name for name in HEADINGS if name in set(table["metric"])] or ["corloc"]
-    heading = ["", "masks compared with", *(HEADINGS[name] for name in metrics)]
+    metrics = [name for name in METRICS if name in set(table["metric"])] or ["corloc"]
     rows, groups = [], []
-    names = ["mask_source", "kind", "label"]
-    for (source, kind, label), own in table.groupby(names, sort=False):
-        cells = [label, source]
-        for metric in metrics:
-            entry = own[own["metric"] == metric]
-            cells.append(_cell(entry.iloc[0]) if len(entry) else _absent(kind))
-        rows.append(cells)
+    for (source, kind, label), group in table.groupby(["mask_source", "kind", "label"], sort=False):
+        row = {"": label, "mask source": SOURCES.get(source, source)}
+        if kind == "missing":
+            row |= {METRICS[name]: MISSING for name in metrics}
+        else:
+            entries = group.drop_duplicates("metric").to_dict("records")
+            row |= {METRICS[entry["metric"]]: _cell(entry) for entry in entries}
+        rows.append(row)
         groups.append(f"{source} {kind}")
-    first = spec.table.settings[0] if spec.table.settings else "nothing"
-    text = (
-        f"{caption(spec)} Difference to {spec.table.labels.get(first, first)} in points and its "
-        "95 % bootstrap interval over images, of these runs; * p < 0.05 (Wilcoxon's signed-rank "
-        "test, Holm's correction)."
+    caption = spec.caption(
+        f"Difference to {spec.label(spec.first)} in points, with its 95 % bootstrap "
+        "interval over the images; * p < 0.05 (Wilcoxon's signed-rank test, Holm's correction)."
     )
-    return Printed(text, heading, rows, groups, left=2)
+    heading = ["", "mask source", *(METRICS[name] for name in metrics)]
+    return Printed(caption, heading, rows, groups, left=2)
 
 
-def _absent(kind: str) -> str:
-    return MISSING if kind == "missing" else ""
-
-
-def _cell(entry: pd.Series) -> str:
+def _cell(entry: dict) -> str:
     star = " *" if entry["p_holm"] < 0.05 else ""
     return f"{entry['difference']:+.1f} [{entry['low']:+.1f}, {entry['high']:+.1f}]{star}"

@@ -1,35 +1,30 @@
-"""Tables of metrics: settings over seeds, other methods on the same keys, published numbers."""
+"""Tables of metrics: settings over seeds, baselines, controls and published numbers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmqsa.config.tables import METRICS
 from mmqsa.evaluation.metrics import pack, unpack
-from mmqsa.reporting.results import (
-    HEADINGS,
-    Spec,
-    provenance,
-    reference_metrics,
-    run_metrics,
-    run_tables,
-)
+from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
 from mmqsa.reporting.statistics import bootstrap_interval, over_seeds
-from mmqsa.reporting.typeset import Printed
+from mmqsa.reporting.typeset import Printed, mean_sd
 
 COLUMNS = [
     *("kind", "label", "setting", "row", "matching", "mask_source", "protocol", "metric"),
     *("n_seeds", "mean", "sd", "ci_low", "ci_high", "eval_sd", "images_low", "images_high"),
     *("n_images", "updates_per_head", "published", "published_source", "difference"),
 ]
-MISSING = "missing"
+SCORES = ["setting", "row", "matching", "mask_source", "protocol", "metric"]
+UNKNOWN_METRICS = [("paper", name) for name in ("corloc", "miou_with_background", "mbo_c")]
+Row = dict[str, Any]
 
 
-def metrics_table(
-    spec: Spec, results: Path, published: pd.DataFrame
-) -> tuple[pd.DataFrame, Printed]:
+def metrics_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """One row per printed row and metric, in the order of print (COLUMNS), values in percent.
 
     ``sd`` is the sample std over training seeds, ``ci`` Student's 95 % interval of their
@@ -37,245 +32,209 @@ def metrics_table(
     over runs. ``images`` is the bootstrap's 95 % interval of the mean over images, of rows that
     show one image set. A setting without runs has ``n_seeds`` 0.
     """
-    rows = _own_rows(spec, results, published)
-    rows += _reference_rows(spec, reference_metrics(results, spec))
-    known = {row["metric"] for row in rows}
+    spec, published = results.spec, results.published
+    rows = _setting_rows(results) + _reference_rows(results)
+    scored = {row["metric"] for row in rows}  # labels without instances have no mBO^i
     for entry in published[published["protocol"].isin(spec.table.published)].to_dict("records"):
-        # A metric that these labels do not allow would stand beside nothing.
-        if entry["metric"] in known:
+        if entry["metric"] in scored:
             encoder = f" ({entry['encoder']})" if isinstance(entry["encoder"], str) else ""
-            rows.append(
-                {
-                    "kind": "published",
-                    "label": entry["method"] + encoder,
-                    **{name: entry[name] for name in ("protocol", "metric")},
-                    "published": entry["value"],
-                    "published_source": entry["source"],
-                }
-            )
+            row = {"kind": "published", "label": entry["method"] + encoder}
+            row |= {name: entry[name] for name in ("protocol", "metric")}
+            rows.append(row | {"published": entry["value"], "published_source": entry["source"]})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table, _printed(spec, table)
 
 
-def sweep_table(spec: Spec, results: Path, published: pd.DataFrame) -> tuple[pd.DataFrame, Printed]:
+def sweep_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """The same with a row for every number of slots and of iterations at evaluation."""
-    found = run_tables(results, spec, "-sweep")
-    rows = []
-    if len(found):
-        names = ["mask_source", "setting", "slots", "iterations", "protocol", "metric"]
-        for key, group in found.groupby(names, sort=False):
-            named = dict(zip(names, key, strict=True))
-            label = spec.table.labels.get(named["setting"], named["setting"])
-            label = f"{label}, K = {named['slots']}, T = {named['iterations']}"
-            by_seed = group.groupby("seed")["value"].mean()
-            values = {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
-            rows.append({"kind": "setting", "label": label} | named | values | over_seeds(by_seed))
-    absent = [name for name in spec.table.settings if name not in {row["setting"] for row in rows}]
-    for setting in absent:
-        row = {"kind": "setting", "label": spec.table.labels.get(setting, setting)}
-        row |= {"setting": setting, "mask_source": spec.table.mask_sources[0], "n_seeds": 0}
-        rows.append(row | {"protocol": "paper", "metric": "corloc"})
-    rows += _reference_rows(spec, reference_metrics(results, spec))
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "slots", "iterations"])
-    wanted = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
-    return table, _printed(spec, table[wanted])
-
-
-def _own_rows(spec: Spec, results: Path, published: pd.DataFrame) -> list[dict]:
-    """Mask source by mask source, a row per setting, image set, matching and metric."""
-    table, several = spec.table, len(spec.table.matchings) > 1
-    metrics = run_metrics(results, spec)
-    per_image = _per_image(spec, results)
-    names = ["setting", "row", "matching", "mask_source", "protocol", "metric"]
-    groups = dict(list(metrics.groupby(names)))
-    scored = metrics[["row", "protocol", "metric"]].drop_duplicates()
-    allowed = {
-        row: sorted(
-            own[["protocol", "metric"]].itertuples(index=False, name=None),
-            key=lambda name: list(HEADINGS).index(name[1]),
+    spec, runs, rows = results.spec, results.runs("sweep"), []
+    keys = ["mask_source", "setting", "num_slots", "iterations", "protocol", "metric"]
+    for key, group in runs.groupby(keys, sort=False) if len(runs) else []:
+        row = {"kind": "setting"} | dict(zip(keys, key, strict=True))
+        row["label"] = (
+            f"{spec.label(row['setting'])}, K = {row['num_slots']}, T = {row['iterations']}"
         )
-        for row, own in scored.groupby("row")
+        by_seed = group.groupby("seed")["value"].mean()
+        row |= {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
+        rows.append(row | over_seeds(by_seed))
+    for setting in spec.table.settings:
+        if setting not in set(runs["setting"]):
+            row = {"kind": "setting", "label": spec.label(setting), "setting": setting}
+            row |= {"mask_source": spec.table.mask_sources[0], "n_seeds": 0}
+            rows.append(row | {"protocol": "paper", "metric": "corloc"})
+    table = pd.DataFrame(rows + _reference_rows(results), columns=[*COLUMNS, *keys[2:4]])
+    printed = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
+    return table, _printed(spec, table[printed])
+
+
+def _setting_rows(results: Results) -> list[Row]:
+    """Mask source by mask source, a row per setting, image set, matching and metric."""
+    spec, table, metrics = results.spec, results.spec.table, results.run_metrics()
+    groups, per_image = dict(list(metrics.groupby(SCORES))), _per_image(results)
+    updates = {setting: _updates(results, setting) for setting in table.settings}
+    scored = {
+        row: sorted(
+            dict.fromkeys(zip(group["protocol"], group["metric"], strict=True)),
+            key=lambda name: list(METRICS).index(name[1]),
+        )
+        for row, group in metrics.groupby("row")
     }
-    nothing = [("paper", name) for name in ("corloc", "miou_with_background", "mbo_c")]
-    sources = [own for own in table.mask_sources if own in set(metrics["mask_source"])]
+    sources = [source for source in table.mask_sources if source in set(metrics["mask_source"])]
     rows = []
     for source, setting, images, matching in product(
         sources or table.mask_sources[:1], table.settings, spec.images, table.matchings
     ):
         if (source, matching) == ("decoder-masks", "none"):
             continue  # the same as decoder
-        called = matching if several else setting
-        label = ", ".join(filter(None, [table.labels.get(called, called), images]))
-        updates = _updates(results, setting, spec.seeds)
-        for protocol, metric in allowed.get(images, nothing):
+        label = spec.label(matching if len(table.matchings) > 1 else setting)
+        for protocol, metric in scored.get(images, UNKNOWN_METRICS):
             key = (setting, images, matching, source, protocol, metric)
-            row = {"kind": "setting", "label": label, "updates_per_head": updates}
-            row |= dict(zip(names, key, strict=True)) | _values(groups.get(key))
-            images_of = per_image.get(key[:4])
-            if images_of is not None and row["n_seeds"]:
-                values = 100 * images_of[pack(protocol, metric)].to_numpy()
-                row["images_low"], row["images_high"] = bootstrap_interval(values)
+            row: Row = {"kind": "setting", "label": ", ".join(filter(None, [label, images]))}
+            row |= dict(zip(SCORES, key, strict=True))
+            row |= {"updates_per_head": updates[setting], "n_seeds": 0}
+            if (values := groups.get(key)) is not None:
+                row |= {"n_seeds": len(values), "n_images": int(values["n_images"].iloc[0])}
+                row |= over_seeds(values["value"]) | {"eval_sd": values["eval_sd"].mean()}
+                if key[:4] in per_image:
+                    of_images = 100 * per_image[key[:4]][pack(protocol, metric)].to_numpy()
+                    row["images_low"], row["images_high"] = bootstrap_interval(of_images)
             if setting == spec.showcase and matching == "hungarian":
-                row |= _against_paper(spec, row, published)
+                row |= _published_value(results, row)
             rows.append(row)
     return rows
 
 
-def _per_image(spec: Spec, results: Path) -> dict[tuple, pd.DataFrame]:
+def _per_image(results: Results) -> dict[tuple, pd.DataFrame]:
     """Means over seeds of every image, by setting, row, matching and mask source."""
-    single = {row: own for row, own in spec.images.items() if len(own) == 1}
-    found = run_tables(results, spec.model_copy(update={"images": single}), "-per_image")
-    names = ["setting", "row", "matching", "mask_source"]
-    columns = list(unpack(found))
+    single = {row: names for row, names in results.spec.images.items() if len(names) == 1}
+    spec = results.spec.model_copy(update={"images": single})
+    images = replace(results, spec=spec).runs("per_image")
+    columns = list(unpack(images))
     if not columns:
         return {}
-    means = found.groupby([*names, "image_id"], sort=False)[columns].mean().reset_index()
-    return dict(list(means.groupby(names, sort=False)))
+    means = images.groupby([*SCORES[:4], "image_id"], sort=False)[columns].mean().reset_index()
+    return dict(list(means.groupby(SCORES[:4], sort=False)))
 
 
-def _updates(results: Path, setting: str, seeds: list[int]) -> float:
-    """Mean number of updates of a head, over heads and the runs that are there."""
-    found = [provenance(results, setting, seed).get("updates_per_head") for seed in seeds]
-    means = [np.mean(own) for own in found if own]
+def _updates(results: Results, setting: str) -> float:
+    """Mean number of updates of a head, over heads and the runs that exist."""
+    records = [results.provenance(setting, seed) for seed in results.spec.seeds]
+    means = [np.mean(record["updates_per_head"]) for record in records if record]
     return float(np.mean(means)) if means else float("nan")
 
 
-def _values(values: pd.DataFrame | None) -> dict:
-    """The spread of one metric's rows, one per seed; None: no runs."""
-    if values is None:
-        return {"n_seeds": 0}
-    counts = {"n_seeds": len(values), "n_images": int(values["n_images"].iloc[0])}
-    return counts | over_seeds(values["value"]) | {"eval_sd": values["eval_sd"].mean()}
-
-
-def _against_paper(spec: Spec, row: dict, published: pd.DataFrame) -> dict:
+def _published_value(results: Results, row: Row) -> Row:
     """The paper's own value of this metric; the difference only where the data are the paper's."""
-    same = (published["protocol"] == "paper") & (published["metric"] == row["metric"])
+    same = (results.published[["protocol", "metric"]] == ["paper", row["metric"]]).all(axis=1)
     if row["protocol"] != "paper" or not same.any():
         return {}
-    entry = published[same].iloc[0]
-    found = {"published": entry["value"], "published_source": entry["source"]}
-    if spec.comparable and row["n_seeds"]:
-        found["difference"] = row["mean"] - entry["value"]
-    return found
+    entry = results.published[same].iloc[0]
+    values = {"published": entry["value"], "published_source": entry["source"]}
+    if results.spec.comparable and row["n_seeds"]:
+        values["difference"] = row["mean"] - entry["value"]
+    return values
 
 
-def _reference_rows(spec: Spec, metrics: pd.DataFrame) -> list[dict]:
-    """Other methods, what is supervised, and every control, for each row of images."""
-    rows = []
-    for images in spec.images:
-        own = metrics[metrics["row"] == images]
-        for name, note in _shown(spec, own).items():
-            for entry in own[own["name"] == name].to_dict("records"):
-                rows.append(
-                    {
-                        "kind": entry["kind"],
-                        "label": ", ".join(filter(None, [name + note, images])),
-                        **{key: entry[key] for key in ("row", "protocol", "metric", "n_images")},
-                        "mean": entry["value"],
-                        "eval_sd": entry["eval_sd"],
-                    }
-                )
-    order = ["method", "supervised", "control"]
-    return sorted(rows, key=lambda row: order.index(row["kind"]))
+def _reference_rows(results: Results) -> list[Row]:
+    """Training-free methods, supervised ones and controls, for each row of images."""
+    metrics, rows = results.reference_metrics(), []
+    for images in results.spec.images:
+        of_row = metrics[metrics["row"] == images]
+        for name, note in _listed(results.spec, of_row).items():
+            label = ", ".join(filter(None, [name + note, images]))
+            for entry in of_row[of_row["name"] == name].to_dict("records"):
+                shared = ("kind", "row", "protocol", "metric", "n_images", "eval_sd")
+                row = {"label": label, "mean": entry["value"]}
+                rows.append(row | {key: entry[key] for key in shared})
+    return sorted(rows, key=lambda row: ["method", "supervised", "control"].index(row["kind"]))
 
 
-def _shown(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
-    """What stands beneath a table, and a note: all; or of each method what has the best mBO^c (or
-    CorLoc), k-means with as many clusters as slots, and every control that is best in a metric.
+def _listed(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
+    """The baselines and controls to list, each with a note.
+
+    All; or of each method the variant with the best mBO^c (else CorLoc), k-means with as many
+    clusters as slots, and every control that is best in a metric.
     """
-    every = dict.fromkeys(metrics["name"].unique(), "")
+    names = metrics.drop_duplicates("name").to_dict("records")
     if spec.table.references == "all" or metrics.empty:
-        return every
+        return {entry["name"]: "" for entry in names}
     best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
     judge = "mbo_c" if "mbo_c" in set(metrics["metric"]) else "corloc"
-    leading = best[(best["kind"] == "control") | (best["metric"] == judge)]
-    shown = {}
-    for name in every:
-        rows = metrics[metrics["name"] == name]
-        if rows["method"].iloc[0] == "kmeans" and rows["slots"].iloc[0] == spec.slots:
-            shown[name] = " (as many as slots)"
-        elif name in set(leading["name"]):
-            several = metrics[metrics["method"] == rows["method"].iloc[0]]["name"].nunique() > 1
-            shown[name] = " (its best)" if several and rows["kind"].iloc[0] == "method" else ""
-    return shown
+    best = set(best[(best["kind"] == "control") | (best["metric"] == judge)]["name"])
+    variants = metrics.groupby("method")["name"].nunique()
+    listed = {}
+    for entry in names:
+        if entry["method"] == "kmeans" and entry["num_slots"] == spec.num_slots:
+            listed[entry["name"]] = " (as many as slots)"
+        elif entry["name"] in best:
+            choice = entry["kind"] == "method" and variants[entry["method"]] > 1
+            listed[entry["name"]] = " (its best)" if choice else ""
+    return listed
 
 
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
-    """A row is a (kind, label, mask source)."""
-    metrics = [name for name in HEADINGS if name in set(table["metric"])]
-    metrics = [name for name in metrics if not _says_the_same(name, table)]
-    updates = ["updates per head"] if spec.table.updates else []
-    heading = ["", "masks", "n", *updates, *(HEADINGS[name] for name in metrics)]
-    rows, kinds, compared = [], [], []
+    """A row per kind, label and mask source; below a setting, its interval and difference."""
+    metrics = [name for name in METRICS if name in set(table["metric"])]
+    headings = {name: METRICS[name] for name in metrics if not _is_redundant(name, table)}
+    rows, groups, compared = [], [], []
     frame = table.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         first = group.iloc[0]
-        where = f"{first['protocol']} protocol" if kind == "published" else source
-        cells = [label, where, "" if np.isnan(first["n_seeds"]) else str(int(first["n_seeds"]))]
-        if updates:
-            number = first["updates_per_head"]
-            cells.append("" if np.isnan(number) else f"{number:,.0f}")
-        own = [group[group["metric"] == metric] for metric in metrics]
-        # mBO^c is one number under both protocols
-        entries = [entry.iloc[0] if len(entry) else None for entry in own]
-        for note, show in (("", _cell), *_below(spec, kind)):
-            shown = ["" if entry is None else show(entry) for entry in entries]
-            if any(shown):
-                rows.append([note, "", *[""] * (len(cells) - 2), *shown] if note else cells + shown)
-                kinds.append(f"{kind} {source}")
-                own_kind = kind == "setting" and not note
-                compared.append(f"{source}, {first['row']}" if own_kind else "")
-    printed = Printed(caption(spec), heading, rows, kinds, left=2)
-    printed.embolden(list(range(len(heading) - len(metrics), len(heading))), compared)
+        masks = f"{first['protocol']} protocol" if kind == "published" else SOURCES.get(source, "")
+        names = {"": label, "mask source": masks, "n": _count(first["n_seeds"])}
+        names["updates per head"] = _count(first["updates_per_head"])
+        entries = group.drop_duplicates("metric")  # mBO^c is one number under two protocols
+        entries = entries[entries["metric"].isin(headings)].to_dict("records")
+        for title, text in _lines(spec, kind).items():
+            cells = {headings[entry["metric"]]: text(entry) for entry in entries}
+            cells = {name: cell for name, cell in cells.items() if "nan" not in cell}  # one seed
+            if cells:
+                rows.append({"": title} | cells if title else names | cells)
+                groups.append(f"{kind} {source}")
+                best = kind == "setting" and not title
+                compared.append(f"{source}, {first['row']}" if best else "")
+    heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
+    printed = Printed(_caption(spec), [*heading, *headings.values()], rows, groups, left=2)
+    printed.embolden(list(headings.values()), compared)
     return printed
 
 
-def _below(spec: Spec, kind: str) -> list[tuple[str, Callable[[pd.Series], str]]]:
-    """What stands beneath a row: its interval, and how far it is from the paper's own value."""
-    if kind != "setting":
-        return []
-    rows = [("  95 % interval", _interval)] if spec.table.intervals else []
-    return [*rows, ("  against the paper", _difference)] if spec.comparable else rows
+def _caption(spec: Spec) -> str:
+    matchings, published = spec.table.matchings, spec.table.published
+    other = "Published values are on other data or another backbone: for orientation only."
+    return spec.caption(
+        "Mean ± sd over n training seeds, in percent.",
+        f"{matchings[0].capitalize()} matching of the heads." if len(matchings) == 1 else "",
+        other if published and not spec.comparable else "",
+    )
 
 
-def _interval(entry: pd.Series) -> str:
-    if np.isnan(entry["ci_low"]):
-        return ""
-    return f"[{entry['ci_low']:.1f}, {entry['ci_high']:.1f}]"
+def _lines(spec: Spec, kind: str) -> dict[str, Callable[[Row], str]]:
+    """The lines of a printed row: a title, empty for the first, and the text of a cell."""
+    lines: dict[str, Callable[[Row], str]] = {"": _cell}
+    if kind == "setting" and spec.table.intervals:
+        lines["95 % interval"] = lambda entry: "[{ci_low:.1f}, {ci_high:.1f}]".format(**entry)
+    if kind == "setting" and spec.comparable:
+        lines["difference to the paper"] = lambda entry: "[{difference:+.1f}]".format(**entry)
+    return lines
 
 
-def _difference(entry: pd.Series) -> str:
-    if np.isnan(entry["difference"]):
-        return ""
-    return f"[{entry['difference']:+.1f}]"
-
-
-def _says_the_same(metric: str, table: pd.DataFrame) -> bool:
-    """An IoU of exactly a half is rare: a column for it stands only where it makes a difference."""
-    if not metric.endswith("_or_equal"):
-        return False
-    strict = table[table["metric"] == metric.removesuffix("_or_equal")]["mean"].dropna()
-    own = table[table["metric"] == metric]["mean"].dropna()
-    return len(strict) == len(own) and np.allclose(strict, own)
-
-
-def _cell(entry: pd.Series) -> str:
+def _cell(entry: Row) -> str:
     if entry["n_seeds"] == 0:
         return MISSING
-    value = entry["published"] if entry["kind"] == "published" else entry["mean"]
-    text = f"{value:.1f}"
-    return text if np.isnan(entry["sd"]) else f"{text} ± {entry['sd']:.1f}"
+    return mean_sd(entry["published" if entry["kind"] == "published" else "mean"], entry["sd"])
 
 
-def caption(spec: Spec) -> str:
-    """What the table shows, on what, and what it may be compared with."""
-    matchings = spec.table.matchings
-    merged = "the method named" if len(matchings) > 1 else matchings[0]
-    text = (
-        f"{spec.table.caption}. {spec.what}; mean ± sd over n training seeds, in percent; "
-        f"heads merged by {merged}."
+def _count(number: float) -> str:
+    return "" if np.isnan(number) else f"{number:,.0f}"
+
+
+def _is_redundant(metric: str, table: pd.DataFrame) -> bool:
+    """Whether a metric that counts an IoU of exactly a half equals the one that does not."""
+    strict, values = (
+        table[table["metric"] == name]["mean"].dropna().to_numpy()
+        for name in (metric.removesuffix("_or_equal"), metric)
     )
-    if spec.comparable:
-        return text
-    return f"{text} Not the paper's data or backbone: published values are for orientation alone."
+    return (
+        metric.endswith("_or_equal") and len(strict) == len(values) and np.allclose(strict, values)
+    )

@@ -1,4 +1,4 @@
-"""What a plan of Snakemake's will take: GPU-hours and limits, summed over the jobs of a dry run."""
+"""The cost of a Snakemake plan: GPU-hours and limits, summed over the jobs of a dry run."""
 
 import re
 
@@ -6,49 +6,41 @@ import pandas as pd
 
 from mmqsa.errors import InputError
 
-_JOB = re.compile(r"^\s*(?:local)?(?:rule|checkpoint) (\w+):\s*$")
-_RESOURCES = re.compile(r"^\s*resources: (.*)$")
+# A job as ``snakemake -n`` prints it.
+RULE = re.compile(r"^\s*(?:local)?(?:rule|checkpoint) (\w+):\s*$")
+RESOURCES = re.compile(r"^\s*resources: (.*)$")
+# Columns, and how the jobs of a rule add up in them.
+TOTALS = {
+    **{"jobs": "sum", "GPU-hours": "sum", "hours without GPU": "sum"},
+    **{"time limit (h)": "max", "memory (GB)": "max"},
+}
 
 
 def summarise(text: str) -> pd.DataFrame:
-    """The output of ``snakemake -n`` -> one row per rule, and the sum.
+    """The output of ``snakemake -n`` -> a row per rule, and the total.
 
-    Columns: rule, jobs, GPU-hours (expected, of jobs that ask for a GPU), hours (expected, of the
-    others), longest limit in hours, largest memory in GB. Raises InputError when there is no plan
-    in it; a plan of nothing has the sum alone.
+    Hours are expected ones, limits and memory the largest of any job. Raises InputError where the
+    text holds no plan; a plan without jobs has the total alone.
     """
     rows, rule = [], None
     for line in text.splitlines():
-        if found := _JOB.match(line):
-            rule = found[1]
-        elif rule and (found := _RESOURCES.match(line)):
-            asked = dict(part.split("=", 1) for part in found[1].split(", ") if "=" in part)
-            hours = _number(asked, "expected_seconds") / 3600
-            gpu = _number(asked, "gpu") > 0
-            rows.append(
-                {
-                    "rule": rule,
-                    "jobs": 1,
-                    "GPU-hours": hours if gpu else 0.0,
-                    "other hours": 0.0 if gpu else hours,
-                    "limit, h": _number(asked, "runtime") / 60,
-                    "memory, GB": _number(asked, "mem_mb") / 1000,
-                }
-            )
+        if match := RULE.match(line):
+            rule = match[1]
+        elif rule and (match := RESOURCES.match(line)):
+            rows.append([rule, 1, *_amounts(match[1])])
             rule = None
     if not rows and "Nothing to be done" not in text:
-        raise InputError("standard input: no plan in it; say `snakemake -n … | mmqsa plan`")
-    summed = ["jobs", "GPU-hours", "other hours"]
-    how = {**dict.fromkeys(summed, "sum"), "limit, h": "max", "memory, GB": "max"}
-    jobs = pd.DataFrame(rows, columns=["rule", *how])
-    table = jobs.groupby("rule", sort=False).agg(how).reset_index()
-    total = pd.DataFrame([{"rule": "together", **jobs.agg(how)}])
+        raise InputError("standard input: no plan in it; use `snakemake -n … | mmqsa plan`")
+    jobs = pd.DataFrame(rows, columns=["rule", *TOTALS])
+    table = jobs.groupby("rule", sort=False).agg(TOTALS).reset_index()
+    total = pd.DataFrame([{"rule": "total", **jobs.agg(TOTALS)}])
     return pd.concat([table, total], ignore_index=True)
 
 
-def _number(asked: dict[str, str], name: str) -> float:
-    """A resource; 0 where the job has none, or where it is known only once its input is there."""
-    try:
-        return float(asked.get(name, 0))
-    except ValueError:
-        return 0.0
+def _amounts(resources: str) -> list[float]:
+    """Hours on a GPU, other hours, limit in hours, memory in GB; 0 where they are not known yet."""
+    asked = re.findall(r"(\w+)=([\d.]+)(?:,|$)", resources)
+    amounts = {name: float(value) for name, value in asked}
+    hours = amounts.get("expected_seconds", 0) / 3600
+    on_gpu = [hours, 0.0] if amounts.get("gpu", 0) > 0 else [0.0, hours]
+    return [*on_gpu, amounts.get("runtime", 0) / 60, amounts.get("mem_mb", 0) / 1000]

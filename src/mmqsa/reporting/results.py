@@ -1,70 +1,94 @@
-"""The metrics files below a results folder, as tidy tables."""
+"""Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from mmqsa.config.base import dump_yaml, read_yaml, validated
 from mmqsa.config.evaluation import BASELINES
-from mmqsa.config.tables import METRICS, Table
+from mmqsa.config.tables import Table
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
+from mmqsa.paths import HISTORY, PROVENANCE, Paths
 
-HEADINGS = METRICS
+# Mask source -> its name in tables and figures.
+SOURCES = {
+    "decoder": "decoder masks",
+    "attention": "attention masks",
+    "decoder-masks": "decoder masks, per head",
+}
+MISSING = "missing"  # printed for a setting without runs
+RUN_KEYS = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
+REFERENCE_KEYS = ["kind", "method", "name", "num_slots", "row", "protocol", "metric"]
 
 
 class Spec(BaseModel):
-    """One table and what it needs to know of the config: enough to make it again, alone."""
+    """One printed table and what it needs of the config: enough to make it without the config."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     table: Table
-    images: dict[str, list[str]]  # what a row says -> names of the metrics files it is the mean of
-    slots: int
+    images: dict[str, list[str]]  # label of a row -> image sets whose mean it shows
+    num_slots: int
     seeds: list[int]
     showcase: str  # the setting that is the paper's method
-    references: list[str]  # controls and other methods
-    comparable: bool  # same data set and backbone as the paper: a difference to it means something
-    what: str  # data, backbone and budget in words, for captions
+    references: list[str]  # baselines and controls
+    comparable: bool  # the paper's data set and backbone: differences to its values mean something
+    setup: str  # images, features and training budget, for captions
+
+    @property
+    def first(self) -> str:
+        """The table's first setting that is run; empty without any."""
+        return next(iter(self.table.settings), "")
+
+    def label(self, name: str) -> str:
+        """The printed name of a setting or matching."""
+        return self.table.labels.get(name, name)
+
+    def caption(self, *sentences: str) -> str:
+        """What the table shows, on which images and features; then ``sentences`` on reading it."""
+        return " ".join(filter(None, [f"{self.table.caption}.", self.setup, *sentences]))
 
 
 def table_spec(config: Config, name: str) -> str:
-    """The YAML text of a table's spec; rows whose settings are not run are left out."""
+    """The YAML text of a table's spec; settings that are not run are left out."""
     table = config.tables[name]
+    assert table is not None  # removed ones are not in the config
     rows = config.rows(table)
-    changes: dict = {"settings": rows}
+    changes: dict[str, Any] = {"settings": rows}
     if table.curve:
         lines = {
-            label: [setting for setting in own if setting in rows]
-            for label, own in table.curve.lines.items()
+            label: [setting for setting in settings if setting in rows]
+            for label, settings in table.curve.lines.items()
         }
         changes["curve"] = table.curve.model_copy(update={"lines": lines})
-    sets = config.image_sets(table)
-    evaluated = sorted({image_set.name for row in sets.values() for image_set in row})
-    scored = ", ".join(evaluated) if len(evaluated) < 3 else f"{len(evaluated)} image sets"
+    images = {
+        row: [image_set.name for image_set in image_sets]
+        for row, image_sets in config.image_sets(table).items()
+    }
+    names = sorted({name for row in images.values() for name in row})
+    backbone, training = config.backbone, config.training
+    papers = ("voc2012", "vit_small_patch16_224.dino")
     spec = Spec(
         name=name,
         table=table.model_copy(update=changes),
-        images={row: [image_set.name for image_set in own] for row, own in sets.items()},
-        slots=config.slots.num_slots,
+        images=images,
+        num_slots=config.slots.num_slots,
         seeds=config.seeds,
         showcase=config.showcase,
-        references=(
-            [] if table.references == "none" else ["controls", *config.evaluation.baselines]
-        ),
-        comparable=(
-            config.dataset.name == "voc2012"
-            and config.backbone.name == "vit_small_patch16_224.dino"
-        ),
-        what=f"{scored}, {config.backbone.name}"
-        f"{'' if config.backbone.pretrained else ' (random weights)'} "
-        f"{config.backbone.feature}s, {config.training.steps} steps of "
-        f"{config.training.batch_size} images",
+        references=[] if table.references == "none" else ["controls", *config.evaluation.baselines],
+        comparable=(config.dataset.name, backbone.name) == papers,
+        setup=f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
+        f"Features: {backbone.name}{'' if backbone.pretrained else ' with random weights'}, "
+        f"{backbone.feature}. Training: {training.steps:,} steps of {training.batch_size} images.",
     )
     return dump_yaml(spec.model_dump(mode="json"))
 
@@ -74,90 +98,83 @@ def load_spec(path: Path) -> Spec:
     return validated(Spec, read_yaml(path), path)
 
 
-def run_folder(results: Path, setting: str, seed: int) -> Path:
-    return results / "runs" / setting / f"seed{seed}"
+@dataclass(frozen=True)
+class Results:
+    """What one table is made from: its spec, the files below a results folder, published values.
 
-
-def run_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
-    """The rows of ``metrics/{images}{suffix}.csv`` of every run of a table that is there.
-
-    With columns ``setting``, ``seed``, ``row`` (what the spec calls the images) and ``images``.
+    Runs and references that do not exist are left out; without any a table has its columns alone.
     """
-    found = []
-    for setting, seed in product(spec.table.settings, spec.seeds):
-        folder = run_folder(results, setting, seed) / "metrics"
-        names = {"setting": setting, "seed": seed}
-        found += [own.assign(**names) for own in _of_images(folder, spec, suffix)]
-    return pd.concat(found) if found else _none()
+
+    spec: Spec
+    paths: Paths
+    published: pd.DataFrame
+
+    def runs(self, kind: str = "") -> pd.DataFrame:
+        """One kind of metrics file (see Paths.metrics) of every run.
+
+        With columns ``setting``, ``seed``, ``row`` (label of the images) and ``images``.
+        """
+        return _concatenated(
+            (
+                self.paths.metrics(setting, seed, images, kind),
+                {"setting": setting, "seed": seed, "row": row, "images": images},
+            )
+            for setting, seed in product(self.spec.table.settings, self.spec.seeds)
+            for row, images in self._image_sets()
+        )
+
+    def references(self, kind: str = "") -> pd.DataFrame:
+        """The same of baselines and controls.
+
+        With columns ``method`` (the stage's name), ``kind`` (method, supervised or control).
+        """
+        return _concatenated(
+            (
+                self.paths.reference(images, method, kind),
+                {"method": method, "kind": BASELINES.get(method, "control"), "row": row},
+            )
+            for method in self.spec.references
+            for row, images in self._image_sets()
+        )
+
+    def _image_sets(self) -> Iterable[tuple[str, str]]:
+        return ((row, name) for row, names in self.spec.images.items() for name in names)
+
+    def run_metrics(self) -> pd.DataFrame:
+        """Metrics by RUN_KEYS, means over evaluation seeds and a row's image sets.
+
+        ``eval_sd`` is their std over evaluation seeds, NaN for a single one.
+        """
+        return _means(self.runs(), RUN_KEYS)
+
+    def reference_metrics(self) -> pd.DataFrame:
+        """The same of baselines and controls, by REFERENCE_KEYS."""
+        return _means(self.references(), REFERENCE_KEYS)
+
+    def provenance(self, setting: str, seed: int) -> dict[str, Any]:
+        """The provenance of a run; empty without the run."""
+        path = self.paths.run(setting, seed) / PROVENANCE
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def history(self, setting: str, seed: int) -> pd.DataFrame:
+        """Loss and learning rate of a run by ``step``; empty without the run."""
+        path = self.paths.run(setting, seed) / HISTORY
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def reference_tables(results: Path, spec: Spec, suffix: str = "") -> pd.DataFrame:
-    """The same of what stands beneath: ``kind`` (method, supervised or control) and ``name``.
-
-    ``method`` is the stage's name of it.
-    """
-    found = []
-    for kind in spec.references:
-        tables = _of_images(results / "controls", spec, f"-{kind}{suffix}")
-        found += [own.assign(method=kind, kind=BASELINES.get(kind, "control")) for own in tables]
-    return pd.concat(found) if found else _none()
+def _concatenated(entries: Iterable[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
+    tables = [read_metrics(path).assign(**names) for path, names in entries if path.is_file()]
+    if tables:
+        return pd.concat(tables)
+    columns = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
+    return pd.DataFrame(columns=sorted(columns))
 
 
-def _of_images(folder: Path, spec: Spec, suffix: str) -> Iterator[pd.DataFrame]:
-    for row, images in spec.images.items():
-        for name in images:
-            path = folder / f"{name}{suffix}.csv"
-            if path.is_file():
-                yield read_metrics(path).assign(row=row, images=name)
-
-
-def _none() -> pd.DataFrame:
-    columns = [
-        "setting",
-        "seed",
-        "row",
-        "images",
-        "matching",
-        "mask_source",
-        "kind",
-        "method",
-        "name",
-    ]
-    return pd.DataFrame(columns=[*columns, "slots", "protocol", "metric", "value", "n_images"])
-
-
-RUN_NAMES = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
-REFERENCE_NAMES = ["kind", "method", "name", "slots", "row", "protocol", "metric"]
-
-
-def run_metrics(results: Path, spec: Spec) -> pd.DataFrame:
-    """Metrics of every run that is there, means over evaluation seeds and a row's image sets.
-
-    ``eval_sd`` is their std over evaluation seeds, NaN for a single one.
-    """
-    return _means(run_tables(results, spec), RUN_NAMES)
-
-
-def reference_metrics(results: Path, spec: Spec) -> pd.DataFrame:
-    """Those of controls and other methods: ``kind``, ``name``, ``slots``, ``row``, …"""
-    return _means(reference_tables(results, spec), REFERENCE_NAMES)
-
-
-def _means(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    if "eval_seed" not in rows:
-        rows = rows.assign(eval_seed=0)
-    of_seed = rows.groupby([*names, "eval_seed"], sort=False)
-    of_seed = of_seed.agg(value=("value", "mean"), n_images=("n_images", "first")).reset_index()
-    means = of_seed.groupby(names, sort=False)
-    return means.agg(
-        value=("value", "mean"), eval_sd=("value", "std"), n_images=("n_images", "first")
-    ).reset_index()
-
-
-def provenance(results: Path, setting: str, seed: int) -> dict:
-    """The provenance of a run; empty when it is not there."""
-    path = run_folder(results, setting, seed) / "provenance.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    value, n_images = ("value", "mean"), ("n_images", "first")
+    by_seed = rows.groupby([*keys, "eval_seed"], sort=False)
+    means = by_seed.agg(value=value, n_images=n_images).reset_index().groupby(keys, sort=False)
+    return means.agg(value=value, eval_sd=("value", "std"), n_images=n_images).reset_index()
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -166,3 +183,14 @@ def read_metrics(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype={"image_id": str})  # COCO's are digits
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a metrics file ({error}); evaluate again") from None
+
+
+def read_published(path: Path | None = None) -> pd.DataFrame:
+    """Published numbers with their sources; None: those of the package. Raises InputError."""
+    if path is None:
+        with (files("mmqsa.reporting") / "published.csv").open() as file:
+            return pd.read_csv(file)
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a table of published numbers ({error})") from None

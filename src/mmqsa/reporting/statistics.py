@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import t as student
 from scipy.stats import wilcoxon
 
@@ -16,11 +17,11 @@ def over_seeds(values: pd.Series) -> dict[str, float]:
 
     All but the mean are left out for a single seed.
     """
-    number, mean = len(values), values.mean()
-    if number < 2:
+    count, mean = len(values), values.mean()
+    if count < 2:
         return {"mean": mean}
     std = values.std(ddof=1)
-    half = student.ppf(0.975, number - 1) * std / math.sqrt(number)
+    half = student.ppf(0.975, count - 1) * std / math.sqrt(count)
     return {"mean": mean, "sd": std, "ci_low": mean - half, "ci_high": mean + half}
 
 
@@ -37,10 +38,10 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=8)  # most intervals of a table are over as many images
-def _resamples(number: int) -> np.ndarray:
-    """How often each of ``number`` images is drawn: (RESAMPLES, number)."""
+def _resamples(num_images: int) -> np.ndarray:
+    """How often each image is drawn: (RESAMPLES, num_images)."""
     rng = np.random.default_rng(0)
-    counts = rng.multinomial(number, np.full(number, 1 / number), RESAMPLES)
+    counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), RESAMPLES)
     return counts.astype(np.int32)
 
 
@@ -62,11 +63,11 @@ def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
     }
 
 
-def holm(p_values: list[float]) -> list[float]:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """p-values of one family of tests, corrected by Holm's step-down method (1979)."""
-    order = np.argsort(p_values, kind="stable")
-    corrected, least = np.empty(len(p_values)), 0.0
-    for rank, index in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = least
-    return corrected.tolist()
+    values = np.asarray(p_values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, factors * values[order]))
+    return corrected

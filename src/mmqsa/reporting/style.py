@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,39 +13,28 @@ matplotlib.use("Agg")  # no display on a cluster
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from mmqsa.atomic import whole_file
-from mmqsa.reporting.results import HEADINGS
+from mmqsa.config.tables import METRICS
 
 COLUMN, PAGE = 3.4, 7.0  # inches: a column and a page of a two-column paper
-SOURCES = {
-    "decoder": "decoder alphas",
-    "attention": "slot attention",
-    "decoder-masks": "decoder alphas, merged as masks",
-}
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 DASHES = ["-", "--", ":", "-."]
+PARAMETERS: dict[Any, Any] = {
+    **dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 8),
+    **dict.fromkeys(["legend.fontsize", "xtick.labelsize", "ytick.labelsize"], 7),
+    **{"axes.linewidth": 0.6, "lines.linewidth": 1.3, "pdf.fonttype": 42, "figure.dpi": 200},
+    **{"savefig.bbox": "tight", "savefig.pad_inches": 0.03},
+}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    settings = {
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.labelsize": 8,
-        "legend.fontsize": 7,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "axes.linewidth": 0.6,
-        "lines.linewidth": 1.3,
-        "pdf.fonttype": 42,
-        "figure.dpi": 200,
-        "savefig.bbox": "tight",
-        "savefig.pad_inches": 0.03,
-    }
-    with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(settings):
+    """All figures are drawn and saved within it."""
+    with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(PARAMETERS):
         yield
 
 
@@ -61,20 +51,43 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def title(metric: str) -> str:
     """A metric's heading, for a figure."""
-    return re.sub(r"\^(\w)", r"$^\1$", HEADINGS[metric])
+    return re.sub(r"\^(\w)", r"$^\1$", METRICS[metric])
 
 
 def of_first_protocol(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
     paper = metrics[metrics["protocol"] == "paper"]
     rows = paper if len(paper) else metrics
-    return rows, [name for name in HEADINGS if name in set(rows["metric"])]
+    return rows, [name for name in METRICS if name in set(rows["metric"])]
 
 
-def legend_below(figure: Figure, axis: plt.Axes, columns: int = 4) -> None:
-    """One legend for all panels: what was measured first, then the lines to hold it against."""
-    found = zip(*axis.get_legend_handles_labels(), strict=True)
-    ordered = sorted(found, key=lambda item: not isinstance(item[0], ErrorbarContainer))
+def errorbars(axis: Axes, mean: pd.Series, errors: Any, index: int, label: str) -> None:
+    """The ``index``-th line of an axis, ``mean`` over its index, with bars of ``errors``."""
+    axis.errorbar(
+        mean.index,
+        mean,
+        errors,
+        linestyle=DASHES[index % len(DASHES)],
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=4,
+        linewidth=1.2,
+        elinewidth=0.7,
+        capsize=2,
+        color=colour(index),
+        label=label,
+    )
+
+
+def colour(index: int) -> tuple[float, float, float]:
+    """The colour of the ``index``-th line."""
+    palette = sns.color_palette("colorblind")
+    return palette[index % len(palette)]
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int = 4) -> None:
+    """One legend for all panels: lines with error bars first, then those to compare them with."""
+    entries = zip(*axis.get_legend_handles_labels(), strict=True)
+    ordered = sorted(entries, key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
     handles, labels = zip(*ordered, strict=True)
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6

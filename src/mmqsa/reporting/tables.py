@@ -1,4 +1,4 @@
-"""Tables: csv for machines, md, tex and html for people, from the metrics of results alone."""
+"""Tables: csv for machines; md, tex and html for people."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,11 @@ from mmqsa.reporting.comparisons import comparisons_table
 from mmqsa.reporting.compute import compute_table, provenance_table
 from mmqsa.reporting.diagnosis import diagnosis_table
 from mmqsa.reporting.metrics_table import metrics_table, sweep_table
-from mmqsa.reporting.results import Spec
+from mmqsa.reporting.results import Results
 from mmqsa.reporting.strata import strata_table
 from mmqsa.reporting.typeset import Printed, to_html, to_latex, to_markdown
 
-Maker = Callable[[Spec, Path, pd.DataFrame], tuple[pd.DataFrame, Printed]]
-MAKERS: dict[str, Maker] = {
+MAKERS: dict[str, Callable[[Results], tuple[pd.DataFrame, Printed]]] = {
     "metrics": metrics_table,
     "sweep": sweep_table,
     "strata": strata_table,
@@ -28,13 +27,16 @@ MAKERS: dict[str, Maker] = {
 }
 
 
-def make_table(spec: Spec, results: Path, published: Path) -> list[Path]:
-    """Write ``tables/{name}`` (.csv, .md, .tex, .html) below ``results``; returns the paths."""
-    tidy, printed = MAKERS[spec.table.kind](spec, results, pd.read_csv(published))
-    stem = results / "tables" / spec.name
-    paths = [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
-    write_text(paths[0], tidy.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
-    write_text(paths[1], to_markdown(printed))
-    write_text(paths[2], to_latex(printed))
-    write_text(paths[3], to_html(printed, spec.table.caption))
+def make_table(results: Results) -> list[Path]:
+    """Write ``tables/{name}`` (.csv, .md, .tex, .html); returns the paths."""
+    tidy, printed = MAKERS[results.spec.table.kind](results)
+    texts = {
+        "csv": tidy.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
+        "md": to_markdown(printed),
+        "tex": to_latex(printed),
+        "html": to_html(printed),
+    }
+    paths = [results.paths.table(results.spec.name, suffix) for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text)
     return paths
