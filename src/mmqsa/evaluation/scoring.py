@@ -49,6 +49,9 @@ def _bilinear(grid: int, side: int) -> Tensor:
     return F.interpolate(impulses, size=side, mode="linear", align_corners=False)[0].T
 
 
+OBJECT_COLUMNS = ["image_id", "labels", "class", "share", "iou"]
+
+
 class Scorer:
     """Collects metrics of named predictions on the labels of one cache, image by image."""
 
@@ -102,10 +105,13 @@ class Scorer:
         return pd.DataFrame(rows)
 
     def write(self, path: Path, names: list[str]) -> Path:
-        """Write ``path`` (means), and beside it ``-per_image`` and, if scored, ``-per_object``."""
+        """Write ``path`` (means), and beside it ``-per_image`` and ``-per_object``.
+
+        Where boxes are scored there are no objects to list: that file has its heading alone.
+        """
+        objects = self.per_object if self._objects else pd.DataFrame(columns=OBJECT_COLUMNS)
         write_csv(self.per_image, path.with_name(f"{path.stem}-per_image.csv"))
-        if self._objects:
-            write_csv(self.per_object, path.with_name(f"{path.stem}-per_object.csv"))
+        write_csv(objects, path.with_name(f"{path.stem}-per_object.csv"))
         write_csv(self.metrics(names), path)
         return path
 
