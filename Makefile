@@ -62,7 +62,7 @@ tables: $(LIGHT)/ready
 .venv-tables/ready: constraints.txt
 	$(PYTHON) -m venv .venv-tables
 	.venv-tables/bin/python -m pip install -q -c constraints.txt \
-		pandas seaborn scipy pydantic pyyaml tabulate typer
+		pandas jinja2 seaborn scipy pydantic pyyaml tabulate typer
 	touch $@
 
 ## make config        write config.yaml's knobs, the schema and config/README.md from src/mmqsa/config
