@@ -1,4 +1,4 @@
-"""The device that a stage computes on, the precision of its arithmetic, and running out of memory."""
+"""The device that a stage computes on, the precision of its arithmetic, and memory errors."""
 
 import fcntl
 import os

@@ -266,7 +266,7 @@ def baseline(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Score other methods on the same features: k-means, LOST, TokenCut, a linear probe and more."""
+    """Score baselines on the same features: k-means, LOST, TokenCut, a linear probe and more."""
     from mmqsa.config.evaluation import BaselineConfig
     from mmqsa.evaluation.baselines import score_baseline
     from mmqsa.features.cache import FeatureCache

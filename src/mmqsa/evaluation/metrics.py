@@ -198,7 +198,7 @@ def metric(*protocols: str) -> Callable[[Metric], Metric]:
 
 @metric("paper", "released", "boxes")
 def corloc(image: Comparison) -> float:
-    """CorLoc: 1 when any predicted box has IoU > 0.5 with any true one, of all pixels of a class."""
+    """CorLoc: 1 when any predicted box has IoU > 0.5 with the box of any class's pixels."""
     return _any_hit(image.box_ious > 0.5)
 
 
