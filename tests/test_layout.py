@@ -127,7 +127,7 @@ def test_a_lower_room_imports_no_higher_one():
     "path", sorted(SOURCE.rglob("__init__.py")), ids=lambda path: path.parent.name
 )
 def test_a_package_holds_docstring_imports_and_all(path):
-    """What a stage imports is followed file by file: code in an __init__ would be in every digest."""
+    """The digest of a stage follows imports file by file: code here would be in every digest."""
     names = {"__all__"} | ({"__version__"} if path.parent == SOURCE else set())
     docstring, *others = ast.parse(path.read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
