@@ -17,7 +17,7 @@ PAGES = [*(ROOT / name for name in OTHERS), *sorted(ROOT.glob("docs/*.md"))]
 # Top-level folders whose content is in git; results/ and resources/ hold what runs make.
 TRACKED = ("src", "tests", "config", "docs", "benchmarks", "workflow", "profiles", ".ci")
 # What a page that says how to add something names as its own.
-PLACEHOLDER = re.compile(r"[A-Z]{3,}|[*…]|mine|test_new")
+PLACEHOLDER = re.compile(r"[A-Z]{3,}|[*…]")
 
 SNAKEMAKE_OPTIONS = {"--config", "--use-conda", "--resources"}
 
