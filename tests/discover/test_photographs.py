@@ -69,7 +69,7 @@ def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
     absent = tmp_path / "absent.jpg"
     listed = find_photographs([inside, inside / "a.jpg", absent], besides=out)
     assert [str(path.relative_to(tmp_path)) for path, _ in listed] == [
-        *("in/a-png.jpg", "in/a.jpg", "in/a.png", "in/sub/a.jpg", "in/a.jpg", "absent.jpg"),
+        *("in/a-png.jpg", "in/a.jpg", "in/a.png", "in/sub/a.jpg", "in/a.jpg", "absent.jpg")
     ]
     names = [str(name) for _, name in listed]
     assert names == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]

@@ -173,14 +173,7 @@ def load(
     trained = Run.load(folder)
     network, _ = run_backbone(folder, trained, backbone)
     return Segmenter(
-        trained,
-        network,
-        choose_device(device),
-        mask_source,
-        matching,
-        num_slots,
-        smallest,
-        split,
+        trained, network, choose_device(device), mask_source, matching, num_slots, smallest, split
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,6 +33,10 @@ class _Prediction:
     mask_source: MaskSource
     eval_seed: int
 
+    @property
+    def names(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in NAMES}
+
 
 def evaluate(
     run: Run,
@@ -55,14 +60,7 @@ def evaluate(
     kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
     for prediction in _predictions(run, cache, config, device, matchings, seeds):
         first = prediction.matching == matchings[0] and prediction.eval_seed == seeds[0]
-        scorer.add(
-            prediction.indices,
-            prediction.maps,
-            with_objects=first,
-            matching=prediction.matching,
-            mask_source=prediction.mask_source,
-            eval_seed=prediction.eval_seed,
-        )
+        scorer.add(prediction.indices, prediction.maps, with_objects=first, **prediction.names)
         if kept and first:
             rows = slice(prediction.indices.start, prediction.indices.stop)
             kept[prediction.mask_source][rows] = prediction.maps
@@ -84,15 +82,8 @@ def sweep(
     first = config.matching.strategies[:1], config.evaluation.seeds[:1]
     for num_slots, iterations in dict.fromkeys(pairs):
         for prediction in _predictions(run, cache, config, device, *first, num_slots, iterations):
-            scorer.add(
-                prediction.indices,
-                prediction.maps,
-                num_slots=num_slots,
-                iterations=iterations,
-                matching=prediction.matching,
-                mask_source=prediction.mask_source,
-                eval_seed=prediction.eval_seed,
-            )
+            names = {"num_slots": num_slots, "iterations": iterations, **prediction.names}
+            scorer.add(prediction.indices, prediction.maps, **names)
     path = out / f"{cache.name}-sweep.csv"
     write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
     return path

@@ -181,11 +181,7 @@ class MaskedSlotModel(nn.Module):
         return self.merge_heads(outputs, matching, sources, reference, projection)
 
     def run_heads(
-        self,
-        features: Tensor,
-        noise: Tensor,
-        iterations: int | None = None,
-        decode: bool = False,
+        self, features: Tensor, noise: Tensor, iterations: int | None = None, decode: bool = False
     ) -> HeadOutputs:
         """Features (B, N, D), nothing hidden, slot noise (H, B, K, D_slot) -> all heads.
 
