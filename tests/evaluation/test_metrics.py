@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import adjusted_rand_score
 from torchmetrics.functional.detection import intersection_over_union
 
-from mmqsa.config.tables import METRICS
+from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation import metrics
 from mmqsa.evaluation.metrics import (
@@ -22,9 +22,7 @@ from mmqsa.evaluation.metrics import (
     box_ious,
     boxes,
     image_metrics,
-    pack,
     slot_boxes,
-    unpack,
 )
 
 TRUTH = arrays(np.uint8, (8, 8), elements=st.sampled_from([0, 0, 1, 2, 5, VOID]))

@@ -1,6 +1,7 @@
 """What is printed: tables, figures and claims, and the images that they are about."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,6 +35,17 @@ CORRUPTIONS = (
 NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
 SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
 VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
+
+
+def pack(protocol: str, metric: str) -> str:
+    """The column of a metric in a csv of images."""
+    return f"{protocol}/{metric}"
+
+
+def unpack(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The metrics among a csv's columns: column -> (protocol, metric)."""
+    parts = {column: column.partition("/") for column in columns}
+    return {column: (protocol, name) for column, (protocol, slash, name) in parts.items() if slash}
 
 
 @dataclass(frozen=True)

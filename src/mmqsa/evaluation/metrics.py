@@ -16,7 +16,7 @@ boxes      annotated boxes (DINOSAUR: any predicted box; LOST, TokenCut: one box
 To add a metric: a function with ``@metric`` here, and its heading in config/tables.py.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -268,17 +268,6 @@ def image_metrics(
             with suppress(NoLabelsError):
                 values[protocol, name] = function(image)
     return values
-
-
-def pack(protocol: str, metric: str) -> str:
-    """The column of a metric in a csv of images."""
-    return f"{protocol}/{metric}"
-
-
-def unpack(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The metrics among a csv's columns: column -> (protocol, metric)."""
-    parts = {column: column.partition("/") for column in columns}
-    return {column: (protocol, name) for column, (protocol, slash, name) in parts.items() if slash}
 
 
 def _any_hit(hits: Array) -> float:

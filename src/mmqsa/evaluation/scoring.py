@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.atomic import whole_file
-from mmqsa.evaluation.metrics import pack, unpack
+from mmqsa.config.tables import pack, unpack
 from mmqsa.evaluation.protocols import CacheTruth
 from mmqsa.features.cache import FeatureCache
 

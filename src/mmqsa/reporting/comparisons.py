@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmqsa.config.tables import METRICS
-from mmqsa.evaluation.metrics import unpack
+from mmqsa.config.tables import METRICS, unpack
 from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
 from mmqsa.reporting.statistics import holm, paired
 from mmqsa.reporting.typeset import Printed

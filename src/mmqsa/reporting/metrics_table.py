@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.config.tables import METRICS
-from mmqsa.evaluation.metrics import pack, unpack
+from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
 from mmqsa.reporting.statistics import bootstrap_interval, over_seeds
 from mmqsa.reporting.typeset import Printed, mean_sd
