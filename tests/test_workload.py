@@ -67,7 +67,13 @@ def test_a_plan_is_summed_up():
     table = summarise(DRY_RUN).set_index("rule")
     assert list(table.index) == ["train", "table", "all", "total"]
     assert table.loc["train"].to_dict() == {
-        **{"jobs": 2, "GPU-hours": 1.5, "hours without GPU": 0.0, "time limit (h)": 2.0, "memory (GB)": 4.0}
+        **{
+            "jobs": 2,
+            "GPU-hours": 1.5,
+            "hours without GPU": 0.0,
+            "time limit (h)": 2.0,
+            "memory (GB)": 4.0,
+        }
     }
     assert table.loc["total", "jobs"] == 4
     assert summarise("Nothing to be done").loc[0, "jobs"] == 0

@@ -43,4 +43,4 @@ def test_a_paired_test_sees_a_small_shift_that_is_everywhere():
 def test_holms_correction_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
+    assert len(holm([])) == 0

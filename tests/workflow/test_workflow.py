@@ -292,7 +292,9 @@ def test_a_plan_says_what_it_will_take(demo):
     done = snakemake(folder, "-n", "-F", *arguments)
     table = summarise(done.stdout).set_index("rule")
     assert table["jobs"].drop("total").to_dict() == planned(done)
-    assert table.loc["train", "hours without GPU"] > 0 == table.loc["train", "GPU-hours"]  # on a CPU
+    assert (
+        table.loc["train", "hours without GPU"] > 0 == table.loc["train", "GPU-hours"]
+    )  # on a CPU
 
 
 def test_tables_from_results_without_features_or_weights(demo, tmp_path):

@@ -38,7 +38,8 @@ class Printed:
         """
         names = pd.Series(compared, dtype=str)
         for column in columns:
-            cells = self.cells[column].where(self.cells[column].str.match(NUMBER) & (names != ""))
+            cells = self.cells[column]
+            cells = cells.where(cells.str.match(NUMBER) & (names != ""), "")
             values = pd.to_numeric(cells.str.split(" ± ").str[0].str.replace(",", ""))
             rows = values.groupby(names)
             self.bold[column] = (values == rows.transform("max")) & (rows.transform("count") > 1)
@@ -74,12 +75,12 @@ def to_markdown(table: Printed) -> str:
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs, siunitx}
-\usepackage[margin=1cm, paperwidth=29.7cm, paperheight=%.1fcm]{geometry}
+\usepackage[margin=1cm, paperwidth=32cm, paperheight=%.1fcm]{geometry}
 \sisetup{separate-uncertainty=true, detect-all, retain-zero-uncertainty=true,
   group-separator={,}, group-minimum-digits=4}
 \pagestyle{empty}
+\AddToHook{env/tabular/begin}{\scriptsize}
 \begin{document}
-\scriptsize
 %s\end{document}
 """
 ESCAPED: dict[str, str | int | None] = {character: f"\\{character}" for character in "%&_#${}"}

@@ -1,0 +1,57 @@
+"""Results that the tests of reporting write by themselves, and what is made of them."""
+
+import pandas as pd
+import pytest
+
+from mmqsa.config.workflow import Config
+from mmqsa.paths import Paths
+from mmqsa.reporting.results import Results, load_spec, read_published, table_spec
+from mmqsa.reporting.tables import make_table
+
+
+class Made:
+    """A results folder below ``tmp_path``; ``config`` is the plain data of a Config."""
+
+    def __init__(self, folder):
+        self.paths = Paths(folder)
+        self.published = read_published()
+        self.config = {"seeds": [0, 1], "settings": {"full": {}, "random": {}}}
+
+    def write(self, path, rows):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    def metrics(self, setting, seed, rows, kind="", images="voc2012-val", **common):
+        """Write a metrics file of a run; ``common`` is in every row."""
+        names = {"matching": "hungarian", "mask_source": "decoder", "eval_seed": 0} | common
+        self.write(self.paths.metrics(setting, seed, images, kind), [names | row for row in rows])
+
+    def references(self, method, rows, kind="", **common):
+        """The same of a baseline or of the controls."""
+        rows = [{"num_slots": 2, "eval_seed": 0} | common | row for row in rows]
+        self.write(self.paths.reference("voc2012-val", method, kind), rows)
+
+    @staticmethod
+    def scores(value, *metrics, n_images=12):
+        """Rows with the same value of each of ``metrics``."""
+        return [
+            {"protocol": "paper", "metric": metric, "value": value, "n_images": n_images}
+            for metric in metrics
+        ]
+
+    def results(self, **table):
+        """What a table is made from; without settings, it has those of the config."""
+        data = self.config | {"tables": {"made": {"caption": "C"} | table}}
+        spec = self.paths.results / "spec.yaml"
+        spec.write_text(table_spec(Config.model_validate(data), "made"))
+        return Results(load_spec(spec), self.paths, self.published)
+
+    def table(self, **table):
+        """A table's tidy frame, and its Markdown."""
+        csv, markdown, *_ = make_table(self.results(**table))
+        return pd.read_csv(csv), markdown.read_text()
+
+
+@pytest.fixture
+def made(tmp_path):
+    return Made(tmp_path)

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+RECORD = {
+    "mmqsa": "0.1.0",
+    "packages": {"torch": "2"},
+    "python": "3",
+    "device": "cpu",
+    "precision": "fp32",
+    "num_parameters": 2_000_000,
+    "updates_per_head": [10, 20],
+    "seconds": 90.0,
+    "images_per_second": 10.0,
+    "final_loss": 0.5,
+    "num_images": 7,
+    "cache_fingerprint": "abcdefabcdefabcdef",
+}
+
+
+@pytest.fixture
+def runs(made):
+    for seed, seconds in ((0, 60.0), (1, 120.0)):
+        folder = made.paths.run("full", seed)
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps(RECORD | {"seconds": seconds}))
+    return made
+
+
+def test_cost_of_the_trainings(runs):
+    table, text = runs.table(kind="compute")
+    assert table["updates_per_head"].tolist() == [15, 15] and table["num_images"].tolist() == [7, 7]
+    assert " 2.00 |" in text and " 1.5 ± 0.7 |" in text
+    assert "2 runs took 3.0 minutes in total" in text
+    assert text.count("missing") == 5  # of random
+
+
+def test_provenance_of_every_run(runs):
+    table, text = runs.table(kind="provenance")
+    assert len(table) == 2 and table["torch"].astype(str).tolist() == ["2", "2"]
+    assert "abcdefabcdef " in text and text.count("missing") == 1

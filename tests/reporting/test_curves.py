@@ -1,0 +1,68 @@
+import matplotlib.pyplot as plt
+import pytest
+
+from mmqsa.config.base import dump_yaml
+from mmqsa.config.workflow import Config
+from mmqsa.errors import InputError
+from mmqsa.reporting.curves import curve_figure, severity_figure
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def lines(axis):
+    """Label -> the x and y of each line with error bars."""
+    return {
+        container.get_label(): container.lines[0].get_xydata().tolist()
+        for container in axis.containers
+    }
+
+
+@pytest.fixture
+def heads(made):
+    made.config["settings"] = {
+        **{f"heads{n}": {"slots": {"num_heads": n}} for n in (1, 2, 4)},
+        "bare": {"masking": {"strategy": "none"}, "slots": {"num_heads": 8}},
+    }
+    made.config["showcase"] = "heads1"
+    config = Config.model_validate(made.config)
+    for setting, value in (("heads4", 60.0), ("heads1", 50.0), ("heads2", 55.0), ("bare", 20.0)):
+        for seed in (0, 1):
+            made.metrics(setting, seed, made.scores(value + seed, "corloc", "mbo_c"))
+            text = dump_yaml(config.setting(setting).dependencies())
+            (made.paths.run(setting, seed) / "config.yaml").write_text(text)
+    return made
+
+
+def test_a_curve_is_drawn_against_the_recorded_knob(heads):
+    heads.references("kmeans", heads.scores(40.0, "corloc"), name="k-means, K = 7", num_slots=7)
+    curve = {"against": "slots.num_heads", "lines": {"a": ["heads4", "heads1", "heads2"]}}
+    figure = curve_figure(heads.results(settings=["heads1", "heads2", "heads4"], curve=curve))
+    first, second = figure.axes
+    assert lines(first) == {"a": [[1, 50.5], [2, 55.5], [4, 60.5]]}
+    assert first.get_xscale() == "log" and first.get_ylabel() == "decoder masks, %"
+    assert first.get_xlabel() == "query heads" and second.get_title() == "mBO$^c$"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["a", "k-means, K = 7"]
+
+
+def test_no_masking_hides_nothing_whatever_its_ratio(heads):
+    figure = curve_figure(
+        heads.results(settings=["heads1", "bare"], curve={"against": "masking.ratio"})
+    )
+    assert lines(figure.axes[0]) == {"mean over seeds": [[0, 20.5], [0.7, 50.5]]}
+
+
+def test_severity_starts_at_the_clean_images(made):
+    for images, value in (("val", 60.0), ("val-fog3", 40.0), ("val-fog5", 20.0)):
+        for seed in (0, 1):
+            rows = made.scores(value + 2 * seed, "corloc", "mbo_c")
+            made.metrics("full", seed, rows, images=f"voc2012-{images}")
+    images = {"clean": ["val"], "fog": ["val-fog3", "val-fog5"]}
+    figure = severity_figure(made.results(settings=["full"], images=images))
+    assert lines(figure.axes[0]) == {"fog": [[0, 61], [3, 41], [5, 21]]}
+    with pytest.raises(InputError, match="no metrics on corrupted images"):
+        severity_figure(made.results(settings=["full"], images={"clean": ["val"]}))

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from mmqsa.reporting.statistics import bootstrap_interval
+
+METRICS = ("corloc", "miou_with_background", "mbo_c")
+TABLE = {"settings": ["heads1", "full", "random"], "labels": {"full": "8 heads"}}
+
+
+@pytest.fixture
+def runs(made):
+    """Three runs out of six, two evaluation seeds that differ by one point, and one control."""
+    made.config["settings"] = {"full": {}, "heads1": {"slots": {"num_heads": 1}}, "random": {}}
+    for setting, seed, value in (("heads1", 0, 50.0), ("heads1", 1, 54.0), ("full", 0, 60.0)):
+        rows = [
+            row | {"mask_source": source, "eval_seed": eval_seed}
+            for source in ("decoder", "attention")
+            for eval_seed in (0, 1)
+            for row in made.scores(value + eval_seed - 0.5, *METRICS)
+        ]
+        made.metrics(setting, seed, rows)
+    made.references("controls", made.scores(33.0, "corloc"), name="one slot")
+    return made
+
+
+def test_mean_spread_and_missing_runs(runs):
+    table, text = runs.table(**TABLE)
+    rows = table[(table["metric"] == "corloc") & (table["mask_source"] == "decoder")]
+    rows = rows.set_index("setting")
+    assert rows.loc["heads1", ["n_seeds", "mean"]].tolist() == [2, 52.0]
+    assert rows.loc["heads1", "sd"] == pytest.approx(8**0.5, abs=1e-3)
+    # Student's t, 1 degree of freedom: 12.706 * sd / sqrt(2)
+    assert rows.loc["heads1", "ci_high"] == pytest.approx(52 + 12.7062 * 2, abs=1e-2)
+    assert rows.loc["heads1", "eval_sd"] == pytest.approx(0.5**0.5, abs=1e-3)
+    assert rows.loc["full", "n_seeds"] == 1 and np.isnan(rows.loc["full", "sd"])
+    assert rows.loc["random", "n_seeds"] == 0 and np.isnan(rows.loc["random", "mean"])
+    control = table[table["kind"] == "control"]
+    assert control[["label", "mean"]].to_numpy().tolist() == [["one slot", 33.0]]
+    assert "52.0 ± 2.8" in text and "missing" in text and "| one slot" in text
+    assert "| decoder masks" in text and "| attention masks" in text
+    assert "**60.0**" in text and "**52.0" not in text  # best of its mask source
+
+
+def test_the_papers_own_value_and_the_difference_to_it(runs):
+    table, text = runs.table(**TABLE, published=["paper"], intervals=True)
+    full = table[(table["setting"] == "full") & (table["metric"] == "corloc")].iloc[0]
+    assert full["published"] == 68.99 and full["difference"] == pytest.approx(60 - 68.99)
+    assert "MMQSA (DINO ViT-S/16)" in text and "[26.6, 77.4]" in text and "[-9.0]" in text
+    assert "orientation" not in text
+    runs.config["backbone"] = {"name": "vit_tiny_patch16_224"}
+    table, text = runs.table(**TABLE, published=["paper"])
+    assert table["difference"].isna().all() and "for orientation only" in text
+
+
+def test_a_caption_claims_nothing_that_the_table_does_not_show(runs):
+    runs.config["backbone"] = {"name": "vit_tiny_patch16_224"}
+    assert "ublished" not in runs.table(**TABLE)[1]
+    assert "Hungarian matching of the heads" in runs.table(**TABLE)[1]
+    assert "matching of" not in runs.table(**TABLE, matchings=["hungarian", "greedy"])[1]
+
+
+def test_a_row_is_the_mean_of_its_image_sets(made):
+    for name, value in (("val", 60.0), ("val-fog1", 50.0), ("val-fog2", 30.0)):
+        for seed in (0, 1):
+            rows = made.scores(value, "corloc")
+            made.metrics("full", seed, rows, images=f"voc2012-{name}")
+    images = {"clean": ["val"], "fog": ["val-fog1", "val-fog2"]}
+    table, text = made.table(settings=["full"], images=images, references="none")
+    assert table.set_index("row")["mean"].to_dict() == {"clean": 60.0, "fog": 40.0}
+    assert "full, fog" in text and "control" not in set(table["kind"])
+
+
+def test_the_interval_over_images_is_of_the_means_over_seeds(made):
+    values = np.random.default_rng(0).uniform(size=(2, 12)).round(3)
+    for seed in (0, 1):
+        made.metrics("full", seed, made.scores(50.0, "mbo_c"))
+        rows = [{"image_id": f"i{i}", "paper/mbo_c": value} for i, value in enumerate(values[seed])]
+        made.metrics("full", seed, rows, kind="per_image")
+    row = made.table(settings=["full"])[0].iloc[0]
+    low, high = bootstrap_interval(100 * values.mean(axis=0))
+    assert row[["images_low", "images_high"]].tolist() == pytest.approx([low, high], abs=1e-3)
+
+
+def test_updates_per_head_come_from_the_provenance(made):
+    made.metrics("full", 0, made.scores(50.0, "corloc"))
+    made.paths.run("full", 0).joinpath("provenance.json").write_text(
+        '{"updates_per_head": [1000, 2000]}'
+    )
+    table, text = made.table(settings=["full"], updates=True)
+    assert table["updates_per_head"].tolist() == [1500] and " 1,500 |" in text
+
+
+def test_the_best_of_each_method_and_the_best_controls_are_listed(made):
+    made.metrics("full", 0, made.scores(50.0, "corloc", "mbo_c"))
+    kmeans = [(2, 40.0), (3, 45.0), (7, 30.0), (9, 20.0)]
+    rows = [
+        row | {"name": f"k-means, K = {k}", "num_slots": k}
+        for k, value in kmeans
+        for row in made.scores(value, "corloc", "mbo_c")
+    ]
+    made.references("kmeans", rows)
+    rows = [
+        {"name": name, **row}
+        for name, value in (("one slot", 1.0), ("square", 2.0))
+        for row in made.scores(value, "mbo_c")
+    ]
+    made.references("controls", rows)
+    labels = made.table(settings=["full"])[0].query("kind != 'setting'")["label"].unique().tolist()
+    assert labels == ["k-means, K = 3 (its best)", "k-means, K = 7 (as many as slots)", "square"]
+    everything = made.table(settings=["full"], references="all")[0].query("kind != 'setting'")
+    assert everything["label"].nunique() == 6
+
+
+def test_a_metric_that_says_the_same_is_printed_once(made):
+    made.metrics("full", 0, made.scores(50.0, "corloc", "corloc_or_equal"))
+    assert "CorLoc (≥)" not in made.table(settings=["full"])[1]
+    made.metrics("full", 1, made.scores(50.0, "corloc") + made.scores(51.0, "corloc_or_equal"))
+    assert "CorLoc (≥)" in made.table(settings=["full"])[1]
+
+
+def test_a_sweep_has_a_row_for_every_pair(made):
+    for seed in (0, 1):
+        rows = [
+            row | {"num_slots": num_slots, "iterations": 3}
+            for num_slots in (2, 9)
+            for row in made.scores(num_slots + 2 * seed, "corloc")
+        ]
+        made.metrics("full", seed, rows, kind="sweep")
+    table, text = made.table(kind="sweep", settings=["full"])
+    assert table.set_index("num_slots")["mean"].to_dict() == {2: 3.0, 9: 10.0}
+    assert "full, K = 9, T = 3" in text

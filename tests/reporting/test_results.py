@@ -1,0 +1,111 @@
+import pandas as pd
+import pytest
+
+from mmqsa.config.tables import METRICS
+from mmqsa.config.workflow import Config
+from mmqsa.errors import InputError
+from mmqsa.reporting.results import SOURCES, load_spec, read_metrics, read_published, table_spec
+
+
+def test_a_spec_keeps_only_settings_that_are_run(made):
+    made.config["grid"] = ["full"]
+    curve = {"against": "slots.num_heads", "lines": {"a": ["full", "random"], "b": ["random"]}}
+    spec = made.results(settings=["random", "full"], curve=curve, labels={"full": "Ours"}).spec
+    assert spec.table.settings == ["full"] and spec.first == "full"
+    assert spec.table.curve.lines == {"a": ["full"], "b": []}
+    assert spec.label("full") == "Ours" and spec.label("random") == "random"
+
+
+@pytest.mark.parametrize(
+    "changes, comparable",
+    [
+        ({}, True),
+        ({"backbone": {"name": "vit_tiny_patch16_224"}}, False),
+        ({"dataset": {"name": "other"}}, False),
+    ],
+)
+def test_only_the_papers_data_and_backbone_are_comparable(made, changes, comparable):
+    made.config |= changes
+    assert made.results().spec.comparable is comparable
+
+
+def test_a_caption_says_what_the_table_is_about(made):
+    made.config["backbone"] = {"pretrained": False, "feature": "token"}
+    made.config["training"] = {"steps": 1000, "batch_size": 8}
+    assert made.results().spec.caption("More.", "") == (
+        "C. Images: voc2012-val. Features: vit_small_patch16_224.dino with random weights, token. "
+        "Training: 1,000 steps of 8 images. More."
+    )
+
+
+def test_a_spec_with_an_unknown_key_is_refused(tmp_path):
+    text = table_spec(Config.model_validate({"tables": {"t": {"caption": "C"}}}), "t")
+    (tmp_path / "t.yaml").write_text(text + "other: 1\n")
+    with pytest.raises(InputError, match=r"t\.yaml: other"):
+        load_spec(tmp_path / "t.yaml")
+
+
+def test_means_over_evaluation_seeds_and_image_sets(made):
+    for images, value in (("voc2012-val-fog1", 50.0), ("voc2012-val-fog2", 30.0)):
+        rows = [
+            row | {"eval_seed": seed}
+            for seed in (0, 1)
+            for row in made.scores(value + seed, "corloc")
+        ]
+        made.metrics("full", 1, rows, images=images)
+    metrics = made.results(images={"fog": ["val-fog1", "val-fog2"]}).run_metrics()
+    assert metrics[["setting", "seed", "row"]].to_numpy().tolist() == [["full", 1, "fog"]]
+    assert metrics["value"].item() == 40.5
+    assert metrics["eval_sd"].item() == pytest.approx(0.5**0.5)
+
+
+def test_references_have_the_kind_of_their_method(made):
+    for method in ("controls", "kmeans", "probe"):
+        made.references(method, made.scores(50.0, "corloc"), name=method)
+    metrics = made.results().reference_metrics().set_index("name")
+    assert metrics["kind"].to_dict() == {
+        "controls": "control", "kmeans": "method", "probe": "supervised"
+    }  # fmt: skip
+    assert made.results(references="none").reference_metrics().empty
+
+
+def test_what_does_not_exist_is_empty(made):
+    results = made.results()
+    assert results.run_metrics().empty and results.reference_metrics().empty
+    assert results.provenance("full", 0) == {} and results.history("full", 0).empty
+
+
+def test_ids_of_digits_keep_their_zeros(tmp_path):
+    (tmp_path / "m.csv").write_text("image_id,paper/corloc\n000139,1\n")
+    assert read_metrics(tmp_path / "m.csv")["image_id"].tolist() == ["000139"]
+    with pytest.raises(InputError, match="not a metrics file"):
+        read_metrics(tmp_path / "absent.csv")
+
+
+def test_every_published_number_has_a_source_and_a_known_metric(tmp_path):
+    published = read_published()
+    assert len(published) > 40 and published["source"].notna().all()
+    assert set(published["metric"]) <= set(METRICS)
+    assert set(published["protocol"]) == {"paper", "dinosaur", "boxes"}
+    (tmp_path / "mine.csv").write_text("protocol,metric\npaper,corloc\n")
+    assert len(read_published(tmp_path / "mine.csv")) == 1
+    with pytest.raises(InputError, match=r"absent.csv: not a table of published"):
+        read_published(tmp_path / "absent.csv")
+
+
+def test_every_mask_source_has_a_name():
+    assert list(SOURCES) == Config().evaluation.mask_sources
+
+
+def test_the_wheel_holds_the_published_numbers():
+    """As setuptools reads it: package data is listed per package."""
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert "published.csv" in project["tool"]["setuptools"]["package-data"]["mmqsa.reporting"]
+
+
+def test_a_metrics_frame_without_runs_has_its_columns(made):
+    assert isinstance(made.results().runs("per_image"), pd.DataFrame)
+    assert {"setting", "seed", "images", "mask_source"} <= set(made.results().runs("per_image"))
