@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from made import Made
 
 from mmqsa.config.workflow import Config
 from mmqsa.data.scenes import write_scenes
@@ -114,3 +115,9 @@ def train_until():
             train(*arguments, on_step=interrupt)
 
     return run
+
+
+@pytest.fixture
+def made(tmp_path) -> Made:
+    """A results folder for the tests of reporting to fill."""
+    return Made(tmp_path)

@@ -1,7 +1,6 @@
 """Results that the tests of reporting write by themselves, and what is made of them."""
 
 import pandas as pd
-import pytest
 
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths
@@ -50,8 +49,3 @@ class Made:
         """A table's tidy frame, and its Markdown."""
         csv, markdown, *_ = make_table(self.results(**table))
         return pd.read_csv(csv), markdown.read_text()
-
-
-@pytest.fixture
-def made(tmp_path):
-    return Made(tmp_path)
