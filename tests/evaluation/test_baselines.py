@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmqsa.config.evaluation import BASELINES
+from mmqsa.config.evaluation import BASELINES, EvaluationConfig
 from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import (
     METHODS,
+    Image,
     Images,
-    kmeans_masks,
     lost,
-    normalised_cut_masks,
     score_baseline,
     tokencut,
 )
@@ -47,9 +46,17 @@ def test_a_box_is_of_the_seeds_component_alone(planted):
     assert masks[1].sum() == 13 and box.tolist() == [[3, 2, 6, 6]]
 
 
+class Planted(list):
+    """Images of planted features, for two clusters."""
+
+    config = EvaluationConfig(kmeans_clusters=[2], cut_segments=[2], seeds=[0])
+
+
 def test_clusterings_find_the_planted_object(planted):
     features, inside = planted
-    for masks in (kmeans_masks(features, 2, 0), normalised_cut_masks(features, 2)):
+    for name in ("kmeans", "normalised-cut"):
+        (prediction,) = METHODS[name](Planted([Image(0, features, features)]))
+        masks = prediction.masks
         assert (masks.sum(axis=0) == 1).all()
         found = masks.argmax(axis=0) == masks.argmax(axis=0)[np.flatnonzero(inside)[0]]
         np.testing.assert_array_equal(found, inside)

@@ -8,7 +8,7 @@ from conftest import CPU
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
-from mmqsa.evaluation.protocols import CacheTruth
+from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 
@@ -39,9 +39,10 @@ def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, setti
     image = voc.image(cache.ids[0])
     boxes = voc.boxes(cache.ids[0]) * 96 / np.array(image.size * 2)
     np.testing.assert_allclose(cache.boxes[0], boxes, rtol=1e-5)
-    perfect = CacheTruth(cache).metrics(0, np.zeros((96, 96), np.uint8), cache.boxes[0])
-    assert set(perfect.values()) == {1.0}
-    assert CacheTruth(cache).objects(0, np.zeros((96, 96), np.uint8)) == []
+    scorer = Scorer(cache)
+    nothing = np.zeros((1, 96, 96), np.uint8)
+    scorer.add([0], nothing, boxes=[cache.boxes[0]], name="perfect", with_objects=True)
+    assert (scorer.metrics(["name"])["value"] == 100).all() and scorer.per_object.empty
 
 
 def test_the_released_geometry_has_a_protocol_of_its_own(tmp_path, voc_root, settings):

@@ -1,4 +1,4 @@
-# label_maps is compared with plain upsampling in test_evaluate.py.
+# Plain upsampling: test_evaluate.py; the protocols of each geometry: test_protocols.py.
 import numpy as np
 import pandas as pd
 import torch

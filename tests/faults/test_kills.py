@@ -25,7 +25,7 @@ def test_extraction(tmp_path, voc_root, settings, caches):
     whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
     assert not mmqsa(*command, "--out", whole).returncode
     command += ["--out", broken]
-    killed(f"{WRITER}._write", 1, "before", *command)  # nothing is there but the empty file
+    killed(f"{WRITER}.write", 1, "before", *command)  # nothing is there but the empty file
     killed(f"{WRITER}._labels", 3, "after", *command)  # features of a batch, not its labels
     killed(f"{WRITER}._append", 2, "after", *command)  # boxes of an image, not yet `done`
     killed(f"{WRITER}.write", 1, "after", *command)

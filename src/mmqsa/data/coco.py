@@ -50,23 +50,19 @@ class CocoFolder(PhotoFolder):
         return sorted(_index(_annotations(self.path, split)).by_name)
 
     def photographs(self) -> int:
-        """The number of photographs."""
         folders = (self.path / f"{split}2017" for split in SPLITS)
         return sum(1 for folder in folders for _ in folder.glob("*.jpg"))
 
     def image_path(self, image_id: str) -> Path:
-        """The file of a photograph."""
         paths = [self.path / f"{split}2017" / f"{image_id}.jpg" for split in SPLITS]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
-        """Class label map (h, w) uint8 of a photograph of ``size`` (w, h)."""
         index, objects = self._objects(image_id)
         labels = [index.classes[entry["category_id"]] for entry in objects]
         return self._painted(image_id, size, objects, labels)
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
-        """Instance label map (h, w) uint8: 0 background, 1.. objects, 255 void."""
         _, objects = self._objects(image_id)
         counted = iter(range(1, VOID))
         labels = [0 if entry["iscrowd"] else next(counted) for entry in objects]
@@ -97,7 +93,7 @@ class CocoFolder(PhotoFolder):
 
 
 class _Index:
-    """One instances file, read through pycocotools."""
+    """One instances file, read by pycocotools."""
 
     def __init__(self, path: Path):
         try:
@@ -112,9 +108,8 @@ class _Index:
             raise InputError(f"{path}: not COCO instances ({error}); restore the file") from None
 
     def objects(self, image_id: str) -> list[dict]:
-        """The annotations of a photograph, by their id."""
-        keys = self._coco.getAnnIds(imgIds=[self.by_name[image_id]])
-        return self._coco.loadAnns(sorted(keys))
+        """The annotations of a photograph, in the order of their ids."""
+        return self._coco.loadAnns(sorted(self._coco.getAnnIds(imgIds=[self.by_name[image_id]])))
 
 
 _index = cache(_Index)

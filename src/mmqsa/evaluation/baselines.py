@@ -87,35 +87,42 @@ def baseline(name: str) -> Callable[[Method], Method]:
 
 @baseline("kmeans")
 def _kmeans(images: Images) -> Iterator[Prediction]:
+    """k-means++, best of 4 starts."""
     for image in images:
         for clusters in images.config.kmeans_clusters:
             for seed in images.config.seeds:
-                masks = kmeans_masks(image.features, clusters, seed)
+                means = KMeans(clusters, n_init=4, random_state=seed)
+                masks = _one_hot(means.fit_predict(image.features), clusters)
                 yield Prediction(image.index, f"k-means, K = {clusters}", masks, seed=seed)
 
 
 @baseline("normalised-cut")
 def _normalised_cut(images: Images) -> Iterator[Prediction]:
+    """Spectral clustering of the features' cosines, >= 0."""
+    options = {"assign_labels": "cluster_qr", "random_state": 0}
     for image in images:
+        affinity = _cosine(image.features).clip(1e-6)
         for clusters in images.config.cut_segments:
-            masks = normalised_cut_masks(image.features, clusters)
+            labels = spectral_clustering(affinity, n_clusters=clusters, **options)
+            masks = _one_hot(labels, clusters)
             yield Prediction(image.index, f"normalised cut, K = {clusters}", masks)
 
 
 @baseline("lost")
 def _lost(images: Images) -> Iterator[Prediction]:
-    for image in images:
-        for kind, features in (("raw", image.raw), ("standardised", image.features)):
-            masks, box = lost(features, images.cache.grid)
-            yield Prediction(image.index, f"LOST, {kind} features", masks, box)
+    return _with_box("LOST", lost, images)
 
 
 @baseline("tokencut")
 def _tokencut(images: Images) -> Iterator[Prediction]:
+    return _with_box("TokenCut", tokencut, images)
+
+
+def _with_box(name: str, method: Callable, images: Images) -> Iterator[Prediction]:
     for image in images:
         for kind, features in (("raw", image.raw), ("standardised", image.features)):
-            masks, box = tokencut(features, images.cache.grid)
-            yield Prediction(image.index, f"TokenCut, {kind} features", masks, box)
+            masks, box = method(features, images.cache.grid)
+            yield Prediction(image.index, f"{name}, {kind} features", masks, box)
 
 
 @baseline("probe")
@@ -139,20 +146,6 @@ def _oracle(images: Images) -> Iterator[Prediction]:
             present, slots = np.unique(shares.argmax(axis=1), return_inverse=True)
             masks = _one_hot(slots, len(present))
             yield Prediction(image.index, f"oracle, {kind} at patch resolution", masks, num_slots=0)
-
-
-def kmeans_masks(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Features (N, D) of one image -> hard masks (K, N): k-means++, best of 4 starts."""
-    return _one_hot(KMeans(clusters, n_init=4, random_state=seed).fit_predict(features), clusters)
-
-
-def normalised_cut_masks(features: np.ndarray, clusters: int) -> np.ndarray:
-    """Features (N, D) -> hard masks (K, N): spectral clustering of their cosines, >= 0."""
-    affinity = _cosine(features).clip(1e-6)
-    labels = spectral_clustering(
-        affinity, n_clusters=clusters, assign_labels="cluster_qr", random_state=0
-    )
-    return _one_hot(labels, clusters)
 
 
 def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:

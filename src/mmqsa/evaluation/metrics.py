@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from scipy.optimize import linear_sum_assignment
+from scipy.special import comb
 
 from mmqsa.data.geometry import VOID
 
@@ -300,17 +301,13 @@ def adjusted_rand_index(table: Array) -> float:
     if not pixels:
         return float("nan")
     table = table.astype(np.float64)
-    together = _pairs(table).sum()
-    rows, columns = _pairs(table.sum(axis=1)).sum(), _pairs(table.sum(axis=0)).sum()
-    expected = rows * columns / max(_pairs(float(pixels)), 1.0)
+    together, all_pairs = comb(table, 2).sum(), comb(float(pixels), 2)
+    rows, columns = comb(table.sum(axis=1), 2).sum(), comb(table.sum(axis=0), 2).sum()
+    expected = rows * columns / max(all_pairs, 1.0)
     most = (rows + columns) / 2
     if most == expected:
         return 1.0
     return float((together - expected) / (most - expected))
-
-
-def _pairs(count: Any) -> Any:
-    return count * (count - 1) / 2
 
 
 def boxes(labels: Array) -> Array:

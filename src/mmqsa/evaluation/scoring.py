@@ -1,6 +1,6 @@
 """Masks to label maps to tables of metrics, for runs, controls and baselines alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmqsa.atomic import whole_file
 from mmqsa.config.tables import pack, unpack
-from mmqsa.evaluation.protocols import CacheTruth
+from mmqsa.errors import InputError
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.cache import FeatureCache
 
 
@@ -53,12 +54,25 @@ OBJECT_COLUMNS = ["image_id", "labels", "class", "share", "iou"]
 
 
 class Scorer:
-    """Collects metrics of named predictions on the labels of one cache, image by image."""
+    """Collects metrics of named predictions on the labels of one cache, image by image.
+
+    The cache's geometry decides the protocols: crop, paper and dinosaur; released, released;
+    squash, boxes.
+    """
 
     def __init__(self, cache: FeatureCache):
-        """Raises InputError when the cache has nothing to score against."""
+        """Raises InputError when the cache has no labels for any protocol."""
         self.ids = cache.ids
-        self._truth = CacheTruth(cache)
+        self._cache, self._geometry = cache, cache.attributes["geometry"]
+        self._prepared: dict[int, GroundTruth] = {}
+        if self._geometry == "squash":
+            if cache.boxes is None:
+                raise InputError(
+                    f"{cache.path}: has no boxes, and squashed images are scored by boxes; extract "
+                    "a split that has Annotations, or with --variant crop"
+                )
+        elif cache.classes is None and cache.instances is None:
+            raise InputError(f"{cache.path}: has no label maps, so nothing can be scored on it")
         self._rows: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
 
@@ -77,11 +91,38 @@ class Scorer:
         """
         boxes = boxes or [None] * len(predictions)
         for index, prediction, predicted in zip(indices, predictions, boxes, strict=True):
-            values = self._truth.metrics(index, prediction, predicted)
+            values = image_metrics(prediction, self._truth(index), predicted)
             row: dict[str, Any] = {"image_id": self.ids[index], **names}
             self._rows.append(row | {pack(*name): value for name, value in values.items()})
             if with_objects:
-                self._objects += [row | entry for entry in self._truth.objects(index, prediction)]
+                self._objects += [row | entry for entry in self._of_objects(index, prediction)]
+
+    def _truth(self, index: int) -> GroundTruth:
+        """The labels of an image, prepared when it is first asked for and kept."""
+        if index not in self._prepared:
+            cache = self._cache
+            boxes, classes, instances = (
+                None if labels is None else labels[index]
+                for labels in (cache.boxes, cache.classes, cache.instances)
+            )
+            if self._geometry == "squash":
+                truth = GroundTruth(None, None, annotated_boxes=boxes)
+            elif self._geometry == "released":
+                truth = GroundTruth(classes, None, void_ignored=False)
+            else:
+                truth = GroundTruth(classes, instances)
+            self._prepared[index] = truth
+        return self._prepared[index]
+
+    def _of_objects(self, index: int, prediction: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Every object of an image: kind of labels, class, share of the image, best slot's IoU."""
+        truth = self._truth(index)
+        counts = truth.counts(prediction)
+        for kind, labels in (("class", truth.classes), ("instance", truth.instances)):
+            if labels is not None:
+                best = truth.overlaps(labels, counts)[labels.first_object :].max(axis=1)
+                for (label, share), iou in zip(truth.objects(labels), best, strict=True):
+                    yield {"labels": kind, "class": label, "share": share, "iou": iou}
 
     @property
     def per_object(self) -> pd.DataFrame:

@@ -213,32 +213,27 @@ class CacheWriter:
         Raises InputError when they cannot be written; what was stored before stays.
         """
         try:
-            self._write(indices, features, labels, boxes)
+            self._file["features"][indices] = features
+            for kind, maps in labels.items():
+                for index, label_map in zip(indices, maps, strict=True):
+                    if label_map is not None:
+                        self._labels(kind, label_map.shape)[index] = label_map
+            for index, of_image in zip(indices, boxes, strict=True):
+                if of_image is not None and len(of_image):
+                    self._append(index, of_image)
+            self._file["done"][indices] = True
+            self._file.flush()
         except OSError as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"{self.partial}: cannot be written ({reason}); make room, and the same command "
-                "goes on"
+                f"{self.partial}: cannot be written ({reason}); make room, and run the same "
+                "command again to continue"
             ) from None
-
-    def _write(
-        self, indices: np.ndarray, features: np.ndarray, labels: dict[str, list], boxes: list
-    ) -> None:
-        self._file["features"][indices] = features
-        for kind, maps in labels.items():
-            for index, label_map in zip(indices, maps, strict=True):
-                if label_map is not None:
-                    self._labels(kind, label_map.shape)[index] = label_map
-        for index, of_image in zip(indices, boxes, strict=True):
-            if of_image is not None and len(of_image):
-                self._append(index, of_image)
-        self._file["done"][indices] = True
-        self._file.flush()
 
     def _labels(self, kind: str, shape: tuple[int, int]) -> h5py.Dataset:
         if kind not in self._file:
-            num_images = len(self._file["done"])
-            self._file.create_dataset(kind, (num_images, *shape), "u1", fillvalue=255)
+            whole = (len(self._file["done"]), *shape)
+            self._file.create_dataset(kind, whole, "u1", fillvalue=255)  # void
         return self._file[kind]
 
     def _append(self, index: int, boxes: np.ndarray) -> None:
