@@ -19,7 +19,6 @@ HEAVY = [
 # What `make tables` does, where none of the heavy packages can be imported.
 MAKE = f"""
 import sys
-import zlib
 class Absent:
     def find_spec(self, name, *others):
         if name.split(".")[0] in {HEAVY}:
