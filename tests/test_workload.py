@@ -7,9 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmqsa import workload
 from mmqsa.config.data import DatasetConfig
 from mmqsa.config.workflow import Config
-from mmqsa.errors import InputError
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.reporting.plan import summarise
 from mmqsa.training.step import make_step
 
 
@@ -45,37 +43,3 @@ def test_memory_grows_with_keys_and_activations():
 )
 def test_images_of_a_split(kind, split, number):
     assert workload.num_images(DatasetConfig(kind=kind), split) == number
-
-
-DRY_RUN = """
-rule train:
-    output: a
-    resources: tmpdir=/tmp, gpu=1, runtime=90, expected_seconds=1800, mem_mb=4000, mem=4 GB
-rule train:
-    output: b
-    resources: tmpdir=/tmp, gpu=1, runtime=120, expected_seconds=3600, mem_mb=<TBD>
-Group job report:
-    rule table:
-        output: c
-        resources: mem_mb=2000, runtime=30
-localrule all:
-    resources: tmpdir=/tmp
-"""
-
-
-def test_a_plan_is_summed_up():
-    table = summarise(DRY_RUN).set_index("rule")
-    assert list(table.index) == ["train", "table", "all", "total"]
-    assert table.loc["train"].to_dict() == {
-        **{
-            "jobs": 2,
-            "GPU-hours": 1.5,
-            "hours without GPU": 0.0,
-            "time limit (h)": 2.0,
-            "memory (GB)": 4.0,
-        }
-    }
-    assert table.loc["total", "jobs"] == 4
-    assert summarise("Nothing to be done").loc[0, "jobs"] == 0
-    with pytest.raises(InputError, match="no plan in it"):
-        summarise("snakemake: command not found")

@@ -43,6 +43,9 @@ def test_a_curve_is_drawn_against_the_recorded_knob(heads):
     figure = curve_figure(heads.results(settings=["heads1", "heads2", "heads4"], curve=curve))
     first, second = figure.axes
     assert lines(first) == {"a": [[1, 50.5], [2, 55.5], [4, 60.5]]}
+    (bars,) = first.containers[0].lines[2]  # Student's t of two seeds that differ by one
+    bottom, top = bars.get_segments()[0][:, 1]
+    assert [bottom, top] == pytest.approx([50.5 - 12.7062 / 2, 50.5 + 12.7062 / 2], abs=1e-3)
     assert first.get_xscale() == "log" and first.get_ylabel() == "decoder masks, %"
     assert first.get_xlabel() == "query heads" and second.get_title() == "mBO$^c$"
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

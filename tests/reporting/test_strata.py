@@ -38,3 +38,14 @@ def test_instances_are_printed_where_there_are_any(runs):
     runs.metrics("full", 0, rows, kind="per_object", mask_source="attention")
     tidy, printed = strata_table(runs.results(kind="strata"))
     assert printed_labels(tidy) == "instance" and "An object is an instance" in printed.caption
+
+
+def test_three_or_more_objects_are_one_stratum(made):
+    rows = [
+        {"image_id": image, "share": 0.2, "class": 1, "iou": 0.5, "labels": "class"}
+        for image, count in (("a", 3), ("b", 5), ("c", 2))
+        for _ in range(count)
+    ]
+    made.metrics("full", 0, rows, kind="per_object")
+    table = made.table(kind="strata")[0].query("by == 'number'").set_index("stratum")
+    assert table["n_objects"].to_dict() == {"1 object": 0, "2 objects": 2, "3 or more": 8}
