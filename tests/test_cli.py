@@ -140,10 +140,13 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (("baseline", "--method", "lots", "--train", "x.h5"), "baselines.0: Input should be"),
+        (
+            ("baseline", "--method", "lots", "--train", "x.h5"),
+            "baselines.0: unknown baseline 'lots'; expected",
+        ),
         (
             ("extract", "--data", ".", "--split", "val", "--variant", "rain3"),
-            "rain3: no corruption",
+            "unknown corruption 'rain3'",
         ),
         (("discover", "x.jpg", "--run", "nowhere"), "nowhere/config.yaml"),
     ],

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from project import HANDFUL, ROOT, copy_project, finish, snakemake, start
 
-from mmqsa.training.checkpoint import CHECKPOINT, step_of
+from mmqsa.paths import CHECKPOINT
+from mmqsa.training.checkpoint import step_of
 
 
 def _answers() -> bool:

@@ -182,8 +182,8 @@ AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
         ),
         (
             "evaluation/metrics.py",
-            "best > 0.5",
-            "best > 0.4",
+            "box_ious > 0.5",
+            "box_ious > 0.4",
             {"evaluate": 12, "baseline": 17, "controls": 3, "premise": 1},
         ),
         (
@@ -226,11 +226,12 @@ def test_another_workflow_takes_this_one_as_a_module(demo, tmp_path):
     rule = "rule mine:\n    default_target: True\n    input: rules.mmqsa_tables.input\n"
     rule += '    output: "mine.txt"\n    shell: "ls {input:q} > {output}"'
     (tmp_path / "Snakefile").write_text("\n".join([*lines, rule, ""]))
-    shutil.copytree(folder / "results", tmp_path / "results")
-    shutil.copytree(folder / "resources", tmp_path / "resources")
     arguments = ["--cores", "2", "--configfile", *changes]
     jobs = planned(snakemake(tmp_path, "-n", *arguments))
     assert jobs["mine"] == 1 and jobs["mmqsa_train"] == 6
+    for made in ("results", "resources"):
+        shutil.copytree(folder / made, tmp_path / made)
+    assert planned(snakemake(tmp_path, "-n", *arguments)) == {"mine": 1}
     target = "results/demo/controls/scenes-val-controls.csv"
     (tmp_path / target).unlink()
     snakemake(tmp_path, *arguments, "--allowed-rules", "mmqsa_controls", "--", target)
