@@ -36,7 +36,7 @@ def photographs(tmp_path_factory, real):
 
 
 @pytest.fixture(scope="module")
-def real_settings(real):
+def real_config(real):
     return Config.model_validate(
         {
             "dataset": {"name": "photographs", "train_split": "train"},
@@ -51,16 +51,16 @@ def real_settings(real):
                 "schedule": {"kind": "constant", "warmup_steps": 10},
             },
             "matching": {"strategies": ["hungarian", "mask"]},
-            "evaluation": {"kmeans_clusters": [2, 3, 7]},
+            "evaluation": {"kmeans_clusters": [2, 3, 7], "seeds": [0]},
         }
     )
 
 
 @pytest.fixture(scope="module")
-def real_caches(tmp_path_factory, photographs, real_settings):
+def real_caches(tmp_path_factory, photographs, real_config):
     folder = tmp_path_factory.mktemp("real")
     for split in ("train", "val"):
-        extract(photographs, split, real_settings, folder / f"{split}.h5", CPU)
+        extract(photographs, split, real_config, folder / f"{split}.h5", CPU)
     return {split: FeatureCache(folder / f"{split}.h5") for split in ("train", "val")}
 
 
@@ -78,10 +78,10 @@ def test_labels_come_from_the_photographs(real_caches):
     assert ((classes > 0) & (classes < 255)).mean() > 0.1
 
 
-def test_kmeans_on_real_keys_beats_the_controls(tmp_path, real_caches, real_settings):
+def test_kmeans_on_real_features_beats_the_controls(tmp_path, real_caches, real_config):
     """Two or three clusters of a trained network's keys are objects; a fixed square is not."""
     caches = real_caches["val"], real_caches["train"]
-    kmeans = score_baseline("kmeans", *caches, real_settings, tmp_path)
+    kmeans = score_baseline("kmeans", *caches, real_config, tmp_path)
     controls = score_controls(real_caches["val"], tmp_path)
     square = values(controls, name="centre square")
     three = values(kmeans, name="k-means, K = 3")
@@ -89,11 +89,11 @@ def test_kmeans_on_real_keys_beats_the_controls(tmp_path, real_caches, real_sett
     assert three["miou_with_background"] > square["miou_with_background"] + 8
 
 
-def test_a_ceiling_and_a_supervised_probe(tmp_path, real_caches, real_settings):
+def test_a_ceiling_and_a_supervised_probe(tmp_path, real_caches, real_config):
     """The ceiling is far above; a probe on 40 images is above what looks at none."""
     caches = real_caches["val"], real_caches["train"]
     oracle, probe, kmeans = (
-        values(score_baseline(method, *caches, real_settings, tmp_path), **names)
+        values(score_baseline(method, *caches, real_config, tmp_path), **names)
         for method, names in (("oracle", {}), ("probe", {}), ("kmeans", {"name": "k-means, K = 3"}))
     )
     assert oracle["mbo_c"] > max(probe["mbo_c"], kmeans["mbo_c"]) + 20
@@ -101,24 +101,24 @@ def test_a_ceiling_and_a_supervised_probe(tmp_path, real_caches, real_settings):
     assert probe["miou_with_background"] > one["miou_with_background"] + 10
 
 
-def test_normalised_cuts_find_masks_on_real_keys(tmp_path, real_caches, real_settings):
+def test_normalised_cuts_find_masks_on_real_features(tmp_path, real_caches, real_config):
     square = values(score_controls(real_caches["val"], tmp_path), name="centre square")
     caches = real_caches["val"], real_caches["train"]
-    found = score_baseline("tokencut", *caches, real_settings, tmp_path)
-    cut = values(found, name="TokenCut, standardised keys")
+    found = score_baseline("tokencut", *caches, real_config, tmp_path)
+    cut = values(found, name="TokenCut, standardised features")
     assert cut["miou_with_background"] > square["miou_with_background"] + 10
 
 
 @pytest.fixture(scope="module")
-def real_run(tmp_path_factory, real_caches, real_settings):
+def real_run(tmp_path_factory, real_caches, real_config):
     folder = tmp_path_factory.mktemp("real-run")
-    assert train(real_caches["train"], real_settings, 0, folder, CPU)["final_loss"] < 1.1
+    assert train(real_caches["train"], real_config, 0, folder, CPU)["final_loss"] < 1.1
     return folder
 
 
-def test_a_short_training_finds_objects(tmp_path, real_caches, real_settings, real_run):
+def test_a_short_training_finds_objects(tmp_path, real_caches, real_config, real_run):
     run = Run.load(real_run)
-    path = evaluate(run, real_caches["val"], real_settings, tmp_path, CPU)
+    path = evaluate(run, real_caches["val"], real_config, tmp_path, CPU)
     square = values(score_controls(real_caches["val"], tmp_path), name="centre square")
     found = values(path, matching="hungarian", mask_source="attention")
     assert found["mbo_c"] > square["mbo_c"] + 5
