@@ -35,7 +35,7 @@ from mmqsa.model.matching import align, merge
 from mmqsa.training.run import Run
 from mmqsa.training.step import make_step
 
-PATCHES, WIDTH, SIDE = 400, 384, 320
+PATCHES, FEATURE_DIM, SIDE = 400, 384, 320
 HEAD = 3  # the drawn one
 
 
@@ -54,30 +54,30 @@ class Case:
 
 
 class Inputs:
-    """A model of the paper's sizes, a copy of it for the plain reading, and random keys."""
+    """A model of the paper's sizes, a copy of it for the plain reading, and random features."""
 
     def __init__(self, device: torch.device, batch: int, **training: object):
         self.device, self.batch = device, batch
-        self.settings = Config.model_validate({"training": training})
+        self.config = Config.model_validate({"training": training})
         torch.manual_seed(0)
-        self.model = MaskedSlotModel(self.settings.model, PATCHES, WIDTH).to(device)
+        self.model = MaskedSlotModel(self.config.model, PATCHES, FEATURE_DIM).to(device)
         self.plain = reference.PlainModel(copy.deepcopy(self.model)).to(device)
-        self.keys = torch.randn(batch, PATCHES, WIDTH, device=device).half()
+        self.features = torch.randn(batch, PATCHES, FEATURE_DIM, device=device).half()
         self.generator = torch.Generator(device).manual_seed(0)
-        slots = self.settings.slots
+        slots = self.config.slots
         self.noise = torch.randn(
             slots.num_heads, batch, slots.num_slots, slots.slot_dim, device=device
         )
         self.reference = torch.randint(slots.num_heads, (batch,), device=device)
 
     def step(self, precision: str) -> Callable[[], Tensor]:
-        """The project's optimiser step on these keys."""
-        config = self.settings.training
-        step = make_step(self.model, config, precision, self.device)
+        """The project's optimiser step on these features."""
+        training = self.config.training
+        step = make_step(self.model, training, precision, self.device)
 
         def run() -> Tensor:
             draws = self.model.draw(self.batch, self.generator)
-            return step(self.keys, [HEAD], draws, config.learning_rate)
+            return step(self.features, [HEAD], draws, training.learning_rate)
 
         return run
 
@@ -91,10 +91,10 @@ class Inputs:
         optimiser = torch.optim.Adam(parameters, lr=4e-4)
 
         def run() -> Tensor:
-            keys = self.keys
+            features = self.features
             if vit is not None:
-                keys = reference.plain_keys(network, images, WIDTH)
-            loss = self.plain.loss(keys, HEAD, self.noise)
+                features = reference.plain_keys(network, images, FEATURE_DIM)
+            loss = self.plain.loss(features, HEAD, self.noise)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -106,7 +106,7 @@ class Inputs:
 def steps(
     device: torch.device, precisions: list[str], batches: list[int], with_vit: bool = False
 ) -> Iterator[Case]:
-    """The optimiser step against the plain one: on cached keys, or with the ViT trained in it."""
+    """The optimiser step and the plain one: on cached features, or with the ViT trained in it."""
     against = " against one with the ViT in it" if with_vit else ""
     for batch in batches:
         for precision in precisions:
@@ -134,21 +134,21 @@ RANDOM_VIT = {
 def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
     """Masking, encoder and slot attention, forward and backward."""
     inputs = Inputs(device, batch)
-    model, plain, masking = inputs.model, inputs.plain, inputs.settings.masking
+    model, plain, masking = inputs.model, inputs.plain, inputs.config.masking
 
     def ours() -> None:
         model.zero_grad(set_to_none=True)
-        keys = inputs.keys.float()
-        target = model.standardised(keys)
-        visible = visible_patches(keys, masking.strategy, masking.ratio)
-        kept = torch.zeros(keys.shape[:2], device=device).scatter(1, visible, 1.0)
+        features = inputs.features.float()
+        target = model.standardised(features)
+        visible = visible_patches(features, masking.strategy, masking.ratio)
+        kept = torch.zeros(features.shape[:2], device=device).scatter(1, visible, 1.0)
         features, noise = model.encoder(target * kept[..., None]), inputs.noise[HEAD : HEAD + 1]
         slots, _ = model.slot_attention(features, noise, [HEAD])
         slots.sum().backward()
 
     def plainly() -> None:
         plain.zero_grad(set_to_none=True)
-        features, _ = plain.masked(inputs.keys, masking.ratio)
+        features, _ = plain.masked(inputs.features, masking.ratio)
         plain.heads(features, inputs.noise)[0][HEAD].sum().backward()
 
     name = f"masking + encoder + slot attention, forward and backward, batch {batch}"
@@ -162,17 +162,17 @@ def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
 
     @torch.inference_mode()
     def merged() -> Tensor:
-        slots = model.run_heads(inputs.keys, model.noise(batch, inputs.generator)).slots
+        slots = model.run_heads(inputs.features, model.noise(batch, inputs.generator)).slots
         return merge(slots, align(slots, inputs.reference, "hungarian"))
 
     @torch.inference_mode()
     def masks() -> Tensor:
         noise = model.noise(batch, inputs.generator)
-        merged = model.segment(inputs.keys, noise, "hungarian", ["decoder"], inputs.reference)
+        merged = model.segment(inputs.features, noise, "hungarian", ["decoder"], inputs.reference)
         return merged["decoder"]
 
     def plain_merged() -> Tensor:
-        return plain.merged(inputs.keys, inputs.noise, inputs.reference)
+        return plain.merged(inputs.features, inputs.noise, inputs.reference)
 
     @torch.inference_mode()
     def plain_masks() -> Tensor:
@@ -233,30 +233,32 @@ def _objects(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return classes, instances
 
 
-def extraction(device: torch.device, folder: Path, images: int = 32) -> Iterator[Case]:
+def extraction(
+    device: torch.device, precisions: list[str], folder: Path, images: int = 32
+) -> Iterator[Case]:
     """Photographs to a cache: the whole stage, with random weights."""
-    settings = Config.model_validate(RANDOM_VIT)
-    scenes = settings.dataset.scenes.model_copy(update={"train": images, "val": 1, "side": 375})
+    config = Config.model_validate(RANDOM_VIT)
+    scenes = config.dataset.scenes.model_copy(update={"train": images, "val": 1, "side": 375})
     write_scenes(scenes, folder / "scenes")
     voc = VocFolder.find(folder / "scenes")
-    backbone = load_backbone(settings.backbone)
+    backbone = load_backbone(config.backbone)
     backbone.network.to(device)
     geometry = Geometry("crop", SIDE)
 
     @torch.no_grad()
     def plainly() -> None:
         random_vit()  # as the stage does: it is loaded before it is used
-        keys = []
+        features = []
         for start in range(0, images, 8):
             ids = voc.ids("train")[start : start + 8]
             batch = [geometry.image(voc.image(image_id)) for image_id in ids]
             normalised = normalise(batch, backbone, device)
-            keys.append(reference.plain_keys(backbone.network, normalised, WIDTH).cpu())
-        reference.write_chunked(folder / "plain.h5", torch.cat(keys).half().numpy())
+            features.append(reference.plain_keys(backbone.network, normalised, FEATURE_DIM).cpu())
+        reference.write_chunked(folder / "plain.h5", torch.cat(features).half().numpy())
 
-    for precision in ("fp32", "bf16"):
-        changed = settings.backbone.model_copy(update={"precision": precision})
-        own = settings.model_copy(update={"backbone": changed})
+    for precision in precisions:
+        changed = config.backbone.model_copy(update={"precision": precision})
+        own = config.model_copy(update={"backbone": changed})
 
         def ours(own: Config = own) -> None:
             (folder / "ours.h5").unlink(missing_ok=True)
@@ -280,12 +282,12 @@ def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[
 
     for where, share in (("memory", resident.SHARE), ("file", 0.0)):
         resident.SHARE, before = share, resident.SHARE
-        keys = ResidentFeatures(FeatureCache(path), device)
+        features = ResidentFeatures(FeatureCache(path), device)
         resident.SHARE = before
 
-        def ours(keys: ResidentFeatures = keys) -> None:
+        def ours(features: ResidentFeatures = features) -> None:
             for _ in range(16):
-                keys.take(indices().to(keys.index_device))
+                features.take(indices().to(features.index_device))
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -296,40 +298,43 @@ def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[
 def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case]:
     """A run of 8 heads on a cache: the whole stage."""
     cache = FeatureCache(write_cache(folder / "labelled.h5", images, labelled=True))
-    for name, strategies, sources in (
+    for name, matchings, sources in (
         ("Hungarian, decoder masks", ["hungarian"], ["decoder"]),
-        ("4 matchings x 2 mask sources", None, None),
+        (
+            "4 matchings x 2 mask sources",
+            ["hungarian", "greedy", "mask", "none"],
+            ["decoder", "attention"],
+        ),
     ):
-        chosen = {"matching": {"strategies": strategies}} if strategies else {}
-        chosen |= {"evaluation": {"mask_sources": sources, "seeds": [0]}} if sources else {}
-        settings = Config.model_validate(chosen)
-        model = MaskedSlotModel(settings.model, PATCHES, WIDTH)
-        run = Run(model.eval(), settings, {"cache": cache.attributes})
+        matching, evaluation = {"strategies": matchings}, {"mask_sources": sources, "seeds": [0]}
+        config = Config.model_validate({"matching": matching, "evaluation": evaluation})
+        model = MaskedSlotModel(config.model, PATCHES, FEATURE_DIM)
+        run = Run(model.eval(), config, {"cache": cache.attributes})
 
-        def ours(run: Run = run, settings: Config = settings) -> None:
-            evaluate(run, cache, settings, folder / "metrics", device)
+        def ours(run: Run = run, config: Config = config) -> None:
+            evaluate(run, cache, config, folder / "metrics", device)
 
         yield Case(f"evaluation of {images} images, 8 heads, {name}", images, None, ours)
 
 
 def write_cache(path: Path, images: int, labelled: bool = False) -> Path:
-    """A cache of random keys of the paper's sizes."""
+    """A cache of random features of the paper's sizes."""
     attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
     attributes |= dict.fromkeys(
         ("backbone", "weights_sha256", "feature", "block", "mean", "std"), "random"
     )
     attributes |= {"position_embedding": "auto", "precision": "fp32", "geometry": "crop"}
     ids = [f"{index:06}" for index in range(images)]
-    writer = CacheWriter(path, ids, attributes, {}, (PATCHES, WIDTH))
+    writer = CacheWriter(path, ids, attributes, {}, (PATCHES, FEATURE_DIM))
     random = np.random.default_rng(0)
     for start in range(0, images, 128):
         indices = np.arange(start, min(start + 128, images))
-        keys = random.standard_normal((len(indices), PATCHES, WIDTH), dtype=np.float32)
+        features = random.standard_normal((len(indices), PATCHES, FEATURE_DIM), dtype=np.float32)
         labels = {}
         if labelled:
             maps = zip(*(_objects(random) for _ in indices), strict=True)
             labels = dict(zip(("classes", "instances"), maps, strict=True))
-        writer.write(indices, keys.astype(np.float16), labels, [None] * len(indices))
+        writer.write(indices, features.astype(np.float16), labels, [None] * len(indices))
     writer.finish()
     return path
 
@@ -344,7 +349,7 @@ def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Itera
     yield from inference(device, 8 if quick else 64)
     yield from scoring(device, 4 if quick else 32)
     with tempfile.TemporaryDirectory() as folder:
-        yield from extraction(device, Path(folder), 8 if quick else 32)
+        yield from extraction(device, precisions, Path(folder), 8 if quick else 32)
         yield from reading(device, Path(folder), 128 if quick else 1024)
         images = 4 if quick else 1449 if device.type == "cuda" else 32
         yield from evaluation(device, Path(folder), images)

@@ -30,6 +30,7 @@ from mmqsa.device import describe
 from mmqsa.workload import IMAGES
 from publish import publish
 
+COCO = IMAGES["coco"]["train"]
 ROOT = Path(__file__).parents[1]
 CORRUPTIONS = ("noise", "blur", "contrast", "jpeg", "fog", "pixelate")
 PHOTOGRAPHS, SIDE = 50, 320
@@ -41,7 +42,7 @@ CONFIG = Config.model_validate(
         },
         "slots": {"slot_dim": 192, "encoder_dim": 384, "mlp_dim": 384},
         "decoder": {"hidden_dim": 256, "patches_per_step": 64},
-        "training": {"steps": 400, "batch_size": 16, "log_every": 100},
+        "training": {"batch_size": 16, "log_every": 100},
     }
 )
 
@@ -118,16 +119,17 @@ def measured(what: str, count: int, *arguments: str | Path) -> dict:
     }
 
 
-def stages(folder: Path, sizes: list[int]) -> Iterator[dict]:
+def stages(folder: Path, sizes: list[int], steps: int) -> Iterator[dict]:
     """Extraction of each size, and a training on it."""
+    changed = CONFIG.changed("benchmark", {"training": {"steps": steps}})
     config = folder / "config.yaml"
-    config.write_text(dump_yaml(CONFIG.model_dump(mode="json")))
+    config.write_text(dump_yaml(changed.model_dump(mode="json")))
     for size in sizes:
         cache, run = folder / f"{size}.h5", folder / f"run{size}"
         common = ["--config", config, "--device", "cpu"]
         extract = ["extract", "--data", photographs(folder, size), "--split", "train", *common]
         yield measured(f"extraction of {size:,} images", size, *extract, "--out", cache)
-        seen = CONFIG.training.steps * CONFIG.training.batch_size
+        seen = steps * CONFIG.training.batch_size
         train = ["train", "--features", cache, *common, "--out", run]
         row = measured(f"training on {size:,} images", seen, *train)
         made = json.loads((run / "provenance.json").read_text())
@@ -140,17 +142,17 @@ def stages(folder: Path, sizes: list[int]) -> Iterator[dict]:
 
 def main(
     scratch: Annotated[Path | None, typer.Option(help="Folder with room for 20 GB.")] = None,
-    images: Annotated[int, typer.Option(help="Images of the large cache.")] = IMAGES["coco"][
-        "train"
-    ],
+    images: Annotated[int, typer.Option(help="Of the large cache.")] = COCO,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does it run?")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for csv and markdown.")] = None,
 ) -> None:
     """Print the table; write it to --out."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
-        sizes, grid = ([20], (5, 2)) if quick else ([2_000, images], (100, 10))
-        rows = chain(iter([plan(folder, *grid)]), stages(folder, sizes))
+        if quick:
+            rows = chain([plan(folder, 5, 2)], stages(folder, [20], 4))
+        else:
+            rows = chain([plan(folder, 100, 10)], stages(folder, [2_000, images], 400))
         publish("scale", rows, describe(cases.torch.device("cpu")), out)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import SMALL
@@ -16,6 +17,7 @@ from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.model.masked_slot_model import Draws, MaskedSlotModel
 from mmqsa.model.matching import align, merge
+from publish import publish
 
 BENCHMARKS = Path(reference.__file__).parent
 
@@ -92,14 +94,38 @@ def test_keys_by_a_hook(caches, voc_root, settings):
     torch.testing.assert_close(backbone.features(images), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_benchmark_prints_its_table(tmp_path):
-    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--seconds", "0"]
-    command += ["--only", "metrics", "--out", tmp_path]
+def run(script, tmp_path):
+    command = [sys.executable, BENCHMARKS / script, "--quick", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "| masks -> label maps -> all metrics" in done.stdout
-    header = (tmp_path / "ratios.csv").read_text().splitlines()[0]
-    assert {"case", "plain_ms", "ours_ms", "ratio", "machine"} <= set(header.split(","))
+    return done.stdout
+
+
+def test_every_case_of_the_benchmark_runs(tmp_path):
+    printed = run("run.py", tmp_path)
+    table = pd.read_csv(tmp_path / "ratios.csv")
+    assert {"case", "plain_ms", "ours_ms", "ratio", "machine"} <= set(table)
+    for part in ("optimiser step", "inference", "all metrics", "extraction", "random batches"):
+        assert table["case"].str.contains(part).any()
+    assert table["case"].str.startswith("evaluation").sum() == 2
+    assert "| masks -> label maps -> all metrics" in printed
+    assert (tmp_path / "ratios.md").read_text().count("\n|") == len(table) + 2
+
+
+@pytest.mark.parametrize("script, rows", [("memory.py", 3), ("scale.py", 3)])
+def test_the_other_benchmarks_run(tmp_path, script, rows):
+    run(script, tmp_path)
+    assert len(pd.read_csv(tmp_path / Path(script).with_suffix(".csv"))) == rows
+
+
+def test_rows_are_kept_when_a_later_one_fails(tmp_path):
+    def rows():
+        yield {"case": "first", "ms": 1.0}
+        raise RuntimeError("of the second")
+
+    with pytest.raises(RuntimeError):
+        publish("ratios", rows(), "a machine", tmp_path)
+    assert pd.read_csv(tmp_path / "ratios.csv")["case"].tolist() == ["first"]
 
 
 def test_the_released_way_trains_the_backbone_through_keys_and_target():

@@ -1,8 +1,8 @@
 """What the code of a stage means, as a digest: it changes when the stage would, and only then.
 
-A stage's modules are found by following imports from its entry point. Of each the syntax tree
-counts, without what changes no output: comments, docstrings, annotations of functions, the text of
-errors. The versions of other packages do not count.
+A stage's modules are those that its entry point imports, directly or not. Of each module the
+syntax tree counts, without what changes no output: comments, docstrings, annotations of functions,
+the text of errors. The versions of other packages do not count.
 """
 
 import ast
@@ -17,7 +17,7 @@ PACKAGE = SOURCE.name
 def code_digest(entry: str) -> str:
     """Of a stage's code: ``entry`` is MODULE or MODULE:FUNCTION, of this package.
 
-    With a function, its own body and imports count, and of its module only the names that it uses.
+    With a function, its body and imports count, and of its module only the names that it uses.
     """
     module, _, function = entry.partition(":")
     tree = _tree(_file(module))
@@ -36,13 +36,13 @@ def imported_modules(entry: str) -> set[str]:
 
 
 def _closure(tree: ast.Module, module: str) -> set[str]:
-    found, waiting = set[str](), _imports(tree, module)
+    reached, waiting = set[str](), _imports(tree, module)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting |= _module_imports(name) - found
-    return found
+        if name not in reached:
+            reached.add(name)
+            waiting |= _module_imports(name) - reached
+    return reached
 
 
 @cache
@@ -72,14 +72,14 @@ def _used(tree: ast.Module, function: str) -> list[ast.stmt]:
     entry = defined[function]
     if isinstance(entry, ast.FunctionDef):
         entry.decorator_list = []  # of a command: how it is called, not what it does
-    chosen: dict[int, ast.stmt] = {}
+    needed: set[int] = set()
     waiting = [function]
     while waiting:
         node = defined.get(waiting.pop())
-        if node is not None and id(node) not in chosen:
-            chosen[id(node)] = node
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
             waiting += _free_names(node)
-    return [node for node in tree.body if id(node) in chosen]
+    return [node for node in tree.body if id(node) in needed]
 
 
 def _free_names(node: ast.stmt) -> set[str]:

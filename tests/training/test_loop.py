@@ -15,7 +15,7 @@ from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.paths import CHECKPOINT
-from mmqsa.training import checkpoint
+from mmqsa.training import checkpoint, loop
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.signals import Stopped
@@ -149,6 +149,19 @@ def test_a_checkpoint_of_another_training_is_refused_and_stays(tmp_path, caches,
     with pytest.raises(InputError, match=r"resume.pt: belongs to a training with another config"):
         train(FeatureCache(caches["train"]), often, 1, tmp_path, CPU)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.faults
+def test_a_checkpoint_of_other_code_is_refused(tmp_path, caches, train_until, monkeypatch):
+    """Half a run of one activation and half of another would be neither."""
+    often = altered(training={"checkpoint_seconds": 1e-9})
+    train_until(12, FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "code_digest", lambda entry: "of another activation")
+        with pytest.raises(InputError, match=r"another config, seed, features or code; delete it"):
+            train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    provenance = train(FeatureCache(caches["train"]), often, 0, tmp_path, CPU)
+    assert provenance["resumed_at_steps"] == [12]
 
 
 @pytest.mark.faults

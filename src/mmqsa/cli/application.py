@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from mmqsa import __version__
+
 app = typer.Typer(
-    help="Masked multi-query slot attention, from photographs to the paper's tables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,3 +28,18 @@ DataRoot = Annotated[
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
 RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"mmqsa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Masked multi-query slot attention, from photographs to the paper's tables."""

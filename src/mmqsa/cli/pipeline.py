@@ -75,15 +75,15 @@ def extract(
     from mmqsa.device import choose_device
     from mmqsa.features.extract import extract as run
 
-    chosen = ExtractionConfig.load(config)
+    extraction = ExtractionConfig.load(config)
     if variant in ("crop", "squash", "released"):
-        dataset = chosen.dataset.model_copy(update={"geometry": variant})
-        chosen, variant = chosen.model_copy(update={"dataset": dataset}), ""
+        dataset = extraction.dataset.model_copy(update={"geometry": variant})
+        extraction, variant = extraction.model_copy(update={"dataset": dataset}), ""
     corruption = Corruption.parse(variant) if variant else None
     done = run(
         open_folder(data),
         split,
-        chosen,
+        extraction,
         out,
         choose_device(device, require_gpu),
         corruption,
@@ -108,9 +108,9 @@ def train(
     from mmqsa.training.loop import train as run
     from mmqsa.training.signals import Stopped
 
-    chosen = choose_device(device, require_gpu)
+    used = choose_device(device, require_gpu)
     try:
-        done = run(FeatureCache(features), RunConfig.load(config), seed, out, chosen)
+        done = run(FeatureCache(features), RunConfig.load(config), seed, out, used)
     except Stopped as stopped:
         print(f"mmqsa: {stopped}", file=sys.stderr)
         raise SystemExit(STOPPED) from None
@@ -219,8 +219,8 @@ def agreement(
     from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
-    chosen = choose_device(device, require_gpu)
-    print(f"{score_agreement(Run.load(run), FeatureCache(features), out, chosen)}: written")
+    used = choose_device(device, require_gpu)
+    print(f"{score_agreement(Run.load(run), FeatureCache(features), out, used)}: written")
 
 
 @app.command()
@@ -271,9 +271,9 @@ def baseline(
     from mmqsa.evaluation.baselines import score_baseline
     from mmqsa.features.cache import FeatureCache
 
-    chosen = BaselineConfig.load(config)
+    baselines = BaselineConfig.load(config)
     if method:
-        chosen = chosen.changed("--method", {"evaluation": {"baselines": method}})
+        baselines = baselines.changed("--method", {"evaluation": {"baselines": method}})
     caches = FeatureCache(features), FeatureCache(train)
-    for name in chosen.evaluation.baselines:
-        print(f"{score_baseline(name, *caches, chosen, out)}: written")
+    for name in baselines.evaluation.baselines:
+        print(f"{score_baseline(name, *caches, baselines, out)}: written")

@@ -1,4 +1,4 @@
-"""What a trained run is good for: masks for anyone's photographs, and a folder to share."""
+"""Masks for anyone's photographs, and a folder to share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,7 @@ def discover(
     backbone: Annotated[
         Path | None,
         typer.Option(
-            help="The backbone's weights; default: the run folder's own, or its settings'."
+            help="The backbone's weights; default: those in the run folder, or those of its config."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = 8,

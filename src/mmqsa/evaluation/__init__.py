@@ -1,1 +1,1 @@
-"""What a run found, held against the ground truth and the controls."""
+"""Runs, baselines and controls compared with the ground truth."""

@@ -206,15 +206,18 @@ def score_baseline(
     """
     check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
     scorer, first = Scorer(cache), config.evaluation.seeds[0]
-    for found in METHODS[name](Images(cache, train, config)):
-        seed = first if found.seed is None else found.seed
+    patch = cache.side / cache.grid
+    for prediction in METHODS[name](Images(cache, train, config)):
+        seed = first if prediction.seed is None else prediction.seed
         scorer.add(
-            [found.index],
-            label_maps(torch.from_numpy(found.masks)[None], cache.side),
-            boxes=None if found.box is None else [found.box * (cache.side / cache.grid)],
+            [prediction.index],
+            label_maps(torch.from_numpy(prediction.masks)[None], cache.side),
+            boxes=None if prediction.box is None else [prediction.box * patch],
             with_objects=seed == first,
-            name=found.name,
-            num_slots=len(found.masks) if found.num_slots is None else found.num_slots,
+            name=prediction.name,
+            num_slots=len(prediction.masks)
+            if prediction.num_slots is None
+            else prediction.num_slots,
             eval_seed=seed,
         )
     return scorer.write(out / f"{cache.name}-{name}.csv", ["name", "num_slots", "eval_seed"])

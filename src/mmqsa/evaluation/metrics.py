@@ -97,7 +97,7 @@ class GroundTruth:
             self.protocols.append("dinosaur")
 
     def counts(self, prediction: Array) -> Array:
-        """Pixels (G, K) of every region that have each predicted label.
+        """Pixels (G, K) of every region, void ones too, that have each predicted label.
 
         Counted by runs of equal pixels, of which label maps have few, instead of pixel by pixel.
         """
@@ -138,7 +138,7 @@ class Comparison:
 
     @cached_property
     def counts(self) -> Array:
-        """Pixels (G, K) of every region that have each predicted label."""
+        """Pixels (G, K) of every region, void ones too, that have each predicted label."""
         return self.truth.counts(self.prediction)
 
     @cached_property

@@ -36,8 +36,8 @@ def load(path: Path, identity: str) -> dict[str, Any] | None:
         ) from None
     if not same:
         raise InputError(
-            f"{path}: belongs to a training with another config, seed or features, or of another "
-            "version of mmqsa; delete it to start over"
+            f"{path}: belongs to a training with another config, seed, features or code; "
+            "delete it to start over"
         )
     return state
 

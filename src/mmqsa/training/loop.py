@@ -13,6 +13,7 @@ import torch
 import mmqsa
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 from mmqsa.device import choose_precision, describe, naming_when_memory_ends
+from mmqsa.digest import code_digest
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.resident import ResidentFeatures
@@ -29,7 +30,7 @@ from mmqsa.training.signals import Stopped, stop_signals
 from mmqsa.training.state import TrainState
 from mmqsa.training.step import make_step
 
-FORMAT = "2"  # of a checkpoint: one of another format belongs to another version
+CODE = "mmqsa.training.loop:train"
 
 
 def train(
@@ -124,7 +125,7 @@ def _identity(
 ) -> str:
     """sha256 of all that a training's numbers depend on."""
     parts = (
-        *(FORMAT, config.fingerprint(*RUN_SECTIONS), cache.fingerprint),
+        *(code_digest(CODE), config.fingerprint(*RUN_SECTIONS), cache.fingerprint),
         *(str(seed), device.type, precision),
     )
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
