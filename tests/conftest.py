@@ -55,40 +55,38 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def settings() -> Config:
+def config() -> Config:
     return Config.model_validate(SMALL)
 
 
 @pytest.fixture(scope="session")
-def voc_root(tmp_path_factory, settings) -> Path:
+def voc_root(tmp_path_factory, config) -> Path:
     root = tmp_path_factory.mktemp("scenes")
-    small = settings.dataset.scenes.model_copy(update={"train": 8, "val": 6, "side": 96})
+    small = config.dataset.scenes.model_copy(update={"train": 8, "val": 6, "side": 96})
     write_scenes(small, root)
     return root
 
 
 @pytest.fixture
-def own_voc(tmp_path, settings) -> Path:
+def own_voc(tmp_path, config) -> Path:
     """A folder of scenes that the test may damage."""
     root = tmp_path / "voc"
-    write_scenes(
-        settings.dataset.scenes.model_copy(update={"train": 3, "val": 2, "side": 64}), root
-    )
+    write_scenes(config.dataset.scenes.model_copy(update={"train": 3, "val": 2, "side": 64}), root)
     return root / "VOC2012"
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory, voc_root, settings) -> dict[str, Path]:
+def caches(tmp_path_factory, voc_root, config) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("features")
     for split in ("train", "val"):
-        extract(VocFolder.find(voc_root), split, settings, folder / f"{split}.h5", CPU)
+        extract(VocFolder.find(voc_root), split, config, folder / f"{split}.h5", CPU)
     return {split: folder / f"{split}.h5" for split in ("train", "val")}
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory, caches, settings) -> Path:
+def run_folder(tmp_path_factory, caches, config) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    train(FeatureCache(caches["train"]), settings, 0, folder, CPU)
+    train(FeatureCache(caches["train"]), config, 0, folder, CPU)
     return folder
 
 

@@ -72,12 +72,12 @@ def test_a_gpu_that_is_not_there(tmp_path, caches):
     assert found.returncode == 1 and "require_gpu: a GPU is required" in found.stderr
 
 
-def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, settings, monkeypatch, capsys):
+def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkeypatch, capsys):
     """In one process: the workflow's tests start one for each."""
     path = tmp_path / "config.yaml"
     short = {"matching": {"similarity": {"steps": 2}}}
     short["evaluation"] = {"sweep": {"num_slots": [3], "iterations": [1]}}
-    quick = Config.model_validate(merged(settings.model_dump(mode="json"), short))
+    quick = Config.model_validate(merged(config.model_dump(mode="json"), short))
     path.write_text(dump_yaml(quick.model_dump(mode="json")))
     run = tmp_path / "run"
     steps = [

@@ -58,11 +58,11 @@ def registered():
             del registry[name]
 
 
-def test_a_baseline(registered, tmp_path, caches, settings):
+def test_a_baseline(registered, tmp_path, caches, config):
     function, line = blocks("baseline")
     run(function, baselines)
     BASELINES.update(ast.literal_eval(f"{{{line}}}"))
-    changed = settings.changed("test", {"evaluation": {"baselines": ["kmeans", "brightest"]}})
+    changed = config.changed("test", {"evaluation": {"baselines": ["kmeans", "brightest"]}})
     val, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
     path = score_baseline(changed.evaluation.baselines[1], val, train, changed, tmp_path)
     scored = pd.read_csv(path)
@@ -89,7 +89,7 @@ def test_a_metric(registered, tmp_path, caches):
     )
 
 
-def test_a_corruption(registered, tmp_path, voc_root, settings, monkeypatch):
+def test_a_corruption(registered, tmp_path, voc_root, config, monkeypatch):
     function, line = blocks("corruption")
     run(function, corruptions)
     names = (*tables.CORRUPTIONS, *ast.literal_eval(f"({line.strip()})"))
@@ -98,5 +98,5 @@ def test_a_corruption(registered, tmp_path, voc_root, settings, monkeypatch):
     voc, corruption = VocFolder.find(voc_root), Corruption.parse("darkness3")
     image = np.asarray(voc.image(voc.ids("val")[0]))
     np.testing.assert_allclose(corruption(image, "a"), image * 0.35, atol=0.51)
-    extract(voc, "val", settings, tmp_path / "val.h5", CPU, corruption)
+    extract(voc, "val", config, tmp_path / "val.h5", CPU, corruption)
     assert FeatureCache(tmp_path / "val.h5").name == "scenes-val-darkness3"

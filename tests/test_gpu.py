@@ -30,12 +30,12 @@ def altered(**training) -> Config:
     return Config.model_validate({**SMALL, "training": {**SMALL["training"], **training}})
 
 
-def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, settings):
-    done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, GPU)
+def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, config):
+    done = train(FeatureCache(caches["train"]), config, 0, tmp_path, GPU)
     assert (
         done["precision"] == "bf16" and done["device"] != "cpu" and done["features_in"] == "device"
     )
-    evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), settings, tmp_path / "m", GPU)
+    evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), config, tmp_path / "m", GPU)
     assert (tmp_path / "m/scenes-val.csv").exists()
 
 

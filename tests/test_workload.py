@@ -13,15 +13,15 @@ from mmqsa.training.step import make_step
 
 @pytest.mark.parametrize("changes", [{}, {"decoder": {"patches_per_step": 100}}])
 def test_operations_of_a_training_step_are_those_that_pytorch_counts(changes):
-    settings = Config.model_validate(
+    config = Config.model_validate(
         {"slots": {"num_heads": 2}, "training": {"batch_size": 2, "steps": 1}, **changes}
     )
-    model = MaskedSlotModel(settings.model, 400, 384)
-    step = make_step(model, settings.training, "fp32", torch.device("cpu"))
+    model = MaskedSlotModel(config.model, 400, 384)
+    step = make_step(model, config.training, "fp32", torch.device("cpu"))
     draws = model.draw(2, torch.Generator().manual_seed(0), 1)
     with FlopCounterMode(display=False) as counted:
         step(torch.randn(2, 400, 384).half(), [0], draws, 1e-4)
-    estimate = workload.training(settings, 100, gpu=False).flop
+    estimate = workload.training(config, 100, gpu=False).flop
     # The estimate leaves the key and value projections out.
     assert estimate == pytest.approx(counted.get_total_flops(), rel=0.15)
 

@@ -117,9 +117,9 @@ def test_an_image_without_objects_is_all_background(coco_root):
     assert folder.boxes(last).shape == (0, 4)
 
 
-def test_from_photographs_to_metrics(coco_root, settings, tmp_path):
-    own = settings.model_copy(
-        update={"dataset": settings.dataset.model_copy(update={"kind": "coco", "name": "coco2017"})}
+def test_from_photographs_to_metrics(coco_root, config, tmp_path):
+    own = config.model_copy(
+        update={"dataset": config.dataset.model_copy(update={"kind": "coco", "name": "coco2017"})}
     )
     folder, device = open_folder(coco_root), torch.device("cpu")
     for split in ("train", "val"):

@@ -66,13 +66,13 @@ def test_objects_of_masks_by_hand():
     assert alone.masks.shape == (0, 3, 7) and alone.boxes.shape == (0, 4)
 
 
-def test_masks_are_those_of_the_pipeline(segmenter, run_folder, voc_root, settings, tmp_path):
+def test_masks_are_those_of_the_pipeline(segmenter, run_folder, voc_root, config, tmp_path):
     """On squashed images the same features, the same slots, the same label maps."""
-    squashed = settings.dataset.model_copy(update={"geometry": "squash"})
+    squashed = config.dataset.model_copy(update={"geometry": "squash"})
 
     voc = VocFolder.find(voc_root)
     path = tmp_path / "val.h5"
-    extract(voc, "val", settings.model_copy(update={"dataset": squashed}), path, CPU)
+    extract(voc, "val", config.model_copy(update={"dataset": squashed}), path, CPU)
     cache = FeatureCache(path)
     features = torch.from_numpy(cache.features[:])
     noise = segmenter.noise.expand(-1, len(features), -1, -1)
@@ -140,17 +140,17 @@ def test_files(segmenter, images, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, voc_root, settings):
+def pretrained(tmp_path_factory, voc_root, config):
     """A run on a backbone whose weights are a local file: the run's folder and the file."""
     folder = tmp_path_factory.mktemp("pretrained")
-    random = settings.backbone
+    random = config.backbone
 
     state, _ = backbone_weights(random)
     save_file(state, folder / "vit.safetensors", {"made": "elsewhere"})
     local = random.model_copy(
         update={"pretrained": True, "weights": str(folder / "vit.safetensors")}
     )
-    config = settings.model_copy(update={"backbone": local})
+    config = config.model_copy(update={"backbone": local})
     extract(VocFolder.find(voc_root), "train", config, folder / "train.h5", CPU)
     train(FeatureCache(folder / "train.h5"), config, 0, folder / "run", CPU)
     return folder / "run", folder / "vit.safetensors"
@@ -188,8 +188,8 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     (hub / "config.yaml").write_text(dump_yaml(config.dependencies()))
     create = backbone._create
 
-    def fetch(settings, pretrained, **size):
-        network = create(settings, pretrained=False, **size)
+    def fetch(config, pretrained, **size):
+        network = create(config, pretrained=False, **size)
         if pretrained:
             network.load_state_dict(state)
         return network

@@ -63,13 +63,13 @@ def test_clusterings_find_the_planted_object(planted):
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory, caches, settings):
+def scored(tmp_path_factory, caches, config):
     """The metrics of every method."""
     out = tmp_path_factory.mktemp("baselines")
     val, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
     return {
-        method: score_baseline(method, val, train, settings, out)
-        for method in settings.evaluation.baselines
+        method: score_baseline(method, val, train, config, out)
+        for method in config.evaluation.baselines
     }
 
 
@@ -101,16 +101,16 @@ def test_nothing_is_above_the_oracle(scored):
         assert own.idxmax() == f"oracle, {labels} at patch resolution"
 
 
-def test_methods_are_deterministic(tmp_path, scored, caches, settings):
+def test_methods_are_deterministic(tmp_path, scored, caches, config):
     val, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
     for method in ("kmeans", "normalised-cut", "tokencut", "probe"):
-        again = score_baseline(method, val, train, settings, tmp_path)
+        again = score_baseline(method, val, train, config, tmp_path)
         assert again.read_bytes() == scored[method].read_bytes()
 
 
 @pytest.mark.parametrize("standardise", ["feature", "none"])
-def test_features_are_standardised_over_the_training_set(caches, settings, standardise):
-    changed = settings.changed("test", {"features": {"standardise": standardise}})
+def test_features_are_standardised_over_the_training_set(caches, config, standardise):
+    changed = config.changed("test", {"features": {"standardise": standardise}})
     cache = FeatureCache(caches["train"])
     images = list(Images(cache, cache, changed))
     raw, features = (np.stack([getattr(i, name) for i in images]) for name in ("raw", "features"))
@@ -126,7 +126,7 @@ def test_every_baseline_has_its_function_and_the_reverse():
     assert set(METHODS) == set(BASELINES)
 
 
-def test_an_unknown_baseline_is_refused(settings):
+def test_an_unknown_baseline_is_refused(config):
     expected = r"unknown baseline 'kmean'; expected one of kmeans, normalised-cut, "
     with pytest.raises(InputError, match=expected):
-        settings.changed("test", {"evaluation": {"baselines": ["kmean"]}})
+        config.changed("test", {"evaluation": {"baselines": ["kmean"]}})

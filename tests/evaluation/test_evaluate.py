@@ -34,18 +34,18 @@ def learned_run(tmp_path_factory, run_folder, caches):
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory, learned_run, caches, settings):
+def scored(tmp_path_factory, learned_run, caches, config):
     out = tmp_path_factory.mktemp("metrics")
     cache = FeatureCache(caches["val"])
-    evaluate(Run.load(learned_run), cache, settings, out, CPU, with_label_maps=True)
+    evaluate(Run.load(learned_run), cache, config, out, CPU, with_label_maps=True)
     return out
 
 
-def only(settings, **evaluation):
-    """The settings with Hungarian matching alone and other evaluation settings."""
-    matching = settings.matching.model_copy(update={"strategies": ["hungarian"]})
-    evaluation = settings.evaluation.model_copy(update=evaluation)
-    return settings.model_copy(update={"matching": matching, "evaluation": evaluation})
+def only(config, **evaluation):
+    """The config with Hungarian matching alone and ``evaluation`` changed."""
+    matching = config.matching.model_copy(update={"strategies": ["hungarian"]})
+    evaluation = config.evaluation.model_copy(update=evaluation)
+    return config.model_copy(update={"matching": matching, "evaluation": evaluation})
 
 
 def test_label_maps_equal_plain_upsampling():
@@ -126,10 +126,8 @@ def test_every_object_is_scored_apart(scored, caches):
     assert shares.to_dict() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_sweep_has_the_runs_own_numbers_and_others(
-    tmp_path, scored, run_folder, caches, settings
-):
-    swept = only(settings, sweep=SweepConfig(num_slots=[2, 4, 9], iterations=[1, 3]))
+def test_a_sweep_has_the_runs_own_numbers_and_others(tmp_path, scored, run_folder, caches, config):
+    swept = only(config, sweep=SweepConfig(num_slots=[2, 4, 9], iterations=[1, 3]))
     path = sweep(Run.load(run_folder), FeatureCache(caches["val"]), swept, tmp_path, CPU)
     table = pd.read_csv(path)
     pairs = table[["num_slots", "iterations"]].drop_duplicates().itertuples(index=False, name=None)
@@ -140,45 +138,43 @@ def test_a_sweep_has_the_runs_own_numbers_and_others(
     pd.testing.assert_series_equal(trained, metrics.loc[trained.index])
 
 
-def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, settings):
+def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, config):
     with pytest.raises(InputError, match=r"similarity.safetensors: missing .*mmqsa similarity"):
-        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), settings, tmp_path, CPU)
+        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), config, tmp_path, CPU)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_is_scored_on_other_images_than_it_was_trained_on(
-    tmp_path, run_folder, own_voc, settings
+    tmp_path, run_folder, own_voc, config
 ):
-    dataset = settings.dataset.model_copy(update={"name": "others"})
-    other = settings.model_copy(update={"dataset": dataset})
+    dataset = config.dataset.model_copy(update={"name": "others"})
+    other = config.model_copy(update={"dataset": dataset})
     extract(VocFolder.find(own_voc), "val", other, tmp_path / "val.h5", CPU)
     path = evaluate(
-        Run.load(run_folder), FeatureCache(tmp_path / "val.h5"), only(settings), tmp_path, CPU
+        Run.load(run_folder), FeatureCache(tmp_path / "val.h5"), only(config), tmp_path, CPU
     )
     assert path.name == "others-val.csv"
     assert (pd.read_csv(path)["n_images"] == 2).all()
 
 
-def test_evaluation_is_deterministic(tmp_path, scored, learned_run, caches, settings):
-    evaluate(Run.load(learned_run), FeatureCache(caches["val"]), settings, tmp_path, CPU)
+def test_evaluation_is_deterministic(tmp_path, scored, learned_run, caches, config):
+    evaluate(Run.load(learned_run), FeatureCache(caches["val"]), config, tmp_path, CPU)
     for name in ("scenes-val.csv", "scenes-val-per_image.csv", "scenes-val-per_object.csv"):
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
 
 
-def test_a_cache_of_another_backbone_is_refused(tmp_path, run_folder, voc_root, settings):
-    other = settings.model_copy(
-        update={"backbone": settings.backbone.model_copy(update={"seed": 5})}
-    )
+def test_a_cache_of_another_backbone_is_refused(tmp_path, run_folder, voc_root, config):
+    other = config.model_copy(update={"backbone": config.backbone.model_copy(update={"seed": 5})})
     extract(VocFolder.find(voc_root), "val", other, tmp_path / "val.h5", CPU)
     with pytest.raises(InputError, match=r"val.h5: made with weights_sha256"):
         cache = FeatureCache(tmp_path / "val.h5")
         evaluate(Run.load(run_folder), cache, only(other), tmp_path, CPU)
 
 
-def test_an_unlabelled_cache_cannot_be_scored(tmp_path, own_voc, settings):
+def test_an_unlabelled_cache_cannot_be_scored(tmp_path, own_voc, config):
     for folder in ("SegmentationClass", "SegmentationObject"):
         for path in (own_voc / folder).glob("*.png"):
             path.unlink()
-    extract(VocFolder.find(own_voc), "val", settings, tmp_path / "val.h5", CPU)
+    extract(VocFolder.find(own_voc), "val", config, tmp_path / "val.h5", CPU)
     with pytest.raises(InputError, match="has no label maps, so nothing can be scored"):
         score_controls(FeatureCache(tmp_path / "val.h5"), tmp_path)

@@ -13,10 +13,10 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 
 
-def extracted(voc, split, geometry, settings, folder):
-    dataset = settings.dataset.model_copy(update={"geometry": geometry})
+def extracted(voc, split, geometry, config, folder):
+    dataset = config.dataset.model_copy(update={"geometry": geometry})
     path = folder / f"{split}-{geometry}.h5"
-    extract(voc, split, settings.model_copy(update={"dataset": dataset}), path, CPU)
+    extract(voc, split, config.model_copy(update={"dataset": dataset}), path, CPU)
     return FeatureCache(path)
 
 
@@ -30,9 +30,9 @@ def test_a_crop_has_the_papers_and_dinosaurs(tmp_path, caches):
     assert protocols == {"paper", "dinosaur"}
 
 
-def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, settings):
+def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, config):
     voc = VocFolder.find(voc_root)
-    cache = extracted(voc, "detection-val", "squash", settings, tmp_path)
+    cache = extracted(voc, "detection-val", "squash", config, tmp_path)
     assert cache.name == "scenes-detection-val-squash"
     found, protocols = metrics(cache, tmp_path)
     assert protocols == {"boxes"} and (found["n_images"] == 6).all()
@@ -45,24 +45,24 @@ def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, setti
     assert (scorer.metrics(["name"])["value"] == 100).all() and scorer.per_object.empty
 
 
-def test_the_released_geometry_has_a_protocol_of_its_own(tmp_path, voc_root, settings):
+def test_the_released_geometry_has_a_protocol_of_its_own(tmp_path, voc_root, config):
     voc = VocFolder.find(voc_root)
-    cache = extracted(voc, "val", "released", settings, tmp_path)
+    cache = extracted(voc, "val", "released", config, tmp_path)
     assert cache.name == "scenes-val-released"
     _, protocols = metrics(cache, tmp_path)
     assert protocols == {"released"}
 
 
-def test_images_without_annotations_are_absent_not_zero(tmp_path, own_voc, settings):
+def test_images_without_annotations_are_absent_not_zero(tmp_path, own_voc, config):
     voc = VocFolder(own_voc)
     first, second = voc.ids("detection-val")
     (own_voc / "Annotations" / f"{first}.xml").unlink()
-    found, _ = metrics(extracted(voc, "detection-val", "squash", settings, tmp_path), tmp_path)
+    found, _ = metrics(extracted(voc, "detection-val", "squash", config, tmp_path), tmp_path)
     assert (found["n_images"] == 1).all()
     (own_voc / "Annotations" / f"{second}.xml").unlink()
     (tmp_path / "detection-val-squash.h5").unlink()
     with pytest.raises(InputError, match="has no boxes, and squashed images are scored by boxes"):
-        metrics(extracted(voc, "detection-val", "squash", settings, tmp_path), tmp_path)
+        metrics(extracted(voc, "detection-val", "squash", config, tmp_path), tmp_path)
 
 
 def test_a_missing_detection_list_names_those_that_are_there(own_voc):

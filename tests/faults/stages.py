@@ -68,9 +68,9 @@ def refused(done: subprocess.CompletedProcess) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def write_settings(path: Path, settings: Config, **changes) -> Path:
-    """A settings file with ``section={key: value}`` changed."""
-    sections = settings.model_dump(mode="json")
+def write_config(path: Path, config: Config, **changes) -> Path:
+    """A config file with ``section={key: value}`` changed."""
+    sections = config.model_dump(mode="json")
     for name, values in changes.items():
         sections[name] |= values
     path.write_text(dump_yaml(sections))

@@ -1,7 +1,7 @@
 """Files that are cut short: the stage that meets one names it, and goes on once it is restored."""
 
 import pytest
-from stages import mmqsa, refused, write_settings
+from stages import mmqsa, refused, write_config
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.features.cache import FeatureCache
@@ -9,8 +9,8 @@ from mmqsa.features.cache import FeatureCache
 pytestmark = pytest.mark.faults
 
 
-def test_a_photograph_of_zero_bytes(tmp_path, own_voc, settings):
-    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 1})
+def test_a_photograph_of_zero_bytes(tmp_path, own_voc, config):
+    file = write_config(tmp_path / "config.yaml", config, backbone={"batch_size": 1})
     voc, out = VocFolder.find(own_voc), tmp_path / "train.h5"
     path = voc.image_path(voc.ids("train")[1])
     content = path.read_bytes()
@@ -26,7 +26,7 @@ def test_a_photograph_of_zero_bytes(tmp_path, own_voc, settings):
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "controls"])
-def test_a_cache_cut_short(tmp_path, caches, settings, run_folder, stage):
+def test_a_cache_cut_short(tmp_path, caches, config, run_folder, stage):
     path = tmp_path / "cut.h5"
     content = caches["val"].read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -37,8 +37,8 @@ def test_a_cache_cut_short(tmp_path, caches, settings, run_folder, stage):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unfinished_cache_cut_short(tmp_path, voc_root, caches, settings):
-    file = write_settings(tmp_path / "config.yaml", settings)
+def test_an_unfinished_cache_cut_short(tmp_path, voc_root, caches, config):
+    file = write_config(tmp_path / "config.yaml", config)
     partial = tmp_path / "val.h5.partial"
     partial.write_bytes(caches["val"].read_bytes()[:3000])
     command = ["extract", "--data", voc_root, "--split", "val", "--config", file]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from project import ARGUMENTS, copy_project, snakemake
-from stages import mmqsa, refused, remount, small_disk, write_settings
+from stages import mmqsa, refused, remount, small_disk, write_config
 
 from mmqsa.features.cache import FeatureCache
 
@@ -17,8 +17,8 @@ def disk(tmp_path):
         yield folder
 
 
-def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, settings, caches):
-    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 2})
+def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, config, caches):
+    file = write_config(tmp_path / "config.yaml", config, backbone={"batch_size": 2})
     command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     command += ["--out", disk / "train.h5"]
     remount(disk, "size=160k")
@@ -34,9 +34,9 @@ def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, settings, caches)
     )
 
 
-def test_training_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
+def test_training_onto_a_full_disk(disk, tmp_path, config, caches, run_folder):
     often = {"checkpoint_seconds": 1e-9}
-    file = write_settings(tmp_path / "config.yaml", settings, training=often)
+    file = write_config(tmp_path / "config.yaml", config, training=often)
     command = ["train", "--features", caches["train"], "--config", file, "--out", disk / "run"]
     filler = disk / "filler"
     filler.write_bytes(b"x" * 250_000)
@@ -50,10 +50,8 @@ def test_training_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder)
     assert (disk / "run" / weights).read_bytes() == (run_folder / weights).read_bytes()
 
 
-def test_evaluation_onto_a_full_disk(disk, tmp_path, settings, caches, run_folder):
-    file = write_settings(
-        tmp_path / "config.yaml", settings, matching={"strategies": ["hungarian"]}
-    )
+def test_evaluation_onto_a_full_disk(disk, tmp_path, config, caches, run_folder):
+    file = write_config(tmp_path / "config.yaml", config, matching={"strategies": ["hungarian"]})
     command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--config", file]
     command += ["--out", disk / "metrics"]
     (disk / "filler").write_bytes(b"x" * 300_000)
@@ -62,8 +60,8 @@ def test_evaluation_onto_a_full_disk(disk, tmp_path, settings, caches, run_folde
     assert not mmqsa(*command).returncode
 
 
-def test_a_read_only_folder(disk, tmp_path, voc_root, settings, caches, run_folder):
-    file = write_settings(tmp_path / "config.yaml", settings)
+def test_a_read_only_folder(disk, tmp_path, voc_root, config, caches, run_folder):
+    file = write_config(tmp_path / "config.yaml", config)
     remount(disk, "ro")
     out = disk / "out"
     for command in (

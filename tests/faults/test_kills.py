@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from stages import ENVIRONMENT, killed, mmqsa, refused, write_settings
+from stages import ENVIRONMENT, killed, mmqsa, refused, write_config
 
 from mmqsa.features.cache import FeatureCache
 
@@ -19,8 +19,8 @@ def arrays(path) -> dict[str, np.ndarray]:
     return {name: cache._file[name][:] for name in names}
 
 
-def test_extraction(tmp_path, voc_root, settings, caches):
-    file = write_settings(tmp_path / "config.yaml", settings, backbone={"batch_size": 2})
+def test_extraction(tmp_path, voc_root, config, caches):
+    file = write_config(tmp_path / "config.yaml", config, backbone={"batch_size": 2})
     command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
     assert not mmqsa(*command, "--out", whole).returncode
@@ -42,10 +42,8 @@ def test_extraction(tmp_path, voc_root, settings, caches):
         np.testing.assert_array_equal(found[name][order[0]], expected[name][order[1]])
 
 
-def test_evaluation(tmp_path, run_folder, caches, settings):
-    file = write_settings(
-        tmp_path / "config.yaml", settings, matching={"strategies": ["hungarian"]}
-    )
+def test_evaluation(tmp_path, run_folder, caches, config):
+    file = write_config(tmp_path / "config.yaml", config, matching={"strategies": ["hungarian"]})
     command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--config", file]
     assert not mmqsa(*command, "--out", tmp_path / "whole").returncode
     command += ["--out", tmp_path / "broken"]
@@ -59,9 +57,9 @@ def test_evaluation(tmp_path, run_folder, caches, settings):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_two_extractions_into_one_cache(tmp_path, voc_root, settings, caches):
+def test_two_extractions_into_one_cache(tmp_path, voc_root, config, caches):
     """The second says so and leaves; the first is not disturbed."""
-    file = write_settings(tmp_path / "config.yaml", settings)
+    file = write_config(tmp_path / "config.yaml", config)
     command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     command += ["--out", tmp_path / "train.h5"]
     # The first waits for a line on its standard input before it stores its first batch.

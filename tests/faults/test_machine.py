@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from stages import mmqsa, refused, write_settings
+from stages import mmqsa, refused, write_config
 
 from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
@@ -43,10 +43,10 @@ def small_gpu(monkeypatch):
 
 
 def test_extraction_goes_on_with_half_the_batch(
-    tmp_path, voc_root, settings, caches, small_gpu, capsys
+    tmp_path, voc_root, config, caches, small_gpu, capsys
 ):
     passes = small_gpu(3)
-    extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU, batch_size=4)
+    extract(VocFolder.find(voc_root), "train", config, tmp_path / "train.h5", CPU, batch_size=4)
     assert passes == [2, 2, 2, 2]
     said = capsys.readouterr().err
     assert said.count("are too many") == 1  # and from then on fewer are tried
@@ -57,16 +57,16 @@ def test_extraction_goes_on_with_half_the_batch(
     np.testing.assert_allclose(features, FeatureCache(caches["train"]).features[:], atol=2e-3)
 
 
-def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, settings, small_gpu):
+def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, config, small_gpu):
     small_gpu(0)
     with pytest.raises(InputError, match=r"backbone.image_size: a single image of that size"):
-        extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU)
+        extract(VocFolder.find(voc_root), "train", config, tmp_path / "train.h5", CPU)
 
 
-def plain(settings: Config) -> Config:
+def plain(config: Config) -> Config:
     """Without the matching that has to be learned first."""
-    matching = settings.matching.model_copy(update={"strategies": ["hungarian"]})
-    return settings.model_copy(update={"matching": matching})
+    matching = config.matching.model_copy(update={"strategies": ["hungarian"]})
+    return config.model_copy(update={"matching": matching})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def plain(settings: Config) -> Config:
     ],
 )
 def test_a_batch_that_does_not_fit_is_named(
-    tmp_path, caches, settings, run_folder, monkeypatch, error
+    tmp_path, caches, config, run_folder, monkeypatch, error
 ):
     def ends(*_, **__):
         raise error
@@ -86,22 +86,22 @@ def test_a_batch_that_does_not_fit_is_named(
     monkeypatch.setattr(MaskedSlotModel, "forward", ends)
     monkeypatch.setattr(MaskedSlotModel, "run_heads", ends)
     with pytest.raises(InputError, match=r"training.batch_size: not enough memory .*; lower it"):
-        train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+        train(FeatureCache(caches["train"]), config, 0, tmp_path / "run", CPU)
     with pytest.raises(InputError, match=r"evaluation.batch_size: not enough memory .*; lower it"):
-        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), plain(settings), tmp_path, CPU)
+        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), plain(config), tmp_path, CPU)
 
 
-def test_another_error_is_not_taken_for_it(tmp_path, caches, settings, monkeypatch):
+def test_another_error_is_not_taken_for_it(tmp_path, caches, config, monkeypatch):
     def breaks(*_):
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setattr(MaskedSlotModel, "forward", breaks)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+        train(FeatureCache(caches["train"]), config, 0, tmp_path / "run", CPU)
 
 
 def test_features_that_are_not_finite_stop_every_stage_that_reads_them(
-    tmp_path, caches, settings, run_folder
+    tmp_path, caches, config, run_folder
 ):
     named = {}
     for split in ("train", "val"):
@@ -109,7 +109,7 @@ def test_features_that_are_not_finite_stop_every_stage_that_reads_them(
         with h5py.File(path, "a") as file:
             file["features"][2, 5, 7] = np.nan if split == "train" else np.inf
         named[split] = FeatureCache(path).ids[2]
-    file = write_settings(tmp_path / "config.yaml", plain(settings))
+    file = write_config(tmp_path / "config.yaml", plain(config))
     train_h5, val_h5, out = tmp_path / "train.h5", tmp_path / "val.h5", tmp_path / "out"
     for split, command in (
         ("train", ("train", "--features", train_h5, "--config", file)),
@@ -127,18 +127,18 @@ def test_features_that_are_not_finite_stop_every_stage_that_reads_them(
     assert not list(out.rglob("*.csv")) and not list(out.rglob(WEIGHTS))
 
 
-def test_a_backbone_that_gives_no_numbers(tmp_path, voc_root, settings, monkeypatch):
+def test_a_backbone_that_gives_no_numbers(tmp_path, voc_root, config, monkeypatch):
     real = FrozenViT.features
     monkeypatch.setattr(FrozenViT, "features", lambda self, images: real(self, images) * 1e30)
     with pytest.raises(InputError, match=r"backbone.name: .* not finite in float16 .* batch with"):
-        extract(VocFolder.find(voc_root), "train", settings, tmp_path / "train.h5", CPU)
+        extract(VocFolder.find(voc_root), "train", config, tmp_path / "train.h5", CPU)
     assert not (tmp_path / "train.h5").exists()
 
 
-def test_a_split_list_that_changed_since(tmp_path, own_voc, settings):
+def test_a_split_list_that_changed_since(tmp_path, own_voc, config):
     voc, out = VocFolder.find(own_voc), tmp_path / "val.h5"
     ids = voc.ids("val")
-    extract(voc, "val", settings, out, CPU)
+    extract(voc, "val", config, out, CPU)
     before = out.read_bytes()
     (own_voc / "ImageSets/Segmentation/val.txt").write_text(f"{ids[0]}\n{voc.ids('train')[0]}\n")
     expected = (
@@ -146,18 +146,18 @@ def test_a_split_list_that_changed_since(tmp_path, own_voc, settings):
         rf"and {voc.ids('train')[0]} is new in it; delete the cache"
     )
     with pytest.raises(InputError, match=expected):
-        extract(voc, "val", settings, out, CPU)
+        extract(voc, "val", config, out, CPU)
     (own_voc / "ImageSets/Segmentation/val.txt").write_text("\n".join(reversed(ids)))
     with pytest.raises(InputError, match="made with ids_sha256"):
-        extract(voc, "val", settings, out, CPU)
+        extract(voc, "val", config, out, CPU)
     assert out.read_bytes() == before
 
 
 def test_a_clock_that_runs_backwards_changes_no_training(
-    tmp_path, caches, settings, run_folder, monkeypatch
+    tmp_path, caches, config, run_folder, monkeypatch
 ):
     clock = iter(range(2_000_000_000, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    made = train(FeatureCache(caches["train"]), settings, 0, tmp_path / "run", CPU)
+    made = train(FeatureCache(caches["train"]), config, 0, tmp_path / "run", CPU)
     assert made["seconds"] >= 0 and made["images_per_second"] > 0
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == (run_folder / WEIGHTS).read_bytes()

@@ -88,8 +88,8 @@ def test_the_two_rules_for_position_embeddings(tmp_path, state):
     save_file(state, path)
     embeddings = {}
     for rule in ("timm", "dino", "auto"):
-        settings = local(path).model_copy(update={"image_size": 320, "position_embedding": rule})
-        embeddings[rule] = load_backbone(settings).network.pos_embed
+        config = local(path).model_copy(update={"image_size": 320, "position_embedding": rule})
+        embeddings[rule] = load_backbone(config).network.pos_embed
     square = state["pos_embed"][:, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
     dino = F.interpolate(square, scale_factor=20.1 / 14, mode="bicubic")
     torch.testing.assert_close(
@@ -110,9 +110,9 @@ def test_not_a_vit():
 
 
 def test_side_that_is_no_multiple():
-    settings = random_backbone().model_copy(update={"image_size": 100})
+    config = random_backbone().model_copy(update={"image_size": 100})
     with pytest.raises(InputError, match=r"image_size: 100 is no multiple of the patch, 16 px"):
-        load_backbone(settings)
+        load_backbone(config)
 
 
 def test_block_that_is_not_there():

@@ -35,7 +35,7 @@ def test_features_that_differ_give_caches_made_alike_another_identity(tmp_path, 
     assert other.attributes == {"grid": 2, "features_sha256": digest}
 
 
-def test_an_existing_cache_is_accepted_whatever_its_features(tmp_path, voc_root, settings, caches):
+def test_an_existing_cache_is_accepted_whatever_its_features(tmp_path, voc_root, config, caches):
     """Two machines round differently: what was asked for is compared, not what came out."""
     path = shutil.copy(caches["val"], tmp_path / "val.h5")
     identity = json.loads(caches["val"].with_suffix(".json").read_text())
@@ -43,7 +43,7 @@ def test_an_existing_cache_is_accepted_whatever_its_features(tmp_path, voc_root,
     with h5py.File(path, "a") as file:
         changed = json.loads(file.attrs["attributes"]) | {"features_sha256": "0" * 64}
         file.attrs["attributes"] = json.dumps(changed)
-    assert extract(VocFolder.find(voc_root), "val", settings, tmp_path / "val.h5", CPU) == 0
+    assert extract(VocFolder.find(voc_root), "val", config, tmp_path / "val.h5", CPU) == 0
     assert json.loads((tmp_path / "val.json").read_text()) == changed
 
 

@@ -14,9 +14,9 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract, normalise
 
 
-def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
+def test_cache_holds_what_the_contract_says(caches, voc_root, config):
     cache = FeatureCache(caches["val"])
-    voc, backbone = VocFolder.find(voc_root), load_backbone(settings.backbone)
+    voc, backbone = VocFolder.find(voc_root), load_backbone(config.backbone)
     geometry = Geometry("crop", 96)
     assert cache.ids == voc.ids("val")
     assert cache.features.shape == (6, 36, 192) and cache.features.dtype == np.float16
@@ -37,9 +37,9 @@ def test_cache_holds_what_the_contract_says(caches, voc_root, settings):
 
 
 @pytest.mark.faults
-def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches, monkeypatch):
-    slow = settings.model_copy(
-        update={"backbone": settings.backbone.model_copy(update={"batch_size": 2})}
+def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, config, caches, monkeypatch):
+    slow = config.model_copy(
+        update={"backbone": config.backbone.model_copy(update={"batch_size": 2})}
     )
     voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
     real = module._prepare
@@ -64,10 +64,10 @@ def test_an_interrupted_extraction_goes_on(tmp_path, voc_root, settings, caches,
 
 
 def test_an_extraction_killed_before_its_last_rename_only_needs_that(
-    tmp_path, voc_root, settings, caches
+    tmp_path, voc_root, config, caches
 ):
     shutil.copy(caches["val"], tmp_path / "val.h5.partial")
-    assert extract(VocFolder.find(voc_root), "val", settings, tmp_path / "val.h5", CPU) == 0
+    assert extract(VocFolder.find(voc_root), "val", config, tmp_path / "val.h5", CPU) == 0
     assert FeatureCache(tmp_path / "val.h5").ids == FeatureCache(caches["val"]).ids
 
 
@@ -96,10 +96,10 @@ def test_an_error_in_a_thread_stops_the_extraction():
 
 @pytest.mark.parametrize("precision, error", [("bf16", 0.02), ("tf32", 1e-6)])
 def test_other_precisions_come_close_and_are_told_apart(
-    tmp_path, voc_root, settings, caches, precision, error
+    tmp_path, voc_root, config, caches, precision, error
 ):
-    own = settings.model_copy(
-        update={"backbone": settings.backbone.model_copy(update={"precision": precision})}
+    own = config.model_copy(
+        update={"backbone": config.backbone.model_copy(update={"precision": precision})}
     )
     extract(VocFolder.find(voc_root), "val", own, tmp_path / "val.h5", CPU)
     found, exact = FeatureCache(tmp_path / "val.h5"), FeatureCache(caches["val"])
@@ -109,13 +109,11 @@ def test_other_precisions_come_close_and_are_told_apart(
 
 
 @pytest.mark.faults
-def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, settings):
+def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, config):
     voc, out = VocFolder.find(voc_root), tmp_path / "val.h5"
-    extract(voc, "val", settings, out, CPU)
+    extract(voc, "val", config, out, CPU)
     before = out.read_bytes()
-    other = settings.model_copy(
-        update={"backbone": settings.backbone.model_copy(update={"seed": 1})}
-    )
+    other = config.model_copy(update={"backbone": config.backbone.model_copy(update={"seed": 1})})
     with pytest.raises(InputError, match=r"val.h5: made with weights_sha256 = .* delete it"):
         extract(voc, "val", other, out, CPU)
     assert out.read_bytes() == before

@@ -28,9 +28,9 @@ def test_mapped_features_are_the_resident_ones(caches, monkeypatch):
     assert torch.equal(mapped.take(indices), expected)
 
 
-def test_where_the_features_are_changes_no_bit(tmp_path, caches, settings, run_folder, monkeypatch):
+def test_where_the_features_are_changes_no_bit(tmp_path, caches, config, run_folder, monkeypatch):
     monkeypatch.setattr(resident, "SHARE", 0.0)
-    done = train(FeatureCache(caches["train"]), settings, 0, tmp_path, CPU)
+    done = train(FeatureCache(caches["train"]), config, 0, tmp_path, CPU)
     assert done["features_in"] == "file"
     first, second = (Run.load(folder).model.state_dict() for folder in (tmp_path, run_folder))
     assert all(torch.equal(first[name], second[name]) for name in first)

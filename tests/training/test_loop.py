@@ -58,9 +58,9 @@ def test_the_loss_falls(tmp_path, caches):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, settings, run_folder):
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, config, run_folder):
     for seed in (0, 1):
-        train(FeatureCache(caches["train"]), settings, seed, tmp_path / str(seed), CPU)
+        train(FeatureCache(caches["train"]), config, seed, tmp_path / str(seed), CPU)
     assert same(weights(tmp_path / "0"), weights(run_folder))
     assert not same(weights(tmp_path / "1"), weights(run_folder))
 

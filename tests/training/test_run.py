@@ -9,7 +9,7 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.training.run import Run
 
 
-def test_the_config_on_disk_is_what_the_run_depends_on(run_folder, settings):
+def test_the_config_on_disk_is_what_the_run_depends_on(run_folder, config):
     written = yaml.safe_load((run_folder / "config.yaml").read_text())
     expected = RunConfig.model_validate(
         {name: SMALL[name] for name in ("dataset", "backbone", "slots", "decoder", "training")}
