@@ -19,6 +19,7 @@ from mmqsa.discover.export import export
 from mmqsa.discover.output import discover
 from mmqsa.discover.segmenter import BACKBONE, find_objects
 from mmqsa.errors import InputError
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import backbone
 from mmqsa.features.backbone import backbone_weights, load_backbone
@@ -75,13 +76,13 @@ def test_masks_are_those_of_the_pipeline(segmenter, run_folder, voc_root, config
     extract(voc, "val", config.model_copy(update={"dataset": squashed}), path, CPU)
     cache = FeatureCache(path)
     features = torch.from_numpy(cache.features[:])
-    noise = segmenter.noise.expand(-1, len(features), -1, -1)
+    noise, reference = image_draws(segmenter.model, cache.ids)
     with torch.inference_mode():
-        masks = segmenter.model.segment(features, noise, "hungarian", ["attention"])
+        masks = segmenter.model.segment(features, noise, "hungarian", ["attention"], reference)
     expected = label_maps(masks["attention"], cache.side)
     for index, image_id in enumerate(cache.ids):
         image = voc.image(image_id).resize((cache.side, cache.side), Image.Resampling.BICUBIC)
-        labels = segmenter(image).labels
+        labels = segmenter(image, image_id).labels
         pairs = {*zip(expected[index].ravel().tolist(), labels.ravel().tolist(), strict=True)}
         assert len(pairs) == len({slot for slot, _ in pairs})  # each slot is one object
 

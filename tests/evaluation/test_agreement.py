@@ -6,6 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mmqsa.errors import InputError
 from mmqsa.evaluation.agreement import score_agreement
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.features.cache import FeatureCache
 from mmqsa.training.run import Run
 
@@ -22,7 +23,7 @@ def test_agreement_is_the_cosine_of_matched_slots(tmp_path, run_folder, caches):
     np.testing.assert_allclose(itself[["before", "after"]], 1, atol=1e-3)
     # Against one pair of slots, computed plainly.
     features = torch.from_numpy(cache.features[:])
-    noise = run.model.noise(len(features), torch.Generator().manual_seed(0))
+    noise, _ = image_draws(run.model, cache.ids)
     with torch.inference_mode():
         of_heads = run.model.run_heads(features, noise).slots
     plain = torch.cosine_similarity(of_heads[:, 0, 1], of_heads[:, 2, 3], dim=-1).mean()

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mmqsa.config.base import Count, Fraction, Section
 
+Initialisation = Literal["learned", "fixed", "queries"]
 MaskingStrategy = Literal["none", "random", "background", "foreground"]
 
 
@@ -32,8 +33,8 @@ class SlotsConfig(Section):
     """hidden layer of the slots' MLP"""
     encoder_dim: Count = 512
     """hidden layer of the encoder MLP"""
-    initialisation: Literal["learned", "fixed"] = "learned"
-    """of mean and std of the slots, per head; fixed: buffers, as in the released code"""
+    initialisation: Initialisation = "learned"
+    """learned: a Gaussian per head | fixed: the released code's | queries: K vectors (BO-QSA)"""
     gru_state: Literal["slots", "normed"] = "slots"
     """previous state of the GRU; normed: layer-normed slots, a slip of the released code"""
     start: Literal["random", "clustering"] = "random"

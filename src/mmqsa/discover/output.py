@@ -42,7 +42,8 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
             unread.append(path)
             bar.write(f"{error}; skipped", file=bar.fp)
         if len(waiting) == batch or (waiting and path is photographs[-1][0]):
-            segmentations = segmenter([image for *_, image in waiting])
+            ids = [source.stem for source, *_ in waiting]
+            segmentations = segmenter([image for *_, image in waiting], ids)
             for (source, stem, image), objects in zip(waiting, segmentations, strict=True):
                 mask = _write_pictures(out, stem, image, objects)
                 rows += _rows(source, mask, objects)

@@ -18,6 +18,7 @@ from mmqsa.data.geometry import Geometry
 from mmqsa.device import choose_device, computing_in
 from mmqsa.discover.photographs import as_rgb
 from mmqsa.errors import InputError
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import boxes
 from mmqsa.evaluation.scoring import winning_slots
 from mmqsa.features.backbone import FrozenViT, load_backbone
@@ -60,8 +61,8 @@ class Segmenter:
     """Segments images with a trained run; called with a PIL image, or with a list of them.
 
     An image is squashed to the square that the backbone takes, so that all of it is seen, and masks
-    are drawn at its own size. Slot noise is the same for every image, so an image's masks do not
-    depend on the other images.
+    are drawn at its own size. Slot noise and reference head are those of the evaluation seed 0 for
+    the image's id; an image's masks do not depend on the other images.
     """
 
     def __init__(
@@ -89,37 +90,44 @@ class Segmenter:
         self.backbone.network.to(device)
         self.model = run.model.to(device)
         self.projection = None if run.similarity is None else run.similarity.to(device)
-        generator = torch.Generator().manual_seed(0)
-        self.noise = self.model.noise(1, generator, num_slots=num_slots).to(device)
+        self.num_slots = num_slots
 
     @overload
-    def __call__(self, images: Image.Image) -> Segmentation: ...
+    def __call__(self, images: Image.Image, image_ids: str = "") -> Segmentation: ...
 
     @overload
-    def __call__(self, images: Sequence[Image.Image]) -> list[Segmentation]: ...
+    def __call__(
+        self, images: Sequence[Image.Image], image_ids: Sequence[str] = ()
+    ) -> list[Segmentation]: ...
 
     def __call__(
-        self, images: Image.Image | Sequence[Image.Image]
+        self, images: Image.Image | Sequence[Image.Image], image_ids: str | Sequence[str] = ()
     ) -> Segmentation | list[Segmentation]:
-        """PIL images of any size and mode -> the segmentation of each."""
+        """PIL images of any size and mode -> the segmentation of each.
+
+        An image's id, for example the stem of its file's name, draws its slot noise and reference
+        head as in the pipeline; without ids all images share one draw.
+        """
         if isinstance(images, Image.Image):
-            return self([images])[0]
+            return self([images], [str(image_ids or "")])[0]
         photographs = [as_rgb(image) for image in images]
-        masks = self._masks([self.geometry.image(image) for image in photographs])
+        squares = [self.geometry.image(image) for image in photographs]
+        masks = self._masks(squares, image_ids or [""] * len(squares))
         return [
             find_objects(image_masks, *image.size, self.smallest, self.split)
             for image_masks, image in zip(masks, photographs, strict=True)
         ]
 
     @torch.inference_mode()
-    def _masks(self, squares: list[np.ndarray]) -> Tensor:
+    def _masks(self, squares: list[np.ndarray], image_ids: Sequence[str]) -> Tensor:
         """Squares (S, S, 3) uint8 -> masks (B, K, N)."""
         images = normalise(squares, self.backbone, self.device)
         with computing_in(self.precision, self.device):
             features = self.backbone.features(images).half()  # as they are cached
-        noise = self.noise.expand(-1, len(features), -1, -1)
+        noise, reference = image_draws(self.model, image_ids, num_slots=self.num_slots)
+        sources = [self.mask_source]
         masks = self.model.segment(
-            features, noise, self.matching, [self.mask_source], projection=self.projection
+            features, noise, self.matching, sources, reference, projection=self.projection
         )
         return masks[self.mask_source]
 

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import write_csv
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.matching import align, cosine, reorder
@@ -30,25 +31,26 @@ def score_agreement(
     backbone than the run's.
     """
     run.check_cache(cache)
-    model, generator = run.model.to(device), torch.Generator(device).manual_seed(0)
+    model, ids = run.model.to(device), cache.ids
     num_heads, size = model.num_heads, model.num_heads * model.num_slots
     totals = {"before": torch.zeros(size, size), "after": torch.zeros(size, size)}
     usage: list[tuple[str, str | int, int, float]] = []
-    starts = range(0, len(cache.ids), batch)
+    starts = range(0, len(ids), batch)
     for start in progress_bar(starts, desc="agreement", unit=" batches"):
         features = torch.from_numpy(cache.read(slice(start, start + batch))).to(device)
-        heads = model.run_heads(features, model.noise(len(features), generator))
+        noise, reference = image_draws(model, ids[start : start + batch])
+        heads = model.run_heads(features, noise)
         first = torch.zeros(len(features), dtype=torch.int64, device=device)
         matched = reorder(heads.slots, align(heads.slots, first, "hungarian"))
         for name, slots in (("before", heads.slots), ("after", matched)):
             flat = slots.flatten(1, 2).float()
             totals[name] += cosine(flat, flat).sum(dim=0).cpu()
-        for source, masks in model.merge_heads(heads).items():
+        for source, masks in model.merge_heads(heads, reference=reference).items():
             usage += [(source, "merged", *row) for row in _usage(masks)]
         for head in range(num_heads):
             usage += [("attention", head, *row) for row in _usage(heads.attention[:, head])]
     path = out / f"{cache.name}-agreement.csv"
-    write_csv(_pairs(totals, len(cache.ids), model.num_slots), path)
+    write_csv(_pairs(totals, len(ids), model.num_slots), path)
     table = pd.DataFrame(usage, columns=["mask_source", "head", "slots_used", "largest_share"])
     means = table.groupby(["mask_source", "head"], sort=False).mean().round(4).reset_index()
     write_csv(means, out / f"{cache.name}-slots.csv")

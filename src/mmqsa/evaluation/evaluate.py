@@ -13,6 +13,7 @@ from mmqsa.atomic import whole_file
 from mmqsa.config.evaluation import MaskSource, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import keep_freed_memory
@@ -74,10 +75,12 @@ def sweep(
 ) -> Path:
     """Score a run with other numbers of slots, and of iterations, than it was trained with.
 
-    First matching and evaluation seed, every mask source. Returns the metrics file in ``out``.
+    First matching and evaluation seed, every mask source. Learned queries keep their number of
+    slots. Returns the metrics file in ``out``.
     """
     trained, values, scorer = run.config.slots, config.evaluation.sweep, Scorer(cache)
-    pairs = [(num_slots, trained.iterations) for num_slots in values.num_slots]
+    counts = [trained.num_slots] if trained.initialisation == "queries" else values.num_slots
+    pairs = [(num_slots, trained.iterations) for num_slots in counts]
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
     first = config.matching.strategies[:1], config.evaluation.seeds[:1]
     for num_slots, iterations in dict.fromkeys(pairs):
@@ -114,15 +117,13 @@ def _predictions(
     decode = "decoder-masks" in evaluation.mask_sources
     starts = range(0, len(cache.ids), evaluation.batch_size)
     for seed in seeds:
-        draws = torch.Generator().manual_seed(seed)
-        generator = torch.Generator(device).manual_seed(seed)
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
             batch = cache.read(slice(start, start + evaluation.batch_size))
             features, indices = torch.from_numpy(batch).to(device), range(start, start + len(batch))
-            noise = model.noise(len(batch), generator, num_slots=num_slots)
+            ids = cache.ids[indices.start : indices.stop]
+            noise, reference = image_draws(model, ids, seed, num_slots)
             with computing_in(precision, device), naming_when_memory_ends(key):
                 heads = model.run_heads(features, noise, iterations, decode)
-            reference = torch.randint(model.num_heads, (len(batch),), generator=draws).to(device)
             for matching in matchings:
                 sources = [
                     source

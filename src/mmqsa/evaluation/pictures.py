@@ -13,6 +13,7 @@ from mmqsa.config.evaluation import MaskSource
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.errors import InputError
+from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
@@ -69,25 +70,23 @@ class Picture:
 def pictures(
     run: Run, cache: FeatureCache, photographs: PhotoFolder, image_ids: list[str]
 ) -> list[Picture]:
-    """These images of a cache, best first.
-
-    Slot noise differs from the evaluation's, so scores differ a little from those of its tables.
-    """
+    """These images of a cache, best first, with the masks of the evaluation seed 0."""
     assert cache.classes is not None
     rows = {image_id: row for row, image_id in enumerate(cache.ids)}
     ids = sorted(image_ids, key=rows.__getitem__)
     features = torch.from_numpy(cache.read([rows[image_id] for image_id in ids]))
-    model, generator = run.model, torch.Generator().manual_seed(0)
-    heads = model.run_heads(features, model.noise(len(ids), generator))
+    model = run.model
+    noise, reference = image_draws(model, ids)
+    heads = model.run_heads(features, noise)
     merged = {
-        source: label_maps(masks, cache.side) for source, masks in model.merge_heads(heads).items()
+        source: label_maps(masks, cache.side)
+        for source, masks in model.merge_heads(heads, reference=reference).items()
     }
-    first = torch.zeros(len(ids), dtype=torch.int64)
-    matched = reorder(heads.attention, align(heads.slots, first, "hungarian"))
+    matched = reorder(heads.attention, align(heads.slots, reference, "hungarian"))
     by_head = [label_maps(masks, cache.side) for masks in matched.unbind(1)]
     masking = run.config.masking
     scored = features if masking.score == "raw" else model.standardised(features)
-    uniform = torch.rand(features.shape[:2], generator=generator)
+    uniform = torch.rand(features.shape[:2], generator=torch.Generator().manual_seed(0))
     visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()
     geometry = Geometry(cache.attributes["geometry"], cache.side)
     drawn = [
@@ -111,7 +110,7 @@ def attention_over_iterations(
     """The first head's attention in one image after 1, 2, … iterations: (iterations, K, N)."""
     index = cache.ids.index(image_id)
     features = torch.from_numpy(cache.read(slice(index, index + 1)))
-    noise = run.model.noise(1, torch.Generator().manual_seed(0))
+    noise, _ = image_draws(run.model, [image_id])
     steps = range(1, iterations + 1)
     heads = [run.model.run_heads(features, noise, iterations=number) for number in steps]
     return torch.cat([outputs.attention[:, 0] for outputs in heads]).numpy()

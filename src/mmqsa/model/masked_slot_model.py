@@ -97,8 +97,9 @@ class MaskedSlotModel(nn.Module):
             slots.mlp_dim,
             slots.num_heads,
             slots.iterations,
-            learned_initialisation=slots.initialisation == "learned",
+            slots.initialisation,
             normed_state=slots.gru_state == "normed",
+            num_slots=slots.num_slots,
         )
         self.decoder = SpatialBroadcastDecoder(
             num_patches, slots.slot_dim, decoder.hidden_dim, decoder.layers, feature_dim

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmqsa.config.model import Initialisation
 from mmqsa.errors import InputError
 
 EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
@@ -13,15 +14,30 @@ EPSILON = 1e-8  # keeps the weighted mean of an empty slot finite
 class SlotHead(nn.Module):
     """One head: its own slot initialisation, query projection, norms, GRU and MLP."""
 
-    def __init__(self, slot_dim: int, mlp_dim: int, learned_initialisation: bool):
+    mean: Tensor
+    log_std: Tensor | None
+
+    def __init__(
+        self,
+        slot_dim: int,
+        mlp_dim: int,
+        initialisation: Initialisation,
+        num_slots: int | None,
+        num_heads: int,
+    ):
         super().__init__()
-        mean = torch.randn(slot_dim) * slot_dim**-0.5
-        log_std = torch.zeros(slot_dim)
-        if learned_initialisation:
-            self.mean, self.log_std = nn.Parameter(mean), nn.Parameter(log_std)
-        else:  # the released code: buffers, so heads differ by their weights only
-            self.register_buffer("mean", torch.randn(slot_dim))
-            self.register_buffer("log_std", log_std)
+        if initialisation == "learned":
+            self.mean = nn.Parameter(torch.randn(slot_dim) * slot_dim**-0.5)
+            self.log_std = nn.Parameter(torch.zeros(slot_dim))
+        elif initialisation == "fixed":
+            # Xavier's bound for one tensor of all heads, (H, 1, 1, D_slot), as it is there.
+            bound = (6 / ((num_heads + 1) * slot_dim)) ** 0.5
+            self.register_buffer("mean", torch.empty(slot_dim).uniform_(-bound, bound))
+            self.register_buffer("log_std", torch.empty(slot_dim).uniform_(-bound, bound))
+        else:
+            assert num_slots is not None, "queries need a number of slots"
+            self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_slots, slot_dim)))
+            self.log_std = None
         self.norm_slots = nn.LayerNorm(slot_dim)
         self.to_query = nn.Linear(slot_dim, slot_dim, bias=False)
         self.gru = nn.GRUCell(slot_dim, slot_dim)
@@ -37,7 +53,7 @@ class SlotHead(nn.Module):
         Queries are the slots, the GRU passes its input on (tanh of it), the MLP adds nothing.
         Heads keep a tenth of their own random query weights, so that they differ.
         """
-        dim = len(self.mean)
+        dim = self.mean.shape[-1]
         self.to_query.weight.mul_(0.1).add_(torch.eye(dim))
         self.gru.weight_ih[2 * dim :] = torch.eye(dim)  # rows: reset, update, candidate
         self.gru.weight_hh[2 * dim :] = 0
@@ -48,8 +64,19 @@ class SlotHead(nn.Module):
         nn.init.zeros_(last.bias)
 
     def initial_slots(self, noise: Tensor) -> Tensor:
-        """Standard normal noise (B, K, D_slot) -> slots (B, K, D_slot)."""
-        return self.mean + self.log_std.exp() * noise
+        """Standard normal noise (B, K, D_slot) -> slots (B, K, D_slot).
+
+        Learned queries take from the noise its shape alone. Raises InputError when that has
+        another K than the queries.
+        """
+        if self.log_std is not None:
+            return self.mean + self.log_std.exp() * noise
+        if len(self.mean) != noise.shape[1]:
+            raise InputError(
+                f"slots.num_slots: {noise.shape[1]}, but this run's learned queries are "
+                f"{len(self.mean)} slots; their number cannot change after training"
+            )
+        return self.mean.expand_as(noise)
 
     def update(self, state: Tensor, updates: Tensor) -> Tensor:
         """The GRU's previous state and its input, both (B, K, D_slot) -> slots (B, K, D_slot)."""
@@ -64,6 +91,13 @@ class SlotAttention(nn.Module):
     The input norm and the key and value projections are shared by all heads (paper, section III).
     The GRU's previous state is the slots, or with ``normed_state`` their layer norm: an aliasing
     slip of the released multi-head code, which makes H = 1 differ from its single-head class.
+
+    ``initialisation`` of each head's slots:
+
+    learned  a Gaussian with a learned mean and std, shared by all slots (Locatello et al.)
+    fixed    a Gaussian that is drawn once and never trained (the paper's released code)
+    queries  ``num_slots`` learned vectors (BO-QSA, Jia et al., ICLR 2023; without its noise):
+             only the last iteration has a gradient, which reaches the queries straight through
 
     >>> _ = torch.manual_seed(0)
     >>> attention = SlotAttention(feature_dim=8, slot_dim=16, mlp_dim=32, num_heads=2)
@@ -89,10 +123,12 @@ class SlotAttention(nn.Module):
         mlp_dim: int,
         num_heads: int = 1,
         iterations: int = 3,
-        learned_initialisation: bool = True,
+        initialisation: Initialisation = "learned",
         normed_state: bool = False,
+        num_slots: int | None = None,
     ):
         super().__init__()
+        self.initialisation = initialisation
         self.iterations = iterations
         self.normed_state = normed_state
         self.slot_dim = slot_dim
@@ -102,7 +138,8 @@ class SlotAttention(nn.Module):
         # Separate modules: the gradient of a head that was not drawn is None, and Adam leaves the
         # head alone. With stacked parameters it would be zero, and momentum would still move it.
         self.heads = nn.ModuleList(
-            SlotHead(slot_dim, mlp_dim, learned_initialisation) for _ in range(num_heads)
+            SlotHead(slot_dim, mlp_dim, initialisation, num_slots, num_heads)
+            for _ in range(num_heads)
         )
 
     @torch.no_grad()
@@ -143,8 +180,14 @@ class SlotAttention(nn.Module):
         selected = list(self._selected(heads))
         inputs = self.norm_input(features)
         keys, values = self.to_key(inputs), self.to_value(inputs)
-        slots = [head.initial_slots(drawn) for head, drawn in zip(selected, noise, strict=True)]
-        for _ in range(iterations or self.iterations):
+        initial = [head.initial_slots(drawn) for head, drawn in zip(selected, noise, strict=True)]
+        slots, last = initial, (iterations or self.iterations) - 1
+        for iteration in range(last + 1):
+            if self.initialisation == "queries" and iteration == last:
+                slots = [
+                    old.detach() + query - query.detach()
+                    for old, query in zip(slots, initial, strict=True)
+                ]
             normed = [head.norm_slots(old) for head, old in zip(selected, slots, strict=True)]
             # The heads' slots lie side by side, so that all of them attend in one product.
             queries = torch.cat(
