@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmqsa.data.geometry import Geometry
+from torchvision import transforms
+
+from mmqsa.data.geometry import Geometry, mean_colour
 
 KINDS = ["crop", "squash"]
 
@@ -47,6 +49,18 @@ def test_the_released_geometry_crops_the_image_and_squashes_the_labels():
     np.testing.assert_allclose(
         geometry.boxes(np.array([[96, 0, 128, 32]]), 128, 32), [[48, 0, 64, 64]]
     )
+
+
+@given(width=st.integers(40, 90), height=st.integers(40, 90))
+def test_the_released_crop_is_torchvisions(width, height):
+    """There: ToTensor, Normalize, CenterCrop, so that what it pads is the mean colour."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    steps = [transforms.ToTensor(), transforms.Normalize(mean, std), transforms.CenterCrop(64)]
+    theirs = transforms.Compose(steps)(Image.fromarray(pixels))
+    ours = Geometry("released", 64, mean_colour(mean)).image(Image.fromarray(pixels))
+    normalised = (ours / 255 - mean) / std
+    np.testing.assert_allclose(normalised, theirs.permute(1, 2, 0), atol=0.009)  # half a grey level
 
 
 def test_boxes_outside_the_photograph():

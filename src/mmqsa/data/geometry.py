@@ -1,5 +1,6 @@
 """One geometry for image, label maps and boxes, which keeps them aligned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +17,16 @@ class Geometry:
     - ``crop``: shorter side to S, then the central square (DINOSAUR, SPOT).
     - ``squash``: both sides to S; the whole image is seen, its aspect ratio changes.
     - ``released``: what the paper's released code does to its test set. The image is its central
-      square at native scale, zero-padded where it is smaller; labels and boxes are squashed. They
-      are misaligned: this measures by how much.
+      square at native scale, as torchvision's CenterCrop takes it, padded with ``fill`` where it is
+      smaller; labels and boxes are squashed. They are misaligned: this measures by how much.
+
+    ``fill`` (R, G, B) in 0..255 is the backbone's mean colour: the released code pads with zeros
+    after it has normalised.
     """
 
     kind: Literal["crop", "squash", "released"]
     side: int
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def _frame(self, width: int, height: int, of_labels: bool) -> tuple[int, int, int, int]:
         """Size after the resize, and the square's left and top edge in it (px, may be < 0)."""
@@ -31,13 +36,20 @@ class Geometry:
             scale = self.side / min(width, height)
             width = max(self.side, round(width * scale))
             height = max(self.side, round(height * scale))
-        return width, height, (width - self.side) // 2, (height - self.side) // 2
+            return width, height, (width - self.side) // 2, (height - self.side) // 2
+        return width, height, self._native_margin(width), self._native_margin(height)
+
+    def _native_margin(self, length: int) -> int:
+        """Where the square begins: torchvision rounds half a pixel to even, and pads right more."""
+        margin = length - self.side
+        return round(margin / 2) if margin > 0 else -(-margin // 2)
 
     def image(self, image: Image.Image) -> np.ndarray:
         """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing."""
         width, height, left, top = self._frame(*image.size, of_labels=False)
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-        square = resized.crop((left, top, left + self.side, top + self.side))  # pads with black
+        square = Image.new("RGB", (self.side, self.side), self.fill)
+        square.paste(resized, (-left, -top))
         return np.asarray(square, dtype=np.uint8)
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
@@ -58,3 +70,9 @@ class Geometry:
         clipped = moved.clip(0, self.side)
         inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
         return clipped[inside].astype(np.float32)
+
+
+def mean_colour(mean: Sequence[float]) -> tuple[int, int, int]:
+    """The RGB mean of a normalisation, in 0..1 -> the colour that it maps to zero, in 0..255."""
+    red, green, blue = (round(255 * value) for value in mean)
+    return red, green, blue

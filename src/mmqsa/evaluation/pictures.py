@@ -11,7 +11,7 @@ import torch
 
 from mmqsa.config.evaluation import MaskSource
 from mmqsa.data.folder import PhotoFolder
-from mmqsa.data.geometry import VOID, Geometry
+from mmqsa.data.geometry import VOID, Geometry, mean_colour
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
@@ -88,7 +88,8 @@ def pictures(
     scored = features if masking.score == "raw" else model.standardised(features)
     uniform = torch.rand(features.shape[:2], generator=torch.Generator().manual_seed(0))
     visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()
-    geometry = Geometry(cache.attributes["geometry"], cache.side)
+    colour = mean_colour(cache.attributes["mean"])
+    geometry = Geometry(cache.attributes["geometry"], cache.side, colour)
     drawn = [
         Picture(
             image_id,

@@ -18,7 +18,7 @@ from mmqsa.atomic import write_text
 from mmqsa.config.data import ExtractionConfig
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
-from mmqsa.data.geometry import Geometry
+from mmqsa.data.geometry import Geometry, mean_colour
 from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import FrozenViT, load_backbone
@@ -54,7 +54,9 @@ def extract(
         check_attributes(FeatureCache(out).attributes, attributes, out)
         _write_identity(out)
         return 0
-    geometry = Geometry(config.dataset.geometry, config.backbone.image_size)
+    geometry = Geometry(
+        config.dataset.geometry, config.backbone.image_size, mean_colour(backbone.mean)
+    )
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
     writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.feature_dim))
