@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
 from torchvision import transforms
 
 from mmqsa.data.geometry import Geometry, mean_colour
