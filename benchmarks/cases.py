@@ -321,7 +321,7 @@ def write_cache(path: Path, images: int, labelled: bool = False) -> Path:
     """A cache of random features of the paper's sizes."""
     attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
     attributes |= dict.fromkeys(
-        ("backbone", "weights_sha256", "feature", "block", "mean", "std"), "random"
+        ("backbone", "weights_sha256", "feature", "blocks", "mean", "std"), "random"
     )
     attributes |= {"position_embedding": "auto", "precision": "fp32", "geometry": "crop"}
     ids = [f"{index:06}" for index in range(images)]

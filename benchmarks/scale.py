@@ -37,7 +37,7 @@ PHOTOGRAPHS, SIDE = 50, 320
 CONFIG = Config.model_validate(
     {
         "backbone": {
-            **{"name": "vit_tiny_patch16_224", "pretrained": False, "block": 0},
+            **{"name": "vit_tiny_patch16_224", "pretrained": False, "blocks": [0]},
             **{"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": SIDE},
         },
         "slots": {"slot_dim": 192, "encoder_dim": 384, "mlp_dim": 384},

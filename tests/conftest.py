@@ -21,7 +21,7 @@ SMALL = {
         "name": "vit_tiny_patch16_224",
         "pretrained": False,
         "image_size": 96,
-        "block": 0,
+        "blocks": [0],
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
     },

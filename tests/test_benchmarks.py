@@ -88,7 +88,7 @@ def test_keys_by_a_hook(caches, voc_root, config):
     """The last block's attention and MLP are never run, and not missed."""
     from mmqsa.features.backbone import load_backbone
 
-    changed = config.backbone.model_copy(update={"block": -1})
+    changed = config.backbone.model_copy(update={"blocks": [-1]})
     backbone, images = load_backbone(changed), torch.randn(2, 3, 96, 96)
     expected = reference.plain_keys(backbone.network, images, backbone.feature_dim)
     torch.testing.assert_close(backbone.features(images), expected, atol=1e-5, rtol=1e-4)

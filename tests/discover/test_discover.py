@@ -21,10 +21,11 @@ from mmqsa.discover.segmenter import BACKBONE, find_objects
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import label_maps
-from mmqsa.features import backbone
-from mmqsa.features.backbone import backbone_weights, load_backbone
+from mmqsa.features import backbone, weights
+from mmqsa.features.backbone import load_backbone
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
+from mmqsa.features.weights import backbone_weights
 from mmqsa.training.loop import train
 
 CPU = torch.device("cpu")
@@ -187,7 +188,7 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
     named = trained.backbone.model_copy(update={"pretrained": True})
     config = trained.model_copy(update={"backbone": named})
     (hub / "config.yaml").write_text(dump_yaml(config.dependencies()))
-    create = backbone._create
+    create = backbone.create
 
     def fetch(config, pretrained, **size):
         network = create(config, pretrained=False, **size)
@@ -196,7 +197,8 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
         return network
 
     with monkeypatch.context() as patch:
-        patch.setattr(backbone, "_create", fetch)
+        patch.setattr(backbone, "create", fetch)
+        patch.setattr(weights, "create", fetch)
         written = export(hub, tmp_path / "exported")
     assert tmp_path / "exported/backbone.safetensors" in written
     objects = load(tmp_path / "exported", "cpu")(images[0])

@@ -31,7 +31,7 @@ def hooked(backbone, images, index):
 @pytest.mark.parametrize("feature", ["query", "key", "value"])
 @pytest.mark.parametrize("block", [-1, 3])
 def test_projections_are_those_of_the_whole_network(feature, block):
-    backbone = load_backbone(random_backbone(feature=feature, block=block))
+    backbone = load_backbone(random_backbone(feature=feature, blocks=[block]))
     images = torch.randn(2, 3, 64, 64)
     found = backbone.features(images)
     assert found.shape == (2, 16, 192)
@@ -99,14 +99,109 @@ def test_the_two_rules_for_position_embeddings(tmp_path, state):
     assert not torch.allclose(embeddings["dino"], embeddings["timm"])
 
 
+@pytest.mark.parametrize("name", ["vit_small_patch16_224.dino", "vit_small_patch14_dinov2.lvd142m"])
+def test_positions_of_dino_and_dinov2_are_those_of_their_code(name, tmp_path):
+    """There, for w patches: interpolate(table, scale_factor=(w + 0.1) / sqrt(N), bicubic)."""
+    network = timm.create_model(name, num_classes=0)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    patch, side = network.patch_embed.patch_size[0], 20 * network.patch_embed.patch_size[0]
+    config = BackboneConfig(
+        name=name, weights=str(tmp_path / "weights.safetensors"), image_size=side
+    )
+    table = network.pos_embed[:, 1:]
+    root = int(table.shape[1] ** 0.5)
+    square = table.reshape(1, root, root, -1).permute(0, 3, 1, 2)
+    w0 = side // patch + 0.1
+    theirs = F.interpolate(square, scale_factor=(w0 / root, w0 / root), mode="bicubic")
+    theirs = theirs.permute(0, 2, 3, 1).view(1, -1, table.shape[2])
+    ours = load_backbone(config).network.pos_embed
+    torch.testing.assert_close(ours, torch.cat([network.pos_embed[:, :1], theirs], dim=1))
+
+
 def test_unknown_backbone():
     with pytest.raises(InputError, match=r"backbone.name: timm knows no 'vit_tinny'"):
         load_backbone(BackboneConfig(name="vit_tinny"))
 
 
-def test_not_a_vit():
-    with pytest.raises(InputError, match=r"'resnet18' is a ResNet"):
-        load_backbone(BackboneConfig(name="resnet18", pretrained=False))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet18", r"'resnet18' is a ResNet, not a ViT"),
+        ("vit_small_r26_s32_224", r"has a HybridEmbed in front of its blocks, so .* not a hybrid"),
+        ("vit_srelpos_small_patch16_224", r"is a VisionTransformerRelPos, not a ViT"),
+        ("vit_base_patch16_rpn_224", r"is made of ResPostBlocks, whose features are not known"),
+    ],
+)
+def test_networks_that_are_no_plain_vit_are_refused(name, said):
+    with pytest.raises(InputError, match=said):
+        load_backbone(BackboneConfig(name=name, pretrained=False))
+
+
+# name, side, patches, D, prefix tokens, rule
+FAMILIES = {
+    "DINO": ("vit_small_patch16_224.dino", 64, 16, 384, 1, "dino"),
+    "DINO, patch 8": ("vit_small_patch8_224.dino", 32, 16, 384, 1, "dino"),
+    "DINOv2": ("vit_small_patch14_dinov2.lvd142m", 56, 16, 384, 1, "dino"),
+    "DINOv2, registers": ("vit_small_patch14_reg4_dinov2.lvd142m", 56, 16, 384, 5, "timm"),
+    "DINOv3": ("vit_small_patch16_dinov3.lvd1689m", 64, 16, 384, 5, "rotary"),
+    "EVA-02": ("eva02_tiny_patch14_224.mim_in22k", 56, 16, 192, 1, "timm"),
+    "MAE": ("vit_base_patch16_224.mae", 64, 16, 768, 1, "timm"),
+    "CLIP": ("vit_base_patch16_clip_224.openai", 64, 16, 768, 1, "timm"),
+    "supervised": (TINY, 64, 16, 192, 1, "timm"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gives_the_keys_of_its_own_formula(family):
+    """The oracle: the whole network runs, and a hook sees what goes into a block's attention."""
+    name, side, patches, dim, prefix, rule = FAMILIES[family]
+    config = BackboneConfig(name=name, pretrained=False, image_size=side)
+    backbone = load_backbone(config)
+    network, images = backbone.network, torch.randn(2, 3, side, side)
+    assert (backbone.feature_dim, backbone.position_rule) == (dim, rule)
+    assert network.num_prefix_tokens == prefix
+    attention = network.blocks[-1].attn
+    with torch.no_grad():  # EVA-02 starts from biases of zero
+        for parameter in (attention.qkv.bias, getattr(attention, "q_bias", None)):
+            if parameter is not None:
+                parameter.normal_()
+    seen = []
+    attention.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        network.forward_features(images)
+        weight = attention.qkv.weight.chunk(3)[1]
+        bias = None if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[1]
+        keys = F.linear(seen[0], weight, bias)[:, prefix:]
+    found = backbone.features(images)
+    assert found.shape == (2, patches, dim)
+    torch.testing.assert_close(found, keys)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3.lvd1689m", TINY])
+def test_features_of_several_blocks(name):
+    def features(**changes):
+        config = BackboneConfig(name=name, pretrained=False, image_size=64, **changes)
+        backbone = load_backbone(config)
+        found = backbone.features(images)
+        assert found.shape[-1] == backbone.feature_dim
+        return found
+
+    images = torch.randn(2, 3, 64, 64)
+    for feature in ("key", "token"):
+        first, last = (features(feature=feature, blocks=[block]) for block in (-4, -1))
+        beside = features(feature=feature, blocks=[-4, -1])
+        torch.testing.assert_close(beside, torch.cat([first, last], dim=-1))
+        added = features(feature=feature, blocks=[-4, -1], combine="sum")
+        torch.testing.assert_close(added, first + last)
+
+
+def test_nothing_is_computed_after_the_last_block_that_is_asked_for():
+    backbone = load_backbone(random_backbone(blocks=[2, 5]))
+    ran = []
+    for index, block in enumerate(backbone.network.blocks):
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+    backbone.features(torch.zeros(1, 3, 64, 64))
+    assert ran == [0, 1, 2, 3, 4]  # of block 5 only the norm and the projection
 
 
 def test_side_that_is_no_multiple():
@@ -116,8 +211,8 @@ def test_side_that_is_no_multiple():
 
 
 def test_block_that_is_not_there():
-    with pytest.raises(InputError, match=r"backbone.block: 12, but .* has 12 blocks"):
-        load_backbone(random_backbone(block=12))
+    with pytest.raises(InputError, match=r"backbone.blocks: 12, but .* has 12 blocks: 0 to 11"):
+        load_backbone(random_backbone(blocks=[-1, 12]))
 
 
 @pytest.mark.faults

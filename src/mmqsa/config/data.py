@@ -50,7 +50,7 @@ class BackboneConfig(Section):
     """The frozen network whose patch features are cached."""
 
     name: str = "vit_small_patch16_224.dino"
-    """any VisionTransformer of timm"""
+    """any ViT or Eva of timm; config/backbones has files for the usual ones"""
     pretrained: bool = True
     """false: random weights, drawn from `seed`"""
     weights: str | None = None
@@ -59,10 +59,12 @@ class BackboneConfig(Section):
     """side of the square, px: 20 x 20 patches"""
     feature: Literal["key", "query", "value", "token"] = "key"
     """of the block's attention, class token dropped (paper, section III)"""
-    block: int = -1
-    """negative: counted from the last"""
+    blocks: Annotated[list[int], Field(min_length=1)] = [-1]
+    """negative: counted from the last; of several, features are put together"""
+    combine: Literal["concatenate", "sum"] = "concatenate"
+    """how features of several blocks are put together"""
     position_embedding: Literal["auto", "dino", "timm"] = "auto"
-    """resampling rule; auto: DINO's own for DINO weights, since timm's differs by 6 %"""
+    """resampling rule; auto: that of the weights' family (DINO, DINOv2: dino), others err by 2-8 %"""
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     """RGB normalisation; null: that of the weights"""
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None

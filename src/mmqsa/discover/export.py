@@ -10,7 +10,7 @@ from mmqsa.config.base import expand
 from mmqsa.config.data import BackboneConfig
 from mmqsa.discover.segmenter import BACKBONE, run_backbone
 from mmqsa.errors import InputError
-from mmqsa.features.backbone import backbone_weights
+from mmqsa.features.weights import backbone_weights
 from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
 from mmqsa.training.run import Run
 

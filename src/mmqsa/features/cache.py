@@ -128,12 +128,13 @@ NETWORK_ATTRIBUTES = (
     "backbone",
     "weights_sha256",
     "feature",
-    "block",
+    "blocks",
+    "combine",
     "image_size",
     "grid",
     "mean",
     "std",
-    "position_embedding",
+    "position_rule",
     "precision",
 )
 
