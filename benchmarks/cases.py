@@ -140,7 +140,7 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
         model.zero_grad(set_to_none=True)
         features = inputs.features.float()
         target = model.standardised(features)
-        visible = visible_patches(features, masking.strategy, masking.ratio)
+        visible = visible_patches(features.float().mean(dim=-1), masking.strategy, masking.ratio)
         kept = torch.zeros(features.shape[:2], device=device).scatter(1, visible, 1.0)
         features, noise = model.encoder(target * kept[..., None]), inputs.noise[HEAD : HEAD + 1]
         slots, _ = model.slot_attention(features, noise, [HEAD])

@@ -26,7 +26,7 @@ def small(patches_per_step=None, **masking) -> MaskedSlotModel:
 
 def hidden(model, features, ratio=0.7):
     """Whether each patch is hidden (B, N), by the mean of its features."""
-    visible = visible_patches(features, "background", ratio)
+    visible = visible_patches(features.mean(dim=-1), "background", ratio)
     return torch.ones(features.shape[:2]).scatter_(1, visible, 0.0).bool()
 
 
@@ -40,7 +40,8 @@ def test_a_step_equals_the_plain_formula(strategy, heads):
     output = model(features, heads, draws)
 
     target = (features - mean) / std
-    visible = visible_patches(features, strategy, 0.6, draws.uniform)
+    score = draws.uniform if strategy == "random" else features.mean(dim=-1)
+    visible = visible_patches(score, strategy, 0.6)
     seen = torch.zeros(3, 25).scatter_(1, visible, 1.0)
     losses = []
     for place, head in enumerate(heads):
@@ -53,6 +54,23 @@ def test_a_step_equals_the_plain_formula(strategy, heads):
         torch.testing.assert_close(output.reconstruction[:, place], reconstruction, **close)
         torch.testing.assert_close(output.masks[:, place], masks, **close)
     torch.testing.assert_close(output.loss, torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["mean", "standardised-mean", "principal-component"])
+def test_scores_of_the_background(score):
+    model, features = small(score=score, strategy="background"), torch.randn(3, 25, 6)
+    mean, std, direction = torch.randn(25, 6), torch.rand(1, 6) + 0.5, torch.randn(6)
+    model.standardise_by(mean, std)
+    if score == "principal-component":
+        model.background_direction.copy_(direction)
+    inputs = (features - mean) / std
+    expected = {
+        "mean": features.mean(dim=-1),
+        "standardised-mean": inputs.mean(dim=-1),
+        "principal-component": (features * direction).sum(dim=-1),
+    }[score]
+    visible = model.visible_patches(features, model.standardised(features))
+    assert torch.equal(visible, visible_patches(expected, "background", 0.7))
 
 
 def test_only_the_given_head_gets_a_gradient():

@@ -7,6 +7,7 @@ from pydantic import Field
 from mmqsa.config.base import Count, Fraction, Section
 
 Initialisation = Literal["learned", "fixed", "queries"]
+MaskingScore = Literal["mean", "standardised-mean", "principal-component"]
 MaskingStrategy = Literal["none", "random", "background", "foreground"]
 
 
@@ -14,11 +15,11 @@ class MaskingConfig(Section):
     """The patches that are hidden from the slots in training."""
 
     strategy: MaskingStrategy = "background"
-    """background: hide the patches of highest mean (the paper) | foreground | random | none"""
+    """background: hide the patches of highest score (the paper) | foreground | random | none"""
     ratio: Fraction = 0.7
     """share of an image's patches that is hidden; the paper's, chosen empirically"""
-    score: Literal["raw", "standardised"] = "raw"
-    """features whose mean ranks the patches; raw is the paper's"""
+    score: MaskingScore = "mean"
+    """high for background: mean of the features (the paper) | standardised-mean | principal-component"""
 
 
 class SlotsConfig(Section):

@@ -17,7 +17,6 @@ from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
-from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, reorder
 from mmqsa.reporting.results import read_metrics
 from mmqsa.training.run import Run
@@ -84,10 +83,8 @@ def pictures(
     }
     matched = reorder(heads.attention, align(heads.slots, reference, "hungarian"))
     by_head = [label_maps(masks, cache.side) for masks in matched.unbind(1)]
-    masking = run.config.masking
-    scored = features if masking.score == "raw" else model.standardised(features)
     uniform = torch.rand(features.shape[:2], generator=torch.Generator().manual_seed(0))
-    visible = visible_patches(scored, masking.strategy, masking.ratio, uniform).numpy()
+    visible = model.visible_patches(features, model.standardised(features), uniform).numpy()
     colour = mean_colour(cache.attributes["mean"])
     geometry = Geometry(cache.attributes["geometry"], cache.side, colour)
     drawn = [

@@ -79,6 +79,7 @@ class MaskedSlotModel(nn.Module):
 
     feature_mean: Tensor
     feature_scale: Tensor
+    background_direction: Tensor
 
     def __init__(self, config: ModelConfig, num_patches: int, feature_dim: int):
         super().__init__()
@@ -90,6 +91,8 @@ class MaskedSlotModel(nn.Module):
         self.num_patches = num_patches
         self.register_buffer("feature_mean", torch.zeros(num_patches, feature_dim))
         self.register_buffer("feature_scale", torch.ones(num_patches, feature_dim))
+        if config.masking.score == "principal-component":  # see features/principal_component.py
+            self.register_buffer("background_direction", torch.zeros(feature_dim))
         self.encoder = PatchEncoder(feature_dim, slots.encoder_dim)
         self.slot_attention = SlotAttention(
             feature_dim,
@@ -117,6 +120,30 @@ class MaskedSlotModel(nn.Module):
         """Features (B, N, D) of any float type -> (B, N, D) float32."""
         offset = -self.feature_mean * self.feature_scale
         return torch.addcmul(offset, features.float(), self.feature_scale)  # in one pass
+
+    def visible_patches(
+        self, features: Tensor, inputs: Tensor, uniform: Tensor | None = None
+    ) -> Tensor:
+        """Features (B, N, D), raw and standardised -> indices (B, V) of what masking leaves.
+
+        ``uniform`` (B, N) are the draws that random masking needs.
+        """
+        if self.masking.strategy in ("background", "foreground"):
+            score = self.background_score(features, inputs)
+        elif self.masking.strategy == "random":
+            assert uniform is not None, "random masking needs draws"
+            score = uniform
+        else:
+            score = inputs[..., 0]
+        return visible_patches(score, self.masking.strategy, self.masking.ratio)
+
+    def background_score(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Features (B, N, D), raw and standardised -> (B, N), high for background."""
+        if self.masking.score == "mean":
+            return features.float().mean(dim=-1)
+        if self.masking.score == "standardised-mean":
+            return inputs.mean(dim=-1)
+        return features.float() @ self.background_direction
 
     def noise(
         self,
@@ -151,8 +178,7 @@ class MaskedSlotModel(nn.Module):
         """
         inputs = self.standardised(features)
         target = inputs.detach()
-        scored = features if self.masking.score == "raw" else inputs
-        visible = visible_patches(scored, self.masking.strategy, self.masking.ratio, draws.uniform)
+        visible = self.visible_patches(features, inputs, draws.uniform)
         kept = torch.zeros(inputs.shape[:2], device=inputs.device).scatter(1, visible, 1.0)
         slots, _ = self.slot_attention(self.encoder(inputs * kept[..., None]), draws.noise, heads)
         decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)

@@ -16,6 +16,7 @@ from mmqsa.device import choose_precision, describe, naming_when_memory_ends
 from mmqsa.digest import code_digest
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
+from mmqsa.features.principal_component import background_direction
 from mmqsa.features.resident import ResidentFeatures
 from mmqsa.features.standardise import feature_statistics
 from mmqsa.memory import keep_freed_memory
@@ -117,6 +118,8 @@ def _model(config: RunConfig, features: ResidentFeatures, seed: int) -> MaskedSl
         torch.manual_seed(seed)
         model = MaskedSlotModel(config.model, *features.shape[1:])
     model.standardise_by(*feature_statistics(features.array, config.features.standardise))
+    if config.masking.score == "principal-component":
+        model.background_direction.copy_(background_direction(features.array))
     return model
 
 
