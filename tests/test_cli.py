@@ -103,7 +103,10 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
             run,
         ),
         ("controls", "--features", tmp_path / "val.h5", "--out", tmp_path),
-        ("premise", "--features", tmp_path / "val.h5", "--out", tmp_path),
+        (
+            *("premise", "--features", tmp_path / "val.h5"),
+            *("--train", tmp_path / "train.h5", "--out", tmp_path),
+        ),
         (
             *("baseline", "--method", "lost", "--features", tmp_path / "val.h5"),
             *("--train", tmp_path / "train.h5", "--config", path, "--out", tmp_path),

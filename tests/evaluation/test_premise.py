@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmqsa.errors import InputError
 from mmqsa.evaluation import premise as module
-from mmqsa.evaluation.premise import object_share, score_premise
+from mmqsa.evaluation.premise import Premise, measure_premise, object_share, score_premise
 from mmqsa.features.cache import FeatureCache
 
 
@@ -14,32 +15,48 @@ def test_object_share_of_patches():
     assert object_share(classes, 2).tolist() == [[1.0, 0.25, 0.0, 0.0]]
 
 
-def test_premise_holds_where_it_is_made_to_hold(tmp_path, caches):
-    cache = FeatureCache(caches["val"])
-    found = pd.read_csv(score_premise(cache, 0.7, tmp_path)).set_index("strategy")
-    share = found["all_object"].iloc[0]
-    assert found.loc["none", "visible_object"] == pytest.approx(share, abs=1e-3)
-    shares = object_share(cache.classes[:], cache.grid)
-    assert share == pytest.approx(100 * shares.mean(), abs=1e-3)
-
-    class Made:
-        """Features whose mean falls with the share of object, as the paper says of DINO's."""
-
-        path, grid, classes, name = cache.path, cache.grid, cache.classes, cache.name
-        features = np.repeat((1 - shares)[..., None], 8, axis=2).astype(np.float16)
-
-        def read(self, rows):
-            return self.features[rows]
-
-    made = pd.read_csv(score_premise(Made(), 0.7, tmp_path / "made")).set_index("strategy")
-    assert made["correlation"].iloc[0] == pytest.approx(-1, abs=1e-3)
-    assert (
-        made.loc["background", "visible_object"] > share > made.loc["foreground", "visible_object"]
-    )
+def made(sign: float) -> pd.Series:
+    """Scores that follow the truth, with a little noise."""
+    generator = np.random.default_rng(0)
+    share = (generator.random((20, 100)) < 0.3).astype(float)
+    score = sign * (0.5 - share) + 0.1 * generator.standard_normal(share.shape)
+    return Premise(["a"] * 20, share, 0.0, {"made": score}).table(0.7).iloc[0]
 
 
-def test_blocks_of_images_change_no_bit(tmp_path, caches, monkeypatch):
-    cache = FeatureCache(caches["val"])
-    once = score_premise(cache, 0.7, tmp_path / "once").read_bytes()
+def test_a_premise_that_holds_and_its_opposite():
+    holds, opposite = made(1.0), made(-1.0)
+    assert holds["auc_per_image"] == pytest.approx(1) and opposite["auc_pooled"] == pytest.approx(0)
+    assert holds["all_object"] == pytest.approx(30, abs=2)
+    assert holds["background_shows"] > 90 and holds["background_hides"] < 5
+    assert holds["foreground_shows"] == 0
+    assert opposite["background_shows"] == 0 and opposite["foreground_shows"] > 90
+
+
+def test_the_scores_of_a_cache(tmp_path, caches):
+    cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
+    table = pd.read_csv(score_premise(cache, train, 0.7, tmp_path)).set_index("score")
+    premise = measure_premise(cache, train)
+    features = cache.features[:].astype(np.float64)
+    np.testing.assert_allclose(premise.scores["mean"], features.mean(axis=2), atol=1e-3)
+    # Pooled, plainly: how often does a background patch score above an object patch?
+    score, is_object = premise.scores["mean"].ravel(), premise.is_object.ravel()
+    above = score[~is_object][:, None] > score[is_object]
+    assert table.loc["mean", "auc_pooled"] == pytest.approx(above.mean(), abs=1e-3)
+    assert table.loc["mean", "all_object"] == pytest.approx(100 * premise.share.mean(), abs=1e-3)
+    at_position = features.mean(axis=0, keepdims=True)
+    of_position = at_position.var(axis=(0, 1)) / features.var(axis=(0, 1))
+    assert premise.position_variance == pytest.approx(of_position.mean(), abs=1e-6)
+
+
+def test_blocks_of_images_change_nothing(tmp_path, caches, monkeypatch):
+    cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
+    once = score_premise(cache, train, 0.7, tmp_path / "once").read_bytes()
     monkeypatch.setattr(module, "BLOCK", 4)
-    assert score_premise(cache, 0.7, tmp_path / "blocks").read_bytes() == once
+    assert score_premise(cache, train, 0.7, tmp_path / "blocks").read_bytes() == once
+
+
+def test_another_networks_training_set_is_refused(tmp_path, caches):
+    cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
+    train.attributes["weights_sha256"] = "other"
+    with pytest.raises(InputError, match="weights_sha256"):
+        score_premise(cache, train, 0.7, tmp_path)

@@ -109,6 +109,7 @@ use rule baseline as controls with:
 rule premise:
     input:
         **cached(EVAL_SET),
+        **train_cache(),
     output:
         str(PATHS.reference(EVAL_SET.name, "premise")),
     log:
@@ -123,7 +124,8 @@ rule premise:
         ratio=CONFIG.masking.ratio,
     shell:
         "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa premise --features {input.features:q}"
-        " --out {params.out:q} --ratio {params.ratio} > {log:q} 2>&1"
+        " --train {input.train_features:q} --out {params.out:q} --ratio {params.ratio}"
+        " > {log:q} 2>&1"
 
 
 # Squashed images are scored by boxes, so the premise, which needs label maps, is left out.

@@ -106,17 +106,21 @@ def evaluation_options(wildcards, input):
     )
 
 
+def train_cache():
+    """The features of the training set, beside those that are scored."""
+    return {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
+
+
 def baseline_input(wildcards):
     """The features that are scored, and those of the training set, to standardise by."""
-    train = {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
-    return evaluated(wildcards) | train | {"config": str(PATHS.stage_config("baselines"))}
+    return evaluated(wildcards) | train_cache() | {"config": str(PATHS.stage_config("baselines"))}
 
 
 def controls_input(wildcards):
     """The same; controls are fitted where the training set's labels fit the images."""
     files = evaluated(wildcards) | {"config": str(PATHS.stage_config("controls"))}
     if IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant:
-        files |= {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
+        files |= train_cache()
     return files
 
 

@@ -246,14 +246,15 @@ def controls(
 @app.command()
 def premise(
     features: Features,
+    train: Annotated[Path, typer.Option(help="The training split's feature cache.")],
     out: Out,
     ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Hidden share of patches.")] = 0.7,
 ) -> None:
-    """Measure whether background masking hides the background on these keys."""
+    """Measure whether background masking hides the background on these features."""
     from mmqsa.evaluation.premise import score_premise
     from mmqsa.features.cache import FeatureCache
 
-    print(f"{score_premise(FeatureCache(features), ratio, out)}: written")
+    print(f"{score_premise(FeatureCache(features), FeatureCache(train), ratio, out)}: written")
 
 
 @app.command()

@@ -64,7 +64,7 @@ class BackboneConfig(Section):
     combine: Literal["concatenate", "sum"] = "concatenate"
     """how features of several blocks are put together"""
     position_embedding: Literal["auto", "dino", "timm"] = "auto"
-    """resampling rule; auto: that of the weights' family (DINO, DINOv2: dino), others err by 2-8 %"""
+    """resampling; auto: the rule of the weights' family; another one moves the keys by 1.5-8 %"""
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     """RGB normalisation; null: that of the weights"""
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None

@@ -1,20 +1,22 @@
-"""The paper's premise, on one cache: does background masking hide the background?"""
+"""The paper's premise, on one cache: does a patch's score tell background from object?"""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 
-from mmqsa.config.model import MaskingStrategy
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import write_csv
-from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.principal_component import background_direction
 from mmqsa.model.masking import visible_patches
 
-STRATEGIES: tuple[MaskingStrategy, ...] = ("background", "foreground", "random", "none")
 BLOCK = 128  # images at a time
+SCORES = ("mean", "principal-component")
 
 
 def object_share(classes: np.ndarray, grid: int) -> np.ndarray:
@@ -28,36 +30,97 @@ def object_share(classes: np.ndarray, grid: int) -> np.ndarray:
     return tiles.mean(axis=(2, 4)).reshape(num_images, -1)
 
 
-def score_premise(cache: FeatureCache, ratio: float, out: Path) -> Path:
-    """For each masking strategy, in percent, how much of what stays visible is object.
+@dataclass
+class Premise:
+    """What masking knows of the patches of a cache, and the truth."""
 
-    ``correlation`` is the mean over images of Pearson's r between a patch's mean feature and its
-    share of object: the premise expects it well below 0. Returns the csv in ``out``. Raises
-    InputError when the cache has no class labels.
+    image_ids: list[str]
+    share: np.ndarray
+    """(num_images, N) share of each patch that is object, 0..1"""
+    position_variance: float
+    """share of the features' variance that their mean at each position explains, 0..1"""
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    """(num_images, N) by name, high for what is taken for background"""
+
+    @property
+    def is_object(self) -> np.ndarray:
+        """(num_images, N) bool: most of the patch is object."""
+        return self.share > 0.5
+
+    def table(self, ratio: float) -> pd.DataFrame:
+        """One row per score, in percent but for the areas under ROC curves.
+
+        ``auc_per_image`` and ``auc_pooled``: how well a high score says background (1: always,
+        0.5: as chance does, 0: it always says object), mean over images that have both, and over
+        all patches together. ``background_shows`` and ``foreground_shows``: share of object among
+        the patches that stay visible when ``ratio`` of them is hidden, at the high end or at the
+        low one; ``background_hides``: share of object among the hidden ones; ``all_object`` among
+        all.
+        """
+        rows = []
+        for name, score in self.scores.items():
+            both = [
+                roc_auc_score(~truth, of_image)
+                for truth, of_image in zip(self.is_object, score, strict=True)
+                if 0 < truth.mean() < 1
+            ]
+            hidden = visible_patches(torch.from_numpy(-score), "background", 1 - ratio)
+            shown = visible_patches(torch.from_numpy(score), "background", ratio)
+            least = visible_patches(torch.from_numpy(score), "foreground", ratio)
+            truths = self.is_object.ravel()
+            row = {
+                "score": name,
+                "auc_per_image": np.mean(both) if both else np.nan,
+                "auc_pooled": roc_auc_score(~truths, score.ravel())
+                if 0 < truths.mean() < 1
+                else np.nan,
+                "background_shows": self._object_among(shown),
+                "background_hides": self._object_among(hidden),
+                "foreground_shows": self._object_among(least),
+            }
+            rows.append(row)
+        return pd.DataFrame(rows).assign(
+            all_object=100 * self.share.mean(),
+            position_variance=100 * self.position_variance,
+            ratio=ratio,
+            n_images=len(self.share),
+        )
+
+    def _object_among(self, indices: torch.Tensor) -> float:
+        return 100 * np.take_along_axis(self.share, indices.numpy(), axis=1).mean()
+
+
+def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
+    """Scores of every patch of ``cache``; the principal component is that of ``train``.
+
+    Raises InputError when the cache has no class labels, or the caches' networks differ.
     """
+    check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
     if cache.classes is None:
         raise InputError(f"{cache.path}: has no class label maps to compare the masks with")
-    num_images, num_patches, _ = cache.features.shape
-    uniform = torch.rand((num_images, num_patches), generator=torch.Generator().manual_seed(0))
-    visible: dict[MaskingStrategy, list[np.ndarray]] = {strategy: [] for strategy in STRATEGIES}
-    shares, correlations = [], []
+    direction = background_direction(train.features)
+    num_images, num_patches, dim = cache.features.shape
+    shares, scores = [], {name: [] for name in SCORES}
+    at_patch, square = torch.zeros(num_patches, dim, dtype=torch.float64), 0.0
     for start in range(0, num_images, BLOCK):
         rows = slice(start, start + BLOCK)
-        features = torch.from_numpy(cache.read(rows))
-        share = object_share(cache.classes[rows], cache.grid)
-        shares.append(share)
-        for mean, of_image in zip(features.float().mean(dim=-1).numpy(), share, strict=True):
-            if of_image.std() > 0:
-                correlations.append(np.corrcoef(mean, of_image)[0, 1])
-        for strategy, seen in visible.items():
-            indices = visible_patches(features, strategy, ratio, uniform[rows])
-            seen.append(np.take_along_axis(share, indices.numpy(), axis=1))
-    everything = 100 * np.concatenate(shares).mean()
-    table = [
-        [strategy, ratio, 100 * np.concatenate(seen).mean(), everything, np.mean(correlations)]
-        for strategy, seen in visible.items()
-    ]
-    columns = ["strategy", "ratio", "visible_object", "all_object", "correlation"]
+        features = torch.from_numpy(cache.read(rows)).float()
+        shares.append(object_share(cache.classes[rows], cache.grid))
+        scores["mean"].append(features.mean(dim=-1).numpy())
+        scores["principal-component"].append((features @ direction).numpy())
+        at_patch += features.double().sum(dim=0)
+        square = square + features.double().square().sum(dim=(0, 1))
+    mean = at_patch / num_images
+    centre = mean.mean(dim=0)
+    variance = square / (num_images * num_patches) - centre.square()  # (D,)
+    of_position = (mean - centre).square().mean(dim=0)
+    explained = (of_position / variance.clamp_min(1e-12)).mean()
+    joined = {name: np.concatenate(blocks) for name, blocks in scores.items()}
+    return Premise(cache.ids, np.concatenate(shares), float(explained), joined)
+
+
+def score_premise(cache: FeatureCache, train: FeatureCache, ratio: float, out: Path) -> Path:
+    """Write ``{cache.name}-premise.csv`` to ``out``; returns its path."""
     path = out / f"{cache.name}-premise.csv"
-    write_csv(pd.DataFrame(table, columns=columns).assign(n_images=num_images), path)
+    write_csv(measure_premise(cache, train).table(ratio), path)
     return path
