@@ -19,7 +19,7 @@ class MaskingConfig(Section):
     ratio: Fraction = 0.7
     """share of an image's patches that is hidden; the paper's, chosen empirically"""
     score: MaskingScore = "mean"
-    """high for background; mean: of the features (the paper) | principal-component: needs no sign"""
+    """high for background; mean of the features (the paper) | principal-component: needs no sign"""
 
 
 class SlotsConfig(Section):

@@ -100,8 +100,10 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
         raise InputError(f"{cache.path}: has no class label maps to compare the masks with")
     direction = background_direction(train.features)
     num_images, num_patches, dim = cache.features.shape
-    shares, scores = [], {name: [] for name in SCORES}
-    at_patch, square = torch.zeros(num_patches, dim, dtype=torch.float64), 0.0
+    shares: list[np.ndarray] = []
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
+    at_patch = torch.zeros(num_patches, dim, dtype=torch.float64)
+    square = torch.zeros(dim, dtype=torch.float64)
     for start in range(0, num_images, BLOCK):
         rows = slice(start, start + BLOCK)
         features = torch.from_numpy(cache.read(rows)).float()
@@ -109,7 +111,7 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
         scores["mean"].append(features.mean(dim=-1).numpy())
         scores["principal-component"].append((features @ direction).numpy())
         at_patch += features.double().sum(dim=0)
-        square = square + features.double().square().sum(dim=(0, 1))
+        square += features.double().square().sum(dim=(0, 1))
     mean = at_patch / num_images
     centre = mean.mean(dim=0)
     variance = square / (num_images * num_patches) - centre.square()  # (D,)
