@@ -28,13 +28,6 @@ def code_digest(entry: str) -> str:
     return sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
-def imported_modules(entry: str) -> set[str]:
-    """The modules of this package that ``entry`` imports, directly or not."""
-    module, _, function = entry.partition(":")
-    tree = _tree(_file(module))
-    return _closure(ast.Module(_used(tree, function), []) if function else tree, module)
-
-
 def _closure(tree: ast.Module, module: str) -> set[str]:
     reached, waiting = set[str](), _imports(tree, module)
     while waiting:
