@@ -69,7 +69,7 @@ def extract(
         )
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
-            images = [image for image, *_ in batch]
+            images, classes, instances, boxes = map(list, zip(*batch, strict=True))
             with computing_in(config.backbone.precision, device):
                 features, at_once = _features(images, backbone, device, at_once)
             if not np.isfinite(features).all():
@@ -77,11 +77,8 @@ def extract(
                     f"backbone.name: {config.backbone.name} gave features that are not finite "
                     f"in float16 for a batch with {ids[indices[0]]}"
                 )
-            labels = {
-                "classes": [classes for _, classes, _, _ in batch],
-                "instances": [instances for _, _, instances, _ in batch],
-            }
-            writer.write(indices, features, labels, [boxes for *_, boxes in batch])
+            labels = {"classes": classes, "instances": instances}
+            writer.write(indices, features, labels, boxes)
         writer.finish()
     _write_identity(out)
     return len(pending)
