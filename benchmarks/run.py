@@ -1,6 +1,6 @@
 """Time the project against a plain reading of the paper, in one process, and print one table.
 
-    python benchmarks/run.py                    # on the CPU, about 17 minutes on 2 cores
+    python benchmarks/run.py                    # on the CPU, about 20 minutes on 2 cores
     python benchmarks/run.py --device cuda      # and what only a GPU can show
     python benchmarks/run.py --quick            # small sizes: does it run?
 

@@ -20,50 +20,39 @@ def code_digest(entry: str) -> str:
     With a function, its body and imports count, and of its module only the names that it uses.
     """
     module, _, function = entry.partition(":")
-    tree = _tree(_file(module))
+    tree = _tree(module)
     if function:
         tree = ast.Module(_used(tree, function), [])
-    modules = sorted(_closure(tree, module) - {module})
-    texts = [ast.unparse(tree), *(_text(_file(name)) for name in modules)]
+    modules = sorted(_closure(tree) - {module})
+    texts = [_text(tree), *(_text(_tree(name)) for name in modules)]
     return sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
-def imported_modules(entry: str) -> set[str]:
-    """The modules of this package that ``entry`` imports, directly or not."""
-    module, _, function = entry.partition(":")
-    tree = _tree(_file(module))
-    return _closure(ast.Module(_used(tree, function), []) if function else tree, module)
-
-
-def _closure(tree: ast.Module, module: str) -> set[str]:
-    reached, waiting = set[str](), _imports(tree, module)
+def _closure(tree: ast.Module) -> set[str]:
+    """The modules of this package that a tree imports, directly or not."""
+    reached, waiting = set[str](), set(_imports(tree))
     while waiting:
         name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting |= _module_imports(name) - reached
+        reached.add(name)
+        waiting |= _imports(_tree(name)) - reached
     return reached
 
 
 @cache
-def _module_imports(module: str) -> frozenset[str]:
-    return frozenset(_imports(_tree(_file(module)), module))
-
-
-def _imports(tree: ast.AST, module: str) -> set[str]:
+def _imports(tree: ast.Module) -> frozenset[str]:
     """The modules of this package that a tree names, at the top or inside functions."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"{node.module}: relative import"
             # A name of a package is a module of it, or something that its __init__ gives.
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 names.add(inner if _exists(inner) else node.module)
     # The package itself holds its version alone.
-    return {name for name in names if name.startswith(f"{PACKAGE}.") and _exists(name)}
+    return frozenset(name for name in names if name != PACKAGE and _exists(name))
 
 
 def _used(tree: ast.Module, function: str) -> list[ast.stmt]:
@@ -125,13 +114,11 @@ class _Meaning(ast.NodeTransformer):
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return _Meaning().visit(ast.parse(path.read_text(encoding="utf-8")))
+def _tree(module: str) -> ast.Module:
+    return _Meaning().visit(ast.parse(_file(module).read_text(encoding="utf-8")))
 
 
-@cache
-def _text(path: Path) -> str:
-    return ast.unparse(_tree(path))
+_text = cache(ast.unparse)
 
 
 def _file(module: str) -> Path:

@@ -6,9 +6,10 @@ Names may be Snakemake's wildcards: ``Paths(Path("results")).run("{setting}", "{
 from dataclasses import dataclass
 from pathlib import Path
 
-WEIGHTS, CONFIG, HISTORY, PROVENANCE = (
-    *("model.safetensors", "config.yaml", "history.csv", "provenance.json"),
-)
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+HISTORY = "history.csv"
+PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
 

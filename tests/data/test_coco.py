@@ -180,7 +180,7 @@ def test_the_pipeline_on_coco(coco_root, tmp_path):
         },
         "grid": ["full"],
         "seeds": [0],
-        "evaluation": {"baselines": ["kmeans", "probe", "oracle"]},
+        "evaluation": {"baselines": ["probe", "oracle"]},
         "tables": {name: None for name in tables if name not in ("masking", "sizes")},
     }
     (project / "coco.yaml").write_text(yaml.safe_dump(changes))

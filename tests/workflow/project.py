@@ -36,6 +36,7 @@ HANDFUL = {
     "training": {"steps": 20, "log_every": 10, "batch_size": 4},
     "matching": {"similarity": {"steps": 2}},
     "evaluation": {
+        "baselines": ["kmeans", "lost", "oracle"],
         "kmeans_clusters": [2, 4],
         "cut_segments": [2],
         "sweep": {"num_slots": [3], "iterations": [1]},

@@ -7,11 +7,7 @@ import typer
 
 from mmqsa import __version__
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML such as config.yaml; default: the paper's.")
@@ -22,8 +18,7 @@ RequireGpu = Annotated[
     typer.Option("--require-gpu", help="Stop where there is no GPU.", envvar="MMQSA_REQUIRE_GPU"),
 ]
 DataRoot = Annotated[
-    Path,
-    typer.Option("--data", help="Folder in VOC or COCO layout, or one that holds it."),
+    Path, typer.Option("--data", help="Folder in VOC or COCO layout, or one that holds it.")
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]

@@ -1,7 +1,5 @@
 """The entry point: every command, and errors as one line."""
 
-import sys
-
 from mmqsa.cli import application, pipeline, reporting, trained
 from mmqsa.errors import InputError
 
@@ -13,10 +11,8 @@ def main() -> None:
     try:
         application.app()
     except InputError as error:
-        print(f"mmqsa: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(f"mmqsa: {error}") from None
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"mmqsa: {error.filename}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(f"mmqsa: {error.filename}: {error.strerror}") from None

@@ -17,6 +17,7 @@ from mmqsa.cli.application import (
     app,
 )
 
+Only = Annotated[list[str] | None, typer.Option(help="Score this one only; may be repeated.")]
 STOPPED = 143  # what shells say of a process that SIGTERM ended
 
 
@@ -80,15 +81,8 @@ def extract(
         dataset = extraction.dataset.model_copy(update={"geometry": variant})
         extraction, variant = extraction.model_copy(update={"dataset": dataset}), ""
     corruption = Corruption.parse(variant) if variant else None
-    done = run(
-        open_folder(data),
-        split,
-        extraction,
-        out,
-        choose_device(device, require_gpu),
-        corruption,
-        batch_size,
-    )
+    folder, used = open_folder(data), choose_device(device, require_gpu)
+    done = run(folder, split, extraction, out, used, corruption, batch_size)
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 
 
@@ -126,12 +120,8 @@ def evaluate(
     features: Features,
     out: Out,
     config: ConfigFile = None,
-    matching: Annotated[
-        list[str] | None, typer.Option(help="Score this matching only; may be repeated.")
-    ] = None,
-    mask_source: Annotated[
-        list[str] | None, typer.Option(help="Score this mask source only; may be repeated.")
-    ] = None,
+    matching: Only = None,
+    mask_source: Only = None,
     label_maps: Annotated[
         bool, typer.Option("--label-maps", help="Write the scored label maps, for other code.")
     ] = False,
@@ -195,13 +185,9 @@ def similarity(
     from mmqsa.training.run import Run
     from mmqsa.training.similarity import train_similarity
 
-    first, last = train_similarity(
-        Run.load(run),
-        FeatureCache(features),
-        SimilarityStageConfig.load(config).matching.similarity,
-        run,
-        choose_device(device, require_gpu),
-    )
+    similarity_config = SimilarityStageConfig.load(config).matching.similarity
+    trained, cache, used = Run.load(run), FeatureCache(features), choose_device(device, require_gpu)
+    first, last = train_similarity(trained, cache, similarity_config, run, used)
     print(f"{run / SIMILARITY}: loss {first:.4f} at first, {last:.4f} at last")
 
 
@@ -262,9 +248,7 @@ def baseline(
     features: Features,
     train: Annotated[Path, typer.Option(help="The training split's cache, to standardise by.")],
     out: Out,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Score this method only; may be repeated.")
-    ] = None,
+    method: Only = None,
     config: ConfigFile = None,
 ) -> None:
     """Score baselines on the same features: k-means, LOST, TokenCut, a linear probe and more."""

@@ -75,11 +75,8 @@ def figure_metrics(
     for path in specs:
         spec = load_spec(path)
         if kind is not None and kind not in spec.table.drawn:
-            expected = (
-                f"expected one of {', '.join(spec.table.drawn)}"
-                if spec.table.drawn
-                else "it has none"
-            )
+            drawn = ", ".join(spec.table.drawn)
+            expected = f"expected one of {drawn}" if drawn else "it has none"
             raise InputError(f"--kind {kind}: no figure of the table {spec.name}; {expected}")
         for name in [kind] if kind else spec.table.drawn:
             print(f"{draw(name, Results(spec, Paths(results), read_published()))[0]}: written")

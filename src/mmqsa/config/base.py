@@ -1,7 +1,5 @@
 """What all parts of the configuration share: reading, checking, merging and writing YAML."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -18,12 +16,13 @@ Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
 MD5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
-# Top-level keys of config.yaml. A stage reads its own and skips the others.
-CONFIG_KEYS = (
+# Top-level keys of config.yaml: those that `make config` writes, and all. A stage reads its own and
+# skips the others.
+KNOBS = (
     *("results", "device", "require_gpu", "scheduling", "dataset", "backbone", "features"),
-    *("masking", "slots", "decoder", "training", "matching", "evaluation", "seeds"),
-    *("other_datasets", "settings", "grid", "tables", "showcase"),
+    *("masking", "slots", "decoder", "training", "matching", "evaluation"),
 )
+CONFIG_KEYS = (*KNOBS, "seeds", "other_datasets", "settings", "grid", "tables", "showcase")
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -62,11 +61,6 @@ class StageConfig(Section):
     def dependencies(self) -> dict[str, Any]:
         """What the stage's output depends on, as plain data."""
         return self.model_dump(mode="json", include=self.depends_on)
-
-    def fingerprint(self, *sections: str) -> str:
-        """sha256 of the named sections, in hexadecimal."""
-        data = self.model_dump(mode="json", include=set(sections))
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def expand(path: str, key: str) -> str:

@@ -10,14 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.base import KNOBS, dump_yaml
 from mmqsa.config.workflow import Config
 
-# In config.yaml; the sections that Config adds to the knobs of the stages come first and last.
-KNOBS = (
-    *("results", "device", "require_gpu", "scheduling", "dataset", "backbone", "features"),
-    *("masking", "slots", "decoder", "training", "matching", "evaluation"),
-)
 MARKER = (
     "# ---- settings of the ablation: edit below; `make config` writes what stands above ----\n"
 )

@@ -75,11 +75,6 @@ class Config(RunConfig, ScoringConfig):
     showcase: Name = "full"
     """the paper's method: compared with published values, its first seed shown in images"""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_nulls(cls, data: Any) -> Any:
-        return _with_nulls(data)
-
     @field_validator("tables", mode="before")
     @classmethod
     def _without_removed(cls, tables: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +202,7 @@ class Config(RunConfig, ScoringConfig):
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
         """Check an already merged config, such as Snakemake's. Raises InputError."""
-        return validated(cls, data, "config")
+        return validated(cls, _with_nulls(data), "config")
 
 
 def _with_nulls(data: Any) -> Any:

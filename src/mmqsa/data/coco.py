@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
 from mmqsa.data.folder import PhotoFolder
@@ -58,38 +57,27 @@ class CocoFolder(PhotoFolder):
         return next((path for path in paths if path.is_file()), paths[0])
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
-        index, objects = self._objects(image_id)
-        labels = [index.classes[entry["category_id"]] for entry in objects]
-        return self._painted(image_id, size, objects, labels)
+        index = self._index_of(image_id)
+        labels = [index.classes[entry["category_id"]] for entry in index.objects(image_id)]
+        return index.painted(image_id, size, labels)
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
-        _, objects = self._objects(image_id)
-        counted = iter(range(1, VOID))
-        labels = [0 if entry["iscrowd"] else next(counted) for entry in objects]
-        return self._painted(image_id, size, objects, labels)
+        index, counted = self._index_of(image_id), iter(range(1, VOID))
+        objects = index.objects(image_id)
+        labels = [VOID if entry["iscrowd"] else next(counted) for entry in objects]
+        return index.painted(image_id, size, labels)
 
     def boxes(self, image_id: str) -> np.ndarray:
         """Boxes (M, 4) of all objects but crowds: x0 y0 x1 y1 in px."""
-        boxes = [entry["bbox"] for entry in self._objects(image_id)[1] if not entry["iscrowd"]]
+        objects = self._index_of(image_id).objects(image_id)
+        boxes = [entry["bbox"] for entry in objects if not entry["iscrowd"]]
         corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         return corners
 
-    def _objects(self, image_id: str) -> tuple["_Index", list[dict]]:
+    def _index_of(self, image_id: str) -> "_Index":
         split = self.image_path(image_id).parent.name.removesuffix("2017")
-        index = _index(_annotations(self.path, split))
-        return index, index.objects(image_id)
-
-    def _painted(
-        self, image_id: str, size: tuple[int, int], objects: list[dict], labels: list[int]
-    ) -> np.ndarray:
-        width, height = size
-        painted = np.zeros((height, width), dtype=np.uint8)
-        pairs = zip(objects, labels, strict=True)
-        # Crowds last: no metric counts what lies in one.
-        for entry, label in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
-            painted[_mask(entry, width, height, image_id)] = VOID if entry["iscrowd"] else label
-        return painted
+        return _index(_annotations(self.path, split))
 
 
 class _Index:
@@ -111,30 +99,29 @@ class _Index:
         """The annotations of a photograph, in the order of their ids."""
         return self._coco.loadAnns(sorted(self._coco.getAnnIds(imgIds=[self.by_name[image_id]])))
 
+    def painted(self, image_id: str, size: tuple[int, int], labels: list[int]) -> np.ndarray:
+        """The label map (h, w) of a photograph of ``size`` (w, h): a label for each object."""
+        width, height = size
+        painted = np.zeros((height, width), dtype=np.uint8)
+        pairs = zip(self.objects(image_id), labels, strict=True)
+        # Crowds last: no metric counts what lies in one.
+        for entry, label in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
+            about = f"{image_id}: annotation {entry.get('id')}"
+            try:
+                mask = self._coco.annToMask(entry).astype(bool)
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{about} has no readable shape ({error})") from None
+            if mask.shape != (height, width):
+                raise InputError(
+                    f"{about} is for {mask.shape[1]}x{mask.shape[0]} px, but the photograph is "
+                    f"{width}x{height}; restore the one that was changed"
+                )
+            painted[mask] = VOID if entry["iscrowd"] else label
+        return painted
+
 
 _index = cache(_Index)
 
 
 def _annotations(folder: Path, split: str) -> Path:
     return folder / "annotations" / f"instances_{split}2017.json"
-
-
-def _mask(annotation: dict, width: int, height: int, image_id: str) -> np.ndarray:
-    """Polygons or run lengths -> (h, w) bool."""
-    shape = annotation["segmentation"]
-    try:
-        if isinstance(shape, list):
-            shape = run_lengths.merge(run_lengths.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            shape = run_lengths.frPyObjects(shape, *shape["size"])
-        mask = run_lengths.decode(shape).astype(bool)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{image_id}: annotation {annotation.get('id')} has no readable shape ({error})"
-        ) from None
-    if mask.shape != (height, width):
-        raise InputError(
-            f"{image_id}: annotation {annotation.get('id')} is for {mask.shape[1]}x{mask.shape[0]} "
-            f"px, but the photograph is {width}x{height}; restore the one that was changed"
-        )
-    return mask

@@ -6,13 +6,12 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlparse
 
 import requests
-from tqdm import tqdm
 
 from mmqsa.atomic import write_text
 from mmqsa.config.base import expand
@@ -35,12 +34,13 @@ def download(dataset: DatasetConfig, root: Path) -> str:
     right. Returns the source that was used. Raises InputError that says why each source failed.
     """
     root.mkdir(parents=True, exist_ok=True)
-    faults = []
+    archives, faults = dataset.archives, []
     for source in dataset.sources:
         try:
             source = expand(source, "dataset.sources")
             if "://" in source:
-                for url, md5 in _archives(source, dataset):
+                below = {f"{source.rstrip('/')}/{path}": md5 for path, md5 in archives.items()}
+                for url, md5 in (below or {source: dataset.md5}).items():
                     archive = root / PurePosixPath(urlparse(url).path).name
                     _fetch(url, archive, md5)
                     _unpack(archive, root)
@@ -49,20 +49,13 @@ def download(dataset: DatasetConfig, root: Path) -> str:
         except InputError as error:
             faults.append(str(error))
             continue
-        sums = (dataset.archives or dataset.md5) if "://" in source else None
+        sums = (archives or dataset.md5) if "://" in source else None
         finish(root, {"source": source, "md5": sums}, dataset.kind)
         return source
     raise InputError(
         f"no source has the data set: {'; '.join(faults)}. {_by_hand(dataset)}, or name a folder "
         f"that holds the data set unpacked (partial downloads stay in {root})"
     )
-
-
-def _archives(source: str, dataset: DatasetConfig) -> list[tuple[str, str]]:
-    """The URL and md5 of every archive of ``source``."""
-    if not dataset.archives:
-        return [(source, dataset.md5)]
-    return [(f"{source.rstrip('/')}/{path}", md5) for path, md5 in dataset.archives.items()]
 
 
 def _by_hand(dataset: DatasetConfig) -> str:
@@ -104,7 +97,10 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
     parsed = urlparse(source)
     try:
         if parsed.scheme == "file":
-            _copy_file(Path(unquote(parsed.path)), part)
+            origin = Path(unquote(parsed.path))
+            with origin.open("rb") as file:
+                blocks = iter(lambda: file.read(BLOCK), b"")
+                _write(blocks, part, have=0, total=origin.stat().st_size)
         elif parsed.scheme in ("http", "https"):
             _copy_http(source, part)
         else:
@@ -119,14 +115,6 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
     os.replace(part, archive)
 
 
-def _copy_file(origin: Path, part: Path) -> None:
-    size = origin.stat().st_size
-    with origin.open("rb") as source, part.open("wb") as sink, _progress(size, 0) as bar:
-        while block := source.read(BLOCK):
-            sink.write(block)
-            bar.update(len(block))
-
-
 def _copy_http(source: str, part: Path) -> None:
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
@@ -134,20 +122,21 @@ def _copy_http(source: str, part: Path) -> None:
         if reply.status_code == 416:  # nothing beyond what we have: the md5 decides
             return
         reply.raise_for_status()
-        resumed = reply.status_code == 206
-        have = have if resumed else 0
+        have = have if reply.status_code == 206 else 0
         total = have + int(reply.headers.get("Content-Length", 0))
-        with part.open("ab" if resumed else "wb") as sink, _progress(total, have) as bar:
-            for block in reply.iter_content(BLOCK):
-                sink.write(block)
-                bar.update(len(block))
+        _write(reply.iter_content(BLOCK), part, have, total)
     if total and part.stat().st_size < total:
         raise InputError(f"{source}: the connection ended early; run again to resume")
 
 
-def _progress(total: int, initial: int) -> tqdm:
+def _write(blocks: Iterable[bytes], part: Path, have: int, total: int) -> None:
+    """Append to the ``have`` bytes of ``part`` with progress; 0 begins the file anew."""
     options = {"unit": "B", "unit_scale": True, "desc": "download"}
-    return progress_bar(total=total or None, initial=initial, **options)
+    bar = progress_bar(total=total or None, initial=have, **options)
+    with part.open("ab" if have else "wb") as sink, bar:
+        for block in blocks:
+            sink.write(block)
+            bar.update(len(block))
 
 
 def _md5(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmqsa.errors import InputError
 
@@ -68,5 +68,5 @@ class PhotoFolder(ABC):
                 return image.convert("RGB")
         except FileNotFoundError:
             raise InputError(f"{path}: missing; restore the photograph") from None
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        except (OSError, SyntaxError) as error:
             raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None

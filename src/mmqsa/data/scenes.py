@@ -6,11 +6,12 @@ class can be told from a patch, as it can on photographs, and a class of several
 segment of the class label map.
 """
 
+import colorsys
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
+from scipy.ndimage import find_objects, morphological_gradient
 
 from mmqsa.config.data import ScenesConfig
 from mmqsa.data.download import finish
@@ -116,7 +117,8 @@ def _shape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _material(rng: np.random.Generator, material: int, height: int, width: int) -> np.ndarray:
     """The texture of a class over the whole canvas, (h, w, 3) float in 0..255."""
     hue = (material / MATERIALS + rng.uniform(-0.02, 0.02)) % 1.0
-    light, dark = _colour(hue, 0.75, rng.uniform(0.85, 1.0)), _colour(hue, 0.85, 0.65)
+    light = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.75, rng.uniform(0.85, 1.0)))
+    dark = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.85, 0.65))
     y, x = np.mgrid[:height, :width] / min(height, width)
     turn, pitch = rng.uniform(0, np.pi), rng.uniform(14, 22)
     along = x * np.cos(turn) + y * np.sin(turn)
@@ -131,52 +133,33 @@ def _material(rng: np.random.Generator, material: int, height: int, width: int) 
     return (light * mix + dark * (1 - mix)) * shading
 
 
-def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
-    """HSV in 0..1 to RGB in 0..255."""
-    offset = np.array([0.0, 4.0, 2.0])
-    ramp = np.abs((hue * 6 + offset) % 6 - 3) - 1
-    return 255 * value * (1 - saturation * (1 - ramp.clip(0, 1)))
-
-
 def _write_scene(
     voc: Path, image_id: str, image: np.ndarray, instances: np.ndarray, classes: list[int]
 ) -> None:
-    void = _outline(instances)
-    objects = np.where(void, VOID, instances).astype(np.uint8)
-    materials = np.array([0, *classes], dtype=np.uint8)[instances]
     Image.fromarray(image).save(voc / "JPEGImages" / f"{image_id}.jpg", quality=92)
-    for folder, labels in (
-        ("SegmentationObject", objects),
-        ("SegmentationClass", np.where(void, VOID, materials).astype(np.uint8)),
-    ):
-        palette = Image.fromarray(labels).convert("P")
-        palette.putpalette(voc_palette())
-        palette.save(voc / folder / f"{image_id}.png")
-    objects_xml = "".join(
-        _annotation(instances == index, CLASSES[label - 1])
-        for index, label in enumerate(classes, start=1)
+    outline = morphological_gradient(instances, 3) > 0  # VOC marks every object's border void
+    class_map = np.array([0, *classes], dtype=np.uint8)[instances]
+    for folder, labels in (("SegmentationObject", instances), ("SegmentationClass", class_map)):
+        drawn = label_image(np.where(outline, VOID, labels).astype(np.uint8))
+        drawn.save(voc / folder / f"{image_id}.png")
+    objects = "".join(  # VOC counts from 1, and its boxes include both corners
+        f"<object><name>{CLASSES[label - 1]}</name><bndbox>"
+        f"<xmin>{columns.start + 1}</xmin><ymin>{rows.start + 1}</ymin>"
+        f"<xmax>{columns.stop}</xmax><ymax>{rows.stop}</ymax></bndbox></object>"
+        for label, (rows, columns) in zip(classes, find_objects(instances), strict=True)
     )
     height, width = instances.shape
     (voc / "Annotations" / f"{image_id}.xml").write_text(
-        f"<annotation><filename>{escape(image_id)}.jpg</filename><size><width>{width}</width>"
-        f"<height>{height}</height><depth>3</depth></size>{objects_xml}</annotation>\n"
+        f"<annotation><filename>{image_id}.jpg</filename><size><width>{width}</width>"
+        f"<height>{height}</height><depth>3</depth></size>{objects}</annotation>\n"
     )
 
 
-def _outline(instances: np.ndarray) -> np.ndarray:
-    """The pixels along every object's border, which VOC marks void: (h, w) bool."""
-    labels = Image.fromarray(instances)
-    highest = np.asarray(labels.filter(ImageFilter.MaxFilter(3)))
-    lowest = np.asarray(labels.filter(ImageFilter.MinFilter(3)))
-    return highest != lowest
-
-
-def _annotation(mask: np.ndarray, name: str) -> str:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    corners = (columns[0] + 1, rows[0] + 1, columns[-1] + 1, rows[-1] + 1)  # VOC counts from 1
-    tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
-    box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
-    return f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+def label_image(labels: np.ndarray) -> Image.Image:
+    """A label map (h, w) uint8 as a palette image in VOC's colours."""
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(voc_palette())
+    return image
 
 
 def voc_palette() -> list[int]:

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
@@ -60,9 +60,8 @@ class VocFolder(PhotoFolder):
         try:
             ids = path.read_text().split()
         except OSError:
-            raise InputError(
-                f"{path}: split list missing; expected one of {_lists(path.parent)}"
-            ) from None
+            lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+            raise InputError(f"{path}: split list missing; expected one of {lists}") from None
         if not ids:
             raise InputError(f"{path}: the split list is empty")
         repeated = len(ids) - len(set(ids))
@@ -108,10 +107,6 @@ class VocFolder(PhotoFolder):
         return np.array(corners, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
 
 
-def _lists(folder: Path) -> str:
-    return ", ".join(path.stem for path in sorted(folder.glob("*.txt"))) or "none"
-
-
 def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
     """A palette or grey PNG as (h, w) uint8. Raises InputError when it does not fit ``size``."""
     try:
@@ -121,7 +116,7 @@ def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
                     f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"
                 )
             labels = np.array(image, dtype=np.uint8)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
     if labels.shape != size[::-1]:
         raise InputError(

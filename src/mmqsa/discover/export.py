@@ -20,9 +20,11 @@ tags: [object-discovery, slot-attention, image-segmentation, unsupervised]
 ---
 # {name}
 
-Masked multi-query slot attention for unsupervised object discovery, on {feature}s of
-`{backbone}`: {num_slots} slots, {num_heads} heads, {strategy} masking of {ratio:.0%}. Trained by
-mmqsa {version} on {num_images:,} images ({dataset}, {split}), {steps:,} steps of {batch} images.
+Masked multi-query slot attention for unsupervised object discovery, on {config.backbone.feature}s
+of `{config.backbone.name}`: {config.slots.num_slots} slots, {config.slots.num_heads} heads,
+{config.masking.strategy} masking of {config.masking.ratio:.0%}. Trained by mmqsa {made[mmqsa]} on
+{made[num_images]:,} images ({made[cache][dataset]}, {made[cache][split]}),
+{config.training.steps:,} steps of {config.training.batch_size} images.
 
 With mmqsa installed:
 
@@ -57,25 +59,14 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
             with whole_file(out / name) as temporary:
                 shutil.copyfile(folder / name, temporary)
             written.append(out / name)
-    config, provenance = run.config, run.provenance
     holds = "the weights of the backbone are made again by its name"
     if backbone:
         written.append(_export_backbone(backbone, out))
         holds = f"`{written[-1].name}` holds the weights of the backbone, with their own licence"
     card = CARD.format(
         name=folder.resolve().parent.name if folder.name.startswith("seed") else folder.name,
-        feature=config.backbone.feature,
-        backbone=config.backbone.name,
-        num_slots=config.slots.num_slots,
-        num_heads=config.slots.num_heads,
-        strategy=config.masking.strategy,
-        ratio=config.masking.ratio,
-        version=provenance["mmqsa"],
-        num_images=provenance["num_images"],
-        dataset=provenance["cache"]["dataset"],
-        split=provenance["cache"]["split"],
-        steps=config.training.steps,
-        batch=config.training.batch_size,
+        config=run.config,
+        made=run.provenance,
         holds=holds,
     )
     write_text(out / "README.md", card)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from mmqsa.atomic import whole_file, write_text
-from mmqsa.data.scenes import voc_palette
+from mmqsa.data.scenes import label_image, voc_palette
 from mmqsa.discover.photographs import find_photographs, read_photograph
 from mmqsa.discover.segmenter import Segmentation, Segmenter
 from mmqsa.errors import InputError
@@ -31,8 +31,8 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
     """
     photographs = find_photographs(paths, besides=out)
     rows: list[dict] = []
-    coco: dict[str, list] = {"images": [], "annotations": [], "categories": []}
-    coco["categories"].append({"id": 1, "name": "object"})
+    categories = [{"id": 1, "name": "object"}]
+    coco: dict[str, list] = {"images": [], "annotations": [], "categories": categories}
     unread, waiting = [], []
     bar = progress_bar(photographs, desc="discover", unit=" images")
     for path, name in bar:
@@ -49,9 +49,9 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
                 rows += _rows(source, mask, objects)
                 _annotate(coco, source, objects)
             waiting = []
-    with whole_file(out / "objects.csv") as temporary:
-        table = pd.DataFrame(rows, columns=COLUMNS)
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    csv = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(out / "objects.csv", csv)
     write_text(out / "coco.json", json.dumps(coco) + "\n")
     done = len(coco["images"])
     if unread:
@@ -66,10 +66,8 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
 def _write_pictures(out: Path, name: Path, image: Image.Image, objects: Segmentation) -> Path:
     """Label map and overlay; returns the label map's path below ``out``."""
     path = Path("masks", f"{name}.png")
-    palette = Image.fromarray(objects.labels).convert("P")
-    palette.putpalette(voc_palette())
     with whole_file(out / path) as temporary:
-        palette.save(temporary)
+        label_image(objects.labels).save(temporary)
     with whole_file(out / "overlays" / f"{name}.jpg") as temporary:
         overlay(image, objects).save(temporary, quality=90)
     return path

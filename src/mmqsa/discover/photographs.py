@@ -1,6 +1,7 @@
 """Reading of photographs of any size, mode and orientation, from files and folders."""
 
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,6 @@ def read_photograph(path: Path) -> Image.Image:
         raise InputError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
 
 
-def _image_suffixes() -> set[str]:
-    """Suffixes of the images that Pillow opens: not, for example, of HDF5, MPEG or PostScript."""
-    known = Image.registered_extensions().items()
-    return {
-        suffix
-        for suffix, format in known
-        if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/")
-    }
-
-
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
     """List files, and every image file below folders: (file, name without suffix for its results).
 
@@ -60,7 +51,13 @@ def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, P
     their suffix, then by a number. Files below ``besides`` are left out. A path that does not
     exist, or a folder without images, stays in the list for its reader to refuse.
     """
-    suffixes, excluded = _image_suffixes(), besides.resolve()
+    # Of the images that Pillow opens: not, for example, of HDF5, MPEG or PostScript.
+    suffixes = {
+        suffix
+        for suffix, format in Image.registered_extensions().items()
+        if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/")
+    }
+    excluded = besides.resolve()
     photographs: list[tuple[Path, Path]] = []  # file, path below the folder that was given
     for path in paths:
         inside = sorted(
@@ -73,14 +70,10 @@ def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, P
         photographs += [(file, file.relative_to(path)) for file in inside] or [
             (path, Path(path.name))
         ]
-    taken: set[Path] = set()
-    named = []
+    named: dict[Path, Path] = {}  # name of the results -> file
     for path, name in photographs:
-        candidates = [name.with_suffix(""), name.with_name(name.name.replace(".", "-"))]
-        candidates += [
-            name.with_name(f"{name.stem}-{number}") for number in range(2, len(photographs) + 2)
-        ]
-        free = next(candidate for candidate in candidates if candidate not in taken)
-        taken.add(free)
-        named.append((path, free))
-    return named
+        numbered = (f"{name.stem}-{number}" for number in count(2))
+        stems = chain([name.stem, name.name.replace(".", "-")], numbered)
+        free = next(stem for stem in stems if name.with_name(stem) not in named)
+        named[name.with_name(free)] = path
+    return [(path, name) for name, path in named.items()]

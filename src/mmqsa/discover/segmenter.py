@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mmqsa.config.data import BackboneConfig
 from mmqsa.config.evaluation import MaskSource, MatchingName
-from mmqsa.config.training import RunConfig
 from mmqsa.data.geometry import Geometry
 from mmqsa.device import choose_device, computing_in
 from mmqsa.discover.photographs import as_rgb
@@ -58,7 +57,7 @@ class Segmentation:
 
 
 class Segmenter:
-    """Segments images with a trained run; called with a PIL image, or with a list of them.
+    """Segments images with the trained run in a folder; called with a PIL image, or a list of them.
 
     An image is squashed to the square that the backbone takes, so that all of it is seen, and masks
     are drawn at its own size. Slot noise and reference head are those of the evaluation seed 0 for
@@ -67,29 +66,35 @@ class Segmenter:
 
     def __init__(
         self,
-        run: Run,
-        backbone: FrozenViT,
-        device: torch.device,
+        run: str | Path,
+        device: str = "auto",
+        backbone: str | Path | None = None,
         mask_source: MaskSource = "attention",
         matching: MatchingName = "hungarian",
         num_slots: int | None = None,
         smallest: float = 0.0,
         split: bool = False,
     ):
-        """``num_slots`` None: as in training. ``smallest`` is the share of the image that an object
-        has at least. ``split`` makes every connected part an object of its own. Raises InputError
-        when the matching is ``learned`` and the run has no learned similarity.
+        """``backbone`` names a file of the backbone's weights; else they are the run folder's own
+        (``mmqsa export`` puts them there), else those that the run's config names. ``num_slots``
+        None: as in training. ``smallest`` is the share of the image that an object has at least.
+        ``split`` makes every connected part an object of its own. Raises InputError when the
+        weights are not the ones that the run was trained on, and when the matching is ``learned``
+        and the run has no learned similarity.
         """
-        if matching == "learned" and run.similarity is None:
+        trained = Run.load(run)
+        if matching == "learned" and trained.similarity is None:
             raise InputError("matching learned: this run has no learned similarity; choose another")
-        self.backbone, self.device = backbone, device
+        self.backbone, _ = run_backbone(Path(run), trained, backbone)
+        self.device = choose_device(device)
         self.mask_source, self.matching = mask_source, matching
         self.smallest, self.split = smallest, split
-        self.geometry = Geometry("squash", run.config.backbone.image_size)
-        self.precision = run.config.backbone.precision
-        self.backbone.network.to(device)
-        self.model = run.model.to(device)
-        self.projection = None if run.similarity is None else run.similarity.to(device)
+        self.geometry = Geometry("squash", trained.config.backbone.image_size)
+        self.precision = trained.config.backbone.precision
+        self.backbone.network.to(self.device)
+        self.model = trained.model.to(self.device)
+        projection = trained.similarity
+        self.projection = None if projection is None else projection.to(self.device)
         self.num_slots = num_slots
 
     @overload
@@ -132,6 +137,9 @@ class Segmenter:
         return masks[self.mask_source]
 
 
+load = Segmenter  # as its users call it
+
+
 def find_objects(
     masks: Tensor, width: int, height: int, smallest: float = 0.0, split: bool = False
 ) -> Segmentation:
@@ -161,36 +169,13 @@ def find_objects(
     )
 
 
-def load(
-    run: str | Path,
-    device: str = "auto",
-    backbone: str | Path | None = None,
-    mask_source: MaskSource = "attention",
-    matching: MatchingName = "hungarian",
-    num_slots: int | None = None,
-    smallest: float = 0.0,
-    split: bool = False,
-) -> Segmenter:
-    """Load a run's folder, ready for images; see Segmenter for the options.
-
-    ``backbone`` names a file of the backbone's weights; else they are the run folder's own
-    (``mmqsa export`` puts them there), else those that the run's config names. Raises InputError
-    when they are not the ones that the run was trained on.
-    """
-    folder = Path(run)
-    trained = Run.load(folder)
-    network, _ = run_backbone(folder, trained, backbone)
-    return Segmenter(
-        trained, network, choose_device(device), mask_source, matching, num_slots, smallest, split
-    )
-
-
 def run_backbone(
     folder: Path, run: Run, file: str | Path | None = None
 ) -> tuple[FrozenViT, BackboneConfig]:
     """The backbone that a run was trained on, and the config that made it here.
 
-    From ``file``, else from the run folder's own, else as the run's config says.
+    From ``file``, else from the run folder's own, else as the run's config says. Raises InputError
+    when its features are not those that the run was trained on.
     """
     config = run.config
     file = file or next(folder.glob(f"{BACKBONE}.*"), None)
@@ -198,12 +183,6 @@ def run_backbone(
         changed = config.backbone.model_copy(update={"weights": str(file)})
         config = config.model_copy(update={"backbone": changed})
     network = load_backbone(config.backbone)
-    _check_backbone(network, config, run, folder)
-    return network, config.backbone
-
-
-def _check_backbone(network: FrozenViT, config: RunConfig, run: Run, folder: Path) -> None:
-    """Raises InputError when the features are not those that the run was trained on."""
     trained_on = run.provenance["cache"]
     here = cache_attributes(network, config, split="", ids=[])
     if trained_on["weights_sha256"] == network.state_sha256:  # the same tensors in another file
@@ -215,3 +194,4 @@ def _check_backbone(network: FrozenViT, config: RunConfig, run: Run, folder: Pat
                 f"but the run was trained on {trained_on.get(name)!r}; name its own weights "
                 "(--backbone), and leave its config unchanged"
             )
+    return network, config.backbone

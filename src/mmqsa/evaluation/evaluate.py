@@ -1,7 +1,6 @@
 """Evaluation of a trained run on a feature cache: masks, metrics, label maps."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,6 @@ from mmqsa.training.run import Run
 NAMES = ["matching", "mask_source", "eval_seed"]
 
 
-@dataclass
-class _Prediction:
-    """Label maps (B, S, S) of the images at ``indices``, by one way of merging the heads."""
-
-    indices: range
-    maps: np.ndarray
-    matching: MatchingName
-    mask_source: MaskSource
-    eval_seed: int
-
-    @property
-    def names(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in NAMES}
-
-
 def evaluate(
     run: Run,
     cache: FeatureCache,
@@ -59,12 +43,11 @@ def evaluate(
     scorer = Scorer(cache)
     shape = (len(scorer.ids), cache.side, cache.side)
     kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
-    for prediction in _predictions(run, cache, config, device, matchings, seeds):
-        first = prediction.matching == matchings[0] and prediction.eval_seed == seeds[0]
-        scorer.add(prediction.indices, prediction.maps, with_objects=first, **prediction.names)
+    for indices, maps, names in _predictions(run, cache, config, device, matchings, seeds):
+        first = names["matching"] == matchings[0] and names["eval_seed"] == seeds[0]
+        scorer.add(indices, maps, with_objects=first, **names)
         if kept and first:
-            rows = slice(prediction.indices.start, prediction.indices.stop)
-            kept[prediction.mask_source][rows] = prediction.maps
+            kept[names["mask_source"]][indices.start : indices.stop] = maps
     if kept:
         _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
     return scorer.write(out / f"{cache.name}.csv", NAMES)
@@ -84,9 +67,9 @@ def sweep(
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
     first = config.matching.strategies[:1], config.evaluation.seeds[:1]
     for num_slots, iterations in dict.fromkeys(pairs):
-        for prediction in _predictions(run, cache, config, device, *first, num_slots, iterations):
-            names = {"num_slots": num_slots, "iterations": iterations, **prediction.names}
-            scorer.add(prediction.indices, prediction.maps, **names)
+        predictions = _predictions(run, cache, config, device, *first, num_slots, iterations)
+        for indices, maps, names in predictions:
+            scorer.add(indices, maps, num_slots=num_slots, iterations=iterations, **names)
     path = out / f"{cache.name}-sweep.csv"
     write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
     return path
@@ -102,8 +85,11 @@ def _predictions(
     seeds: Sequence[int],
     num_slots: int | None = None,
     iterations: int | None = None,
-) -> Iterator[_Prediction]:
-    """Every prediction of a run, a batch of images at a time."""
+) -> Iterator[tuple[range, np.ndarray, dict[str, Any]]]:
+    """Every prediction of a run, a batch of images at a time.
+
+    Yields the indices of the images, their label maps (B, S, S), and by what of NAMES they came.
+    """
     run.check_cache(cache)
     if "learned" in matchings and run.similarity is None:
         raise InputError(
@@ -133,8 +119,8 @@ def _predictions(
                 with computing_in(precision, device), naming_when_memory_ends(key):
                     merged = model.merge_heads(heads, matching, sources, reference, projection)
                 for source, masks in merged.items():
-                    maps = label_maps(masks, cache.side)
-                    yield _Prediction(indices, maps, matching, source, seed)
+                    names = dict(zip(NAMES, (matching, source, seed), strict=True))
+                    yield indices, label_maps(masks, cache.side), names
 
 
 def _write_label_maps(path: Path, maps: dict[MaskSource, np.ndarray], ids: list[str]) -> None:

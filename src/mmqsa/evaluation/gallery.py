@@ -29,7 +29,8 @@ from mmqsa.reporting.style import PAGE, save, style
 from mmqsa.training.run import Run
 
 RANKS = ("best", "median", "worst")
-NEAR = {"wspace": 0.03, "hspace": 0.03}
+TITLES = ["photograph", "ground truth", "seen in training", "decoder masks", "attention masks"]
+NEAR = 0.03  # space between panels
 
 
 def gallery(
@@ -42,17 +43,9 @@ def gallery(
 ) -> list[Path]:
     """Draw images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
     drawn = pictures(run, cache, photographs, ranked_images(per_image, num_images))
-    titles = ["photograph", "ground truth", "seen in training"]
-    titles += ["decoder masks", "attention masks", "one head"]
+    titles = [*TITLES, "one head"]
     with style():
-        size = PAGE / len(titles)
-        figure, axes = plt.subplots(
-            len(drawn),
-            len(titles),
-            figsize=(PAGE, size * len(drawn) * 1.02),
-            squeeze=False,
-            gridspec_kw=NEAR,
-        )
+        figure, axes = _panels(len(drawn), len(titles), 1.02)
         for row, picture in zip(axes, drawn, strict=True):
             _photograph_and_truth(row, picture, cache.grid)
             row[0].set_ylabel(f"mBO$^c$ {100 * picture.score:.0f}", fontsize=7)
@@ -74,8 +67,7 @@ def heads_gallery(
     of the slots that overlap the objects best dashed red.
     """
     drawn = pictures(run, cache, photographs, ranked_images(per_image, len(RANKS)))
-    titles = ["photograph", "ground truth", "seen in training"]
-    titles += ["decoder masks", "attention masks", "boxes"]
+    titles = [*TITLES, "boxes"]
     num_heads = run.model.num_heads
     with style():
         sizes = [PAGE / len(titles), PAGE / max(num_heads, len(titles))]
@@ -109,16 +101,8 @@ def iterations_gallery(
     (picture,) = pictures(run, cache, photographs, middle)
     iterations = run.config.slots.iterations
     attention = attention_over_iterations(run, cache, picture.image_id, iterations)
-    slots = attention.shape[1]
     with style():
-        size = PAGE / (slots + 1)
-        figure, axes = plt.subplots(
-            iterations,
-            slots + 1,
-            figsize=(PAGE, size * iterations * 1.05),
-            squeeze=False,
-            gridspec_kw=NEAR,
-        )
+        figure, axes = _panels(iterations, 1 + attention.shape[1], 1.05)
         for index, (row, masks) in enumerate(zip(axes, attention, strict=True)):
             row[0].imshow(picture.image)
             row[0].set_ylabel(f"iteration {index + 1}", fontsize=7)
@@ -130,6 +114,13 @@ def iterations_gallery(
         axes[0][0].set_title("photograph", fontsize=7)
         _bare(axes)
         return save(figure, out)
+
+
+def _panels(rows: int, columns: int, stretch: float) -> tuple[plt.Figure, np.ndarray]:
+    """Panels that fill a page's width, each ``stretch`` times as high as it is wide."""
+    size = (PAGE, PAGE / columns * rows * stretch)
+    near = {"wspace": NEAR, "hspace": NEAR}
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, gridspec_kw=near)
 
 
 def _photograph_and_truth(
@@ -154,7 +145,7 @@ def _true_and_slot_boxes(axis: plt.Axes, picture: Picture) -> None:
 
 
 def _axes(figure: plt.Figure, place: SubplotSpec, columns: int) -> list[plt.Axes]:
-    grid = place.subgridspec(1, columns, wspace=0.03)
+    grid = place.subgridspec(1, columns, wspace=NEAR)
     return [figure.add_subplot(grid[0, index]) for index in range(columns)]
 
 

@@ -22,13 +22,12 @@ def patch_shares(labels: np.ndarray, grid: int) -> np.ndarray:
     num_images, side, _ = labels.shape
     patch = side // grid
     tiles = labels.reshape(num_images, grid, patch, grid, patch).transpose(0, 1, 3, 2, 4)
-    tiles = tiles.reshape(num_images * grid**2, patch**2).astype(np.int64)
-    counts = np.zeros((len(tiles), 256), dtype=np.float32)
-    rows = np.arange(len(tiles))
-    for column in range(patch**2):
-        np.add.at(counts, (rows, tiles[:, column]), 1)
-    counts[:, VOID] = 0
-    return (counts / patch**2).reshape(num_images, grid**2, 256)
+    tiles = tiles.reshape(num_images * grid**2, patch**2)
+    bins = 256 * np.arange(len(tiles))[:, None] + tiles
+    counts = np.bincount(bins.ravel(), minlength=256 * len(tiles)).astype(np.float32)
+    shares = (counts / patch**2).reshape(num_images, grid**2, 256)
+    shares[..., VOID] = 0
+    return shares
 
 
 class LinearProbe:

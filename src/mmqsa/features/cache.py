@@ -62,19 +62,14 @@ class FeatureCache:
         Raises InputError when they are not finite: masks made of them would mean nothing.
         """
         features = self.features[rows]
-        self.check_finite(features, np.arange(len(self.features))[rows])
-        return features
-
-    def check_finite(self, features: np.ndarray, indices: np.ndarray | int) -> None:
-        """Raises InputError that names the first image of ``indices`` that is not finite."""
-        finite = np.isfinite(features)
+        finite = np.isfinite(features).all(axis=(-2, -1))  # () or (B,)
         if not finite.all():
-            bad = ~finite.reshape(np.size(indices), -1).all(axis=1)
-            image = self.ids[np.ravel(indices)[bad.argmax()]]
+            image = np.extract(~finite, np.array(self.ids)[rows])[0]
             raise InputError(
                 f"{self.path}: the features of {image} are not finite; delete the cache and "
                 "extract it again"
             )
+        return features
 
     @property
     def classes(self) -> h5py.Dataset | None:

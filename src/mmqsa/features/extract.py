@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def extract(
     )
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
-    writer = CacheWriter(out, ids, attributes, versions, (backbone.grid**2, backbone.feature_dim))
-    try:
+    shape = (backbone.grid**2, backbone.feature_dim)
+    with closing(CacheWriter(out, ids, attributes, versions, shape)) as writer:
         pending = writer.pending
         backbone.network.to(device)
         size = at_once = batch_size or config.backbone.batch_size
@@ -70,7 +71,7 @@ def extract(
         )
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
-            images = [image for image, *_ in batch]
+            images, classes, instances, boxes = map(list, zip(*batch, strict=True))
             with computing_in(config.backbone.precision, device):
                 features, at_once = _features(images, backbone, device, at_once)
             if not np.isfinite(features).all():
@@ -78,15 +79,9 @@ def extract(
                     f"backbone.name: {config.backbone.name} gave features that are not finite "
                     f"in float16 for a batch with {ids[indices[0]]}"
                 )
-            labels = {
-                "classes": [classes for _, classes, _, _ in batch],
-                "instances": [instances for _, _, instances, _ in batch],
-            }
-            writer.write(indices, features, labels, [boxes for *_, boxes in batch])
-    except BaseException:
-        writer.close()
-        raise
-    writer.finish()
+            labels = {"classes": classes, "instances": instances}
+            writer.write(indices, features, labels, boxes)
+        writer.finish()
     _write_identity(out)
     return len(pending)
 

@@ -8,7 +8,7 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import free_memory
 
 SHARE = 0.5  # of the free memory: the rest is for model, activations and other processes
-_BLOCK = 256  # images copied at a time
+_BLOCK = 256  # images read at a time
 
 
 class ResidentFeatures:
@@ -30,19 +30,17 @@ class ResidentFeatures:
         )
         if self.where == "file":
             # The dataset is contiguous, so the file itself is the array.
-            mapped = np.memmap(
+            self.array: Tensor | np.ndarray = np.memmap(
                 cache.path, stored.dtype, "r", offset=stored.id.get_offset(), shape=self.shape
             )
-            for start in range(0, len(stored), _BLOCK):
-                rows = np.arange(start, min(start + _BLOCK, len(stored)))
-                cache.check_finite(mapped[start : start + _BLOCK], rows)
-            self.array: Tensor | np.ndarray = mapped
             """All of them (num_images, N, D) float16, where they are."""
-            return
-        self.array = torch.empty(self.shape, dtype=torch.float16, device=dict(places)[self.where])
+        else:
+            place = dict(places)[self.where]
+            self.array = torch.empty(self.shape, dtype=torch.float16, device=place)
         for start in range(0, len(stored), _BLOCK):
-            block = torch.from_numpy(cache.read(slice(start, start + _BLOCK)))
-            self.array[start : start + len(block)] = block
+            block = cache.read(slice(start, start + _BLOCK))  # checked, in a file as well
+            if isinstance(self.array, Tensor):
+                self.array[start : start + len(block)] = torch.from_numpy(block)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -23,11 +23,8 @@ def comparisons_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     is of Wilcoxon's signed-rank test; ``p_holm`` is corrected over all rows of one mask source and
     metric.
     """
-    spec, runs, references = (
-        results.spec,
-        results.runs("per_image"),
-        results.references("per_image"),
-    )
+    spec, runs = results.spec, results.runs("per_image")
+    references = results.references("per_image")
     metrics = {name: pair for name, pair in unpack(runs).items() if pair[1] in METRICS}
     kinds = dict(zip(references["name"], references["kind"], strict=True))
     others = _by_image(references, metrics, "name")

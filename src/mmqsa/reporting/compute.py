@@ -33,9 +33,9 @@ def compute_table(results: Results) -> tuple[pd.DataFrame, Printed]:
         for (device, precision), group in runs.assign(minutes=runs["seconds"] / 60).groupby(
             ["device", "precision"]
         ):
+            parameters, updates = group[["num_parameters", "updates_per_head"]].mean()
             cells = [spec.label(setting), device, precision, str(len(group))]
-            cells.append(f"{group['num_parameters'].mean() / 1e6:.2f}")
-            cells.append(f"{group['updates_per_head'].mean():,.0f}")
+            cells += [f"{parameters / 1e6:.2f}", f"{updates:,.0f}"]
             for name, digits in (("minutes", 1), ("images_per_second", 0), ("final_loss", 3)):
                 cells.append(mean_sd(group[name].mean(), group[name].std(), digits))
             rows.append(dict(zip(heading, cells, strict=True)))

@@ -12,7 +12,7 @@ from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.statistics import over_seeds
-from mmqsa.reporting.style import PAGE, colour, errorbars, legend_below, of_first_protocol, title
+from mmqsa.reporting.style import PAGE, errorbars, legend_below, of_first_protocol, title
 
 KNOBS = {
     "slots.num_heads": "query heads",
@@ -92,7 +92,7 @@ def _draw_line(axis: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
     spread = spread.reindex(columns=["mean", "ci_low", "ci_high"])
     half = (spread["ci_high"] - spread["mean"]).fillna(0)
     errorbars(axis, spread["mean"], half, index, label)
-    axis.plot(rows["x"], rows["value"], ".", color=colour(index), markersize=2.5, alpha=0.6)
+    axis.plot(rows["x"], rows["value"], ".", color=f"C{index}", markersize=2.5, alpha=0.6)
 
 
 def _ticks(axis: Axes, values: list[float]) -> None:

@@ -19,7 +19,6 @@ from mmqsa.reporting.style import (
     COLUMN,
     DASHES,
     PAGE,
-    colour,
     errorbars,
     legend_below,
     of_first_protocol,
@@ -93,7 +92,7 @@ def training_figure(results: Results) -> Figure:
         axis.plot(
             losses["step"],
             losses["loss"],
-            color=colour(index),
+            color=f"C{index}",
             linestyle=DASHES[index % len(DASHES)],
             linewidth=0.9,
             label=None if label in axis.get_legend_handles_labels()[1] else label,

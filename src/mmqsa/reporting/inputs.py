@@ -1,6 +1,7 @@
 """The files that a table or a figure reads: what the workflow's rules declare as their input."""
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,19 +53,15 @@ def figure_inputs(config: Config, name: str, kind: str, paths: Paths) -> list[Pa
 def _files(config: Config, table: Table, reads: Reads, paths: Paths) -> Iterable[Path]:
     image_sets = [image_set for row in config.image_sets(table).values() for image_set in row]
     settings = config.rows(table)
-    for setting in settings:
-        for seed in config.seeds:
-            yield from (paths.run(setting, seed) / record for record in reads.records)
-            for image_set in image_sets:
-                for kind in reads.runs:
-                    if kind not in FIRST_SETTING or setting == settings[0]:
-                        yield paths.metrics(setting, seed, image_set.name, kind)
+    for setting, seed in product(settings, config.seeds):
+        yield from (paths.run(setting, seed) / record for record in reads.records)
+        for image_set, kind in product(image_sets, reads.runs):
+            if kind not in FIRST_SETTING or setting == settings[0]:
+                yield paths.metrics(setting, seed, image_set.name, kind)
     if table.references != "none":
         for image_set in image_sets:
-            for method in references(config, image_set):
-                yield from (
-                    paths.reference(image_set.name, method, kind) for kind in reads.references
-                )
+            for method, kind in product(references(config, image_set), reads.references):
+                yield paths.reference(image_set.name, method, kind)
 
 
 def references(config: Config, image_set: ImageSet) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -187,10 +186,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 def read_published(path: Path | None = None) -> pd.DataFrame:
     """Published numbers with their sources; None: those of the package. Raises InputError."""
-    if path is None:
-        with (files("mmqsa.reporting") / "published.csv").open() as file:
-            return pd.read_csv(file)
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path or Path(__file__).with_name("published.csv"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a table of published numbers ({error})") from None

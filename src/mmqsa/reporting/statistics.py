@@ -65,9 +65,6 @@ def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
 
 def holm(p_values: ArrayLike) -> np.ndarray:
     """p-values of one family of tests, corrected by Holm's step-down method (1979)."""
-    values = np.asarray(p_values, dtype=float)
-    order = np.argsort(values, kind="stable")
-    factors = np.arange(len(values), 0, -1)
-    corrected = np.empty_like(values)
-    corrected[order] = np.maximum.accumulate(np.minimum(1, factors * values[order]))
-    return corrected
+    ascending = pd.Series(np.asarray(p_values, dtype=float)).sort_values()
+    factors = np.arange(len(ascending), 0, -1)
+    return (factors * ascending).clip(upper=1).cummax().sort_index().to_numpy()

@@ -26,8 +26,8 @@ DASHES = ["-", "--", ":", "-."]
 PARAMETERS: dict[Any, Any] = {
     **dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 8),
     **dict.fromkeys(["legend.fontsize", "xtick.labelsize", "ytick.labelsize"], 7),
-    **{"axes.linewidth": 0.6, "lines.linewidth": 1.3, "pdf.fonttype": 42, "figure.dpi": 200},
-    **{"savefig.bbox": "tight", "savefig.pad_inches": 0.03},
+    **{"axes.linewidth": 0.6, "lines.linewidth": 1.3, "lines.markersize": 4, "errorbar.capsize": 2},
+    **{"pdf.fonttype": 42, "figure.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.03},
 }
 
 
@@ -69,19 +69,11 @@ def errorbars(axis: Axes, mean: pd.Series, errors: Any, index: int, label: str) 
         errors,
         linestyle=DASHES[index % len(DASHES)],
         marker=MARKERS[index % len(MARKERS)],
-        markersize=4,
         linewidth=1.2,
         elinewidth=0.7,
-        capsize=2,
-        color=colour(index),
+        color=f"C{index}",
         label=label,
     )
-
-
-def colour(index: int) -> tuple[float, float, float]:
-    """The colour of the ``index``-th line."""
-    palette = sns.color_palette("colorblind")
-    return palette[index % len(palette)]
 
 
 def legend_below(figure: Figure, axis: Axes, columns: int = 4) -> None:

@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,7 @@ class Printed:
     @property
     def first_rows(self) -> list[int]:
         """The rows that begin a group, but for the first."""
-        pairs = zip(self.groups, self.groups[1:], strict=False)
-        return [row for row, (one, two) in enumerate(pairs, 1) if one != two]
+        return [row for row, (one, two) in enumerate(pairwise(self.groups), 1) if one != two]
 
     def styler(self, cells: pd.DataFrame) -> Styler:
         """``cells`` with this table's bold ones, and rules between groups (HTML alone)."""
@@ -126,18 +126,15 @@ def _latex(text: str) -> str:
 def to_html(table: Printed) -> str:
     """A page that needs nothing else, for the report."""
     words = f"th:nth-child(-n+{table.left}), td:nth-child(-n+{table.left})"
-    styles = [
-        (
-            "",
-            "font: 14px system-ui, sans-serif; border-collapse: collapse; border-bottom: 2px solid",
-        ),
-        ("caption", "text-align: left; max-width: 60rem; margin-bottom: .8rem"),
-        ("th, td", "padding: .2rem .7rem; text-align: right"),
-        ("th", "border: solid; border-width: 2px 0 1px"),
-        (words, "text-align: left"),
-    ]
+    styles = {
+        "": "font: 14px system-ui, sans-serif; border-collapse: collapse; border-bottom: 2px solid",
+        "caption": "text-align: left; max-width: 60rem; margin-bottom: .8rem",
+        "th, td": "padding: .2rem .7rem; text-align: right",
+        "th": "border: solid; border-width: 2px 0 1px",
+        words: "text-align: left",
+    }
     styler = table.styler(table.cells).format(escape="html").format_index(escape="html", axis=1)
     styler = styler.set_caption(html.escape(table.caption)).set_table_styles(
-        [{"selector": selector, "props": props} for selector, props in styles]
+        [{"selector": selector, "props": props} for selector, props in styles.items()]
     )
     return styler.to_html(doctype_html=True)

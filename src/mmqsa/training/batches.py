@@ -13,21 +13,13 @@ class Batches:
         """Batches lie on ``device``; the generator is the CPU's, for one order on every device."""
         self.num_images, self.batch_size = num_images, batch_size
         self.generator, self.device = generator, device
-        self.left = []
-
-    @property
-    def left(self) -> list[int]:
-        """The images left of the epoch, in their order."""
-        return self._order.tolist()
-
-    @left.setter
-    def left(self, images: list[int]) -> None:
-        self._order = torch.tensor(images, dtype=torch.int64, device=self.device)
+        self.left = torch.empty(0, dtype=torch.int64, device=device)
+        """the images left of the epoch, in their order"""
 
     def next(self) -> Tensor:
         """The next (B,) indices: a view of the epoch's order, so nothing is copied in a step."""
-        while len(self._order) < self.batch_size:
+        while len(self.left) < self.batch_size:
             epoch = torch.randperm(self.num_images, generator=self.generator).to(self.device)
-            self._order = torch.cat([self._order, epoch])
-        batch, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+            self.left = torch.cat([self.left, epoch])
+        batch, self.left = self.left[: self.batch_size], self.left[self.batch_size :]
         return batch

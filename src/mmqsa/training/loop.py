@@ -1,6 +1,7 @@
 """The training loop: from a feature cache to a run's folder."""
 
 import hashlib
+import json
 import math
 import platform
 import time
@@ -50,7 +51,7 @@ def train(
     """
     keep_freed_memory()
     training, path = config.training, out / CHECKPOINT
-    with stop_signals() as stop, naming_when_memory_ends("training.batch_size"):
+    with stop_signals() as asked, naming_when_memory_ends("training.batch_size"):
         precision = choose_precision(training.precision, device)
         features = ResidentFeatures(cache, device)
         model = _model(config, features, seed).to(device)
@@ -77,9 +78,9 @@ def train(
             unit=" steps",
         )
         for index in bar:
-            if stop.asked:
+            if asked:
                 _save(state, path, identity)
-                raise Stopped(f"{out}: {stop.asked} at step {index}; repeat the command to resume")
+                raise Stopped(f"{out}: {asked[-1]} at step {index}; repeat the command to resume")
             if on_step:
                 on_step(index)
 
@@ -127,11 +128,9 @@ def _identity(
     config: RunConfig, cache: FeatureCache, seed: int, device: torch.device, precision: str
 ) -> str:
     """sha256 of all that a training's numbers depend on."""
-    parts = (
-        *(code_digest(CODE), config.fingerprint(*RUN_SECTIONS), cache.fingerprint),
-        *(str(seed), device.type, precision),
-    )
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    sections = config.model_dump(mode="json", include=set(RUN_SECTIONS))
+    parts = [code_digest(CODE), sections, cache.attributes, seed, device.type, precision]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _save(state: TrainState, path: Path, identity: str) -> None:

@@ -1,7 +1,5 @@
 """A trained run on disk: weights, resolved config, history and provenance in one folder."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +61,11 @@ class Run:
         The weights come last, so that they vouch for the rest.
         """
         write_text(folder / CONFIG, dump_yaml(self.config.dependencies()))
-        write_text(folder / HISTORY, _history_csv(history))
+        lines = ["step,loss,learning_rate,images_per_second"]
+        lines += [
+            f"{step},{loss:.6f},{rate:.3e},{speed:.1f}" for step, loss, rate, speed in history
+        ]
+        write_text(folder / HISTORY, "\n".join(lines) + "\n")
         write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
         state = {
             name: tensor.detach().cpu().contiguous()
@@ -77,12 +79,3 @@ class Run:
         trained_on = self.provenance["cache"]
         expected = {name: trained_on.get(name) for name in cache.network}
         check_attributes(cache.attributes, expected, cache.path, "the trained run")
-
-
-def _history_csv(rows: list[list[float]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "loss", "learning_rate", "images_per_second"])
-    for step, loss, rate, speed in rows:
-        writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}", f"{speed:.1f}"])
-    return text.getvalue()

@@ -7,35 +7,29 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 
 class Stopped(Exception):
     """Training stopped by a signal, after a checkpoint."""
 
 
-@dataclass
-class StopSignals:
-    """The name of the signal that asked the training to stop; empty until one comes."""
-
-    asked: str = ""
-
-    def _note(self, number: int, frame: object) -> None:
-        self.asked = signal.Signals(number).name
-
-
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
-    """Note SIGTERM and SIGINT instead of dying of them; the old handlers return at the end."""
-    stop = StopSignals()
+def stop_signals() -> Iterator[list[str]]:
+    """Note SIGTERM and SIGINT instead of dying of them; the old handlers return at the end.
+
+    Yields the names of those that came: none at first.
+    """
+    asked: list[str] = []
+
+    def note(number: int, frame: object) -> None:
+        asked.append(signal.Signals(number).name)
+
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python lets only the main thread handle signals
+        yield asked  # Python lets only the main thread handle signals
         return
-    before = {
-        number: signal.signal(number, stop._note) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stop
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

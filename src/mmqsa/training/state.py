@@ -60,7 +60,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generators": [self.batches.generator.get_state(), self.noise.get_state()],
-            "epoch": self.batches.left,
+            "epoch": self.batches.left.tolist(),
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history,
@@ -77,7 +77,8 @@ class TrainState:
             (self.batches.generator, self.noise), state["generators"], strict=True
         ):
             generator.set_state(saved)
-        self.batches.left = state["epoch"]
+        left, device = state["epoch"], self.batches.device
+        self.batches.left = torch.tensor(left, dtype=torch.int64, device=device)
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.updates_per_head = state["history"], state["updates_per_head"]
         self.resumed_at_steps = [*state["resumed_at_steps"], self.step]
