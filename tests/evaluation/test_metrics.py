@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 from torchmetrics.functional.detection import intersection_over_union
+from torchvision.ops import box_iou
 
 from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.data.geometry import VOID
@@ -129,9 +131,8 @@ def test_void_is_ignored_on_both_sides():
     truth[4:, :] = VOID
     spilled = prediction.copy()
     spilled[4:, :] = 1  # only into void
-    assert image_metrics(spilled, GroundTruth(truth, None)) == image_metrics(
-        prediction, GroundTruth(truth, None)
-    )
+    ignoring = GroundTruth(truth, None, ["paper"])
+    assert image_metrics(spilled, ignoring) == image_metrics(prediction, ignoring)
     assert image_metrics(prediction, GroundTruth(truth, None))["paper", "mbo_c"] == 1.0
 
 
@@ -221,10 +222,65 @@ def test_void_that_is_counted_is_no_object_but_costs_predictions():
     prediction = np.zeros((4, 4), np.uint8)
     prediction[:, :2] = 1  # the object, and as much void
     ignored = image_metrics(prediction, GroundTruth(truth, None))
-    counted = image_metrics(prediction, GroundTruth(truth, None, void_ignored=False))
+    counted = image_metrics(prediction, GroundTruth(truth, None, ["released"]))
     assert ignored["paper", "mbo_c"] == 1.0 and counted["released", "mbo_c"] == 0.5
     assert ignored["paper", "corloc"] == 1.0 and counted["released", "corloc"] == 0.0
     assert counted["released", "miou_with_background"] == pytest.approx((4 / 8 + 4 / 8) / 2)
+
+
+@settings(max_examples=100)
+@given(prediction=PREDICTION, classes=TRUTH, instances=TRUTH)
+def test_the_spot_protocol_is_spots(prediction, classes, instances):
+    """There: true_mask[true_mask == 255] = 0 and an empty mask of ignored pixels."""
+    found = image_metrics(prediction, GroundTruth(classes, instances))
+    everywhere = np.ones((8, 8), bool)
+    for labels, best, matched in ((classes, "mbo_c", None), (instances, "mbo_i", "miou")):
+        true = np.where(labels == VOID, 0, labels)
+        objects = [label for label in np.unique(true) if label]
+        table = np.array(
+            [[iou(true == o, prediction == s, everywhere) for s in range(5)] for o in objects]
+        )
+        if objects:
+            assert found["spot", best] == pytest.approx(table.max(axis=1).mean())
+        else:
+            assert np.isnan(found["spot", best])
+        if objects and matched:
+            rows, columns = linear_sum_assignment(-table)
+            assert found["spot", matched] == pytest.approx(
+                table[rows, columns].sum() / len(objects)
+            )
+    if np.isfinite(found["dinosaur", "fg_ari"]):
+        assert found["spot", "fg_ari"] == found["dinosaur", "fg_ari"]
+
+
+@settings(max_examples=200)
+@given(prediction=PREDICTION, classes=TRUTH)
+def test_the_released_protocol_is_the_released_codes(prediction, classes):
+    """There: one-hot masks without void, boxes from the first to the last pixel's index, any IoU
+    > 0.5; and IoUs of all classes that are present, the background too."""
+    found = image_metrics(prediction, GroundTruth(classes, None, ["released"]))
+
+    def box(mask):
+        y, x = np.nonzero(mask)
+        return [x.min(), y.min(), x.max(), y.max()]
+
+    present = [label for label in np.unique(classes) if label != VOID]
+    true = torch.tensor([box(classes == label) for label in present if label]).reshape(-1, 4)
+    own = torch.tensor([box(prediction == slot) for slot in np.unique(prediction)])
+    if len(true):
+        overlap = box_iou(own.float(), true.float())
+        assert found["released", "corloc"] == float((overlap > 0.5).any())
+    everywhere = np.ones((8, 8), bool)
+    table = np.array(
+        [[iou(classes == c, prediction == s, everywhere) for s in range(5)] for c in present]
+    )
+    if present:
+        rows, columns = linear_sum_assignment(-table)
+        mean = table[rows, columns].sum() / len(present)
+        assert found["released", "miou_with_background"] == pytest.approx(mean)
+    objects = table[[index for index, label in enumerate(present) if label]]
+    if len(objects):
+        assert found["released", "mbo_c"] == pytest.approx(objects.max(axis=1).mean())
 
 
 @given(

@@ -27,7 +27,7 @@ def metrics(cache, out):
 
 def test_a_crop_has_the_papers_and_dinosaurs(tmp_path, caches):
     _, protocols = metrics(FeatureCache(caches["val"]), tmp_path)
-    assert protocols == {"paper", "dinosaur"}
+    assert protocols == {"paper", "dinosaur", "spot"}
 
 
 def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, config):
@@ -45,12 +45,12 @@ def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, confi
     assert (scorer.metrics(["name"])["value"] == 100).all() and scorer.per_object.empty
 
 
-def test_the_released_geometry_has_a_protocol_of_its_own(tmp_path, voc_root, config):
+def test_the_released_geometry_is_scored_with_void_counted_and_without(tmp_path, voc_root, config):
     voc = VocFolder.find(voc_root)
     cache = extracted(voc, "val", "released", config, tmp_path)
     assert cache.name == "scenes-val-released"
     _, protocols = metrics(cache, tmp_path)
-    assert protocols == {"released"}
+    assert protocols == {"released", "paper"}
 
 
 def test_images_without_annotations_are_absent_not_zero(tmp_path, own_voc, config):

@@ -86,7 +86,7 @@ def test_every_published_number_has_a_source_and_a_known_metric(tmp_path):
     published = read_published()
     assert len(published) > 40 and published["source"].notna().all()
     assert set(published["metric"]) <= set(METRICS)
-    assert set(published["protocol"]) == {"paper", "dinosaur", "boxes"}
+    assert set(published["protocol"]) == {"paper", "dinosaur", "spot", "boxes"}
     (tmp_path / "mine.csv").write_text("protocol,metric\npaper,corloc\n")
     assert len(read_published(tmp_path / "mine.csv")) == 1
     with pytest.raises(InputError, match=r"absent.csv: not a table of published"):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -35,6 +35,14 @@ CORRUPTIONS = (
 NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
 SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
 VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
+# Every geometry -> the protocols that its images are scored by (evaluation/metrics.py), and those
+# of them that tables print where they name none.
+PROTOCOLS = {
+    "crop": ("paper", "dinosaur", "spot"),
+    "released": ("released", "paper"),
+    "squash": ("boxes",),
+}
+PRINTED = {"crop": ("paper", "dinosaur"), "released": ("released",), "squash": ("boxes",)}
 
 
 def pack(protocol: str, metric: str) -> str:
@@ -52,23 +60,42 @@ def unpack(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
 class ImageSet:
     """Images that a run can be scored on: a split of a data set, as it is or changed.
 
-    ``variant`` is empty, a geometry other than crop, or a corruption and its severity (fog3).
+    ``variant`` is empty, a geometry other than crop, or a corruption and its severity (fog3). The
+    ``protocol`` is what a table prints of its scores; empty: as PRINTED says.
     """
 
     dataset: str
     split: str
     variant: str
+    protocol: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, name: str, dataset: str) -> "ImageSet":
-        """From ``[DATASET/]SPLIT[-VARIANT]``; ``dataset`` where none is named."""
-        match = re.fullmatch(rf"(?:({NAME})/)?({SPLIT})(?:-({VARIANT}))?", name)
+        """From ``[DATASET/]SPLIT[-VARIANT][:PROTOCOL]``; ``dataset`` where none is named."""
+        match = re.fullmatch(rf"(?:({NAME})/)?({SPLIT})(?:-({VARIANT}))?(?::(\w+))?", name)
         if match is None:
             raise ValueError(
-                f"unknown image set {name!r}; expected [DATASET/]SPLIT[-VARIANT], such as val, "
-                "val-fog3, detection-trainval-squash or scenes/val"
+                f"unknown image set {name!r}; expected [DATASET/]SPLIT[-VARIANT][:PROTOCOL], such "
+                "as val, val-fog3, detection-trainval-squash, scenes/val or val:spot"
             )
-        return cls(match[1] or dataset, match[2], match[3] or "")
+        image_set = cls(match[1] or dataset, match[2], match[3] or "", match[4] or "")
+        possible = PROTOCOLS[image_set.geometry]
+        if image_set.protocol and image_set.protocol not in possible:
+            raise ValueError(
+                f"image set {name!r}: its images are not scored by the protocol "
+                f"{image_set.protocol!r}; expected {' or '.join(possible)}"
+            )
+        return image_set
+
+    @property
+    def geometry(self) -> str:
+        """crop, squash or released."""
+        return self.variant if self.variant in PROTOCOLS else "crop"
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """The protocols that a table prints."""
+        return (self.protocol,) if self.protocol else PRINTED[self.geometry]
 
     @property
     def file(self) -> str:
@@ -119,8 +146,8 @@ class Table(Section):
     matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
     mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
     images: dict[str, list[str] | None] = {}
-    """label of a row -> image sets whose mean it shows; empty: the evaluation split alone; null
-    removes a row"""
+    """label of a row -> image sets whose mean it shows, each with a protocol if it is not the usual
+    one (val:spot); empty: the evaluation split alone; null removes a row"""
     updates: bool = False
     """print how many updates each head got"""
     references: Literal["all", "best", "none"] = "best"

@@ -158,7 +158,12 @@ class Config(RunConfig, ScoringConfig):
             for label, names in table.images.items()
             if names is not None
         }
-        return dict(sorted(rows.items(), key=lambda row: (row[1] != evaluated, row[0])))
+
+        def place(row: tuple[str, list[ImageSet]]) -> tuple[bool, str]:
+            usual = row[1] == evaluated and not row[1][0].protocol
+            return not usual, row[0]
+
+        return dict(sorted(rows.items(), key=place))
 
     @property
     def names(self) -> list[str]:

@@ -1,22 +1,23 @@
 """Metrics of one predicted label map on one image, all from one table of counts.
 
 Label maps are (S, S) uint8. Pixels that the ground truth marks void (255) are ignored on both
-sides: they count in no area, no intersection and no box (unless ``void_ignored`` is False: then no
-object has them, but predictions do). A metric that an image cannot have (no object, nothing but
-void) is NaN, and the image is left out of that metric's mean. A slot without a valid pixel has no
-box and overlaps nothing; ties go to the earlier slot.
+sides: they count in no area, no intersection and no box. Protocols that count void differ: no
+object has it, but slots do. A metric that an image cannot have (no object, nothing but void) is
+NaN, and the image is left out of that metric's mean. A slot without a valid pixel has no box and
+overlaps nothing; ties go to the earlier slot.
 
 A protocol is a set of metrics on one kind of labels:
 
 paper      class label maps, void ignored (the paper)
-released   class label maps, void counted (the paper's released code)
-dinosaur   instance label maps, void ignored (DINOSAUR, SPOT)
+released   class label maps, void counted, boxes one pixel short (the paper's released code)
+dinosaur   instance label maps, void ignored (DINOSAUR)
+spot       instance label maps, void turned into background, so that slots have it (SPOT, MUFASA)
 boxes      annotated boxes (DINOSAUR: any predicted box; LOST, TokenCut: one box an image)
 
 To add a metric: a function with ``@metric`` here, and its heading in config/tables.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,10 +69,14 @@ class GroundTruth:
         self,
         classes: Array | None,
         instances: Array | None,
-        void_ignored: bool = True,
+        protocols: Sequence[str] = ("paper", "dinosaur", "spot", "boxes"),
         annotated_boxes: Array | None = None,
     ):
-        """Label maps (S, S) uint8 and boxes (M, 4) px; None where the image has none of a kind."""
+        """Label maps (S, S) uint8 and boxes (M, 4) px; None where the image has none of a kind.
+
+        ``protocols`` are those to score by; of them, ``self.protocols`` are those that the labels
+        allow.
+        """
         absent = np.uint16(VOID)
         pairs = (absent if classes is None else classes.astype(np.uint16)) * np.uint16(256)
         pairs = pairs + (absent if instances is None else instances)
@@ -81,20 +86,19 @@ class GroundTruth:
         order[present] = np.arange(len(present))
         self.regions = order[pairs]  # (S, S), 0 .. G - 1
         self.sizes = sizes[present].astype(np.float64)  # (G,) px
-        self.void_ignored = void_ignored
         self.region_classes = present >> 8
         self.classes = None if classes is None else Membership.of(self.region_classes)
         self.instances = None if instances is None else Membership.of(present & 255)
         self.valid: Array | None = None  # (S, S) bool; None: all pixels
         self.boxes = annotated_boxes
-        self.protocols = [] if annotated_boxes is None else ["boxes"]
+        allowed = {"boxes"} if annotated_boxes is not None else set()
         if classes is not None:
-            labelled = classes != VOID
-            self.valid = labelled if void_ignored else None
-            self.boxes = boxes(np.where(labelled, classes, 0))
-            self.protocols.append("paper" if void_ignored else "released")
+            self.valid = classes != VOID
+            self.boxes = boxes(np.where(self.valid, classes, 0))
+            allowed |= {"paper", "released", "spot"}
         if instances is not None:
-            self.protocols.append("dinosaur")
+            allowed |= {"dinosaur", "spot"}
+        self.protocols = [protocol for protocol in protocols if protocol in allowed]
 
     def counts(self, prediction: Array) -> Array:
         """Pixels (G, K) of every region, void ones too, that have each predicted label.
@@ -110,10 +114,13 @@ class GroundTruth:
         table = np.bincount(joint[starts], weights=lengths, minlength=num_regions * num_slots)
         return table.reshape(num_regions, num_slots)
 
-    def overlaps(self, labels: Membership, counts: Array) -> Array:
-        """Counts (G, K) of regions -> intersection over union (L, K) of all labels but void."""
+    def overlaps(self, labels: Membership, counts: Array, void_counts: bool = False) -> Array:
+        """Counts (G, K) of regions -> intersection over union (L, K) of all labels but void.
+
+        ``void_counts``: void pixels belong to the slots that have them.
+        """
         table: Array = labels.rows @ counts
-        slots = (table if self.void_ignored else counts).sum(axis=0)
+        slots = (counts if void_counts else table).sum(axis=0)
         ious: Array = table / np.maximum(table.sum(axis=1, keepdims=True) + slots - table, 1)
         return ious
 
@@ -132,19 +139,28 @@ class Comparison:
     A part that needs labels that the image does not have raises NoLabelsError.
     """
 
-    def __init__(self, prediction: Array, truth: GroundTruth, boxes: Array | None = None):
-        """``boxes`` (M, 4) px are the predicted ones, the one box first; None: the slots' own."""
-        self.prediction, self.truth, self._boxes = prediction, truth, boxes
+    def __init__(
+        self,
+        prediction: Array,
+        truth: GroundTruth,
+        boxes: Array | None = None,
+        protocol: str = "paper",
+        counts: Array | None = None,
+    ):
+        """``boxes`` (M, 4) px are the predicted ones, the one box first; None: the slots' own.
 
-    @cached_property
-    def counts(self) -> Array:
+        ``counts`` (G, K) are the truth's of this prediction, where they are known.
+        """
+        self.prediction, self.truth, self._boxes = prediction, truth, boxes
+        self.protocol, self.void_counts = protocol, protocol in ("released", "spot")
+        self.counts: Array = truth.counts(prediction) if counts is None else counts
         """Pixels (G, K) of every region, void ones too, that have each predicted label."""
-        return self.truth.counts(self.prediction)
 
     @cached_property
     def class_ious(self) -> Array:
         """IoU (L, K) of every class, the background's first, with every slot."""
-        return self.truth.overlaps(_present(self.truth.classes), self.counts)
+        labels = _present(self.truth.classes)
+        return self.truth.overlaps(labels, self.counts, self.void_counts)
 
     @property
     def class_object_ious(self) -> Array:
@@ -155,7 +171,8 @@ class Comparison:
     def instance_ious(self) -> Array:
         """IoU (L, K) of every object with every slot."""
         labels = _present(self.truth.instances)
-        return self.truth.overlaps(labels, self.counts)[labels.first_object :]
+        ious = self.truth.overlaps(labels, self.counts, self.void_counts)
+        return ious[labels.first_object :]
 
     @property
     def instance_counts(self) -> Array:
@@ -166,14 +183,17 @@ class Comparison:
     @cached_property
     def box_ious(self) -> Array:
         """IoU (M, N) of every predicted box, the one box first, with every true one."""
-        truth, boxes = self.truth, self._boxes
+        truth, boxes, true = self.truth, self._boxes, _present(self.truth.boxes)
         if boxes is None:
             areas = None
             if truth.classes is not None:
-                table = truth.classes.rows @ self.counts if truth.void_ignored else self.counts
+                table = self.counts if self.void_counts else truth.classes.rows @ self.counts
                 areas = table.sum(axis=0)
-            boxes = slot_boxes(self.prediction, truth.valid, areas)
-        return box_ious(boxes, _present(truth.boxes))
+            valid = None if self.void_counts else truth.valid
+            boxes = slot_boxes(self.prediction, valid, areas)
+        if self.protocol == "released":  # there a box ends at its last pixel's index
+            boxes, true = (ends - [0, 0, 1, 1] for ends in (boxes, true))
+        return box_ious(boxes, true)
 
 
 def _present(labels: T | None) -> T:
@@ -183,7 +203,9 @@ def _present(labels: T | None) -> T:
 
 
 Metric = Callable[[Comparison], float]
-PROTOCOLS: dict[str, dict[str, Metric]] = {"paper": {}, "released": {}, "dinosaur": {}, "boxes": {}}
+PROTOCOLS: dict[str, dict[str, Metric]] = {
+    name: {} for name in ("paper", "released", "dinosaur", "spot", "boxes")
+}
 
 
 def metric(*protocols: str) -> Callable[[Metric], Metric]:
@@ -227,25 +249,25 @@ def miou_with_background(image: Comparison) -> float:
     return matched_iou(image.class_ious)
 
 
-@metric("dinosaur")
+@metric("dinosaur", "spot")
 def fg_ari(image: Comparison) -> float:
     """Adjusted Rand index of the objects' pixels."""
     return adjusted_rand_index(image.instance_counts)
 
 
-@metric("dinosaur")
+@metric("dinosaur", "spot")
 def mbo_i(image: Comparison) -> float:
     """Mean over objects of the best slot's IoU."""
     return best_overlap(image.instance_ious)
 
 
-@metric("dinosaur")
+@metric("dinosaur", "spot")
 def miou(image: Comparison) -> float:
     """Mean over objects of the IoU with the slot matched to each."""
     return matched_iou(image.instance_ious)
 
 
-@metric("paper", "released", "dinosaur")
+@metric("paper", "released", "dinosaur", "spot")
 def mbo_c(image: Comparison) -> float:
     """Mean over classes but the background of the best slot's IoU."""
     return best_overlap(image.class_object_ious)
@@ -263,8 +285,9 @@ def image_metrics(
     >>> image_metrics(slots, GroundTruth(labels, None))["paper", "mbo_c"]
     0.5
     """
-    image, values = Comparison(prediction, truth, boxes), {}
+    counts, values = truth.counts(prediction), {}
     for protocol in truth.protocols:
+        image = Comparison(prediction, truth, boxes, protocol, counts)
         for name, function in PROTOCOLS[protocol].items():
             with suppress(NoLabelsError):
                 values[protocol, name] = function(image)

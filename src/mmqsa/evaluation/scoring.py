@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.atomic import whole_file
-from mmqsa.config.tables import pack, unpack
+from mmqsa.config.tables import PROTOCOLS, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.cache import FeatureCache
@@ -56,8 +56,8 @@ OBJECT_COLUMNS = ["image_id", "labels", "class", "share", "iou"]
 class Scorer:
     """Collects metrics of named predictions on the labels of one cache, image by image.
 
-    The cache's geometry decides the protocols: crop, paper and dinosaur; released, released;
-    squash, boxes.
+    The cache's geometry decides the protocols (PROTOCOLS): the released one is scored with void
+    counted, as there, and with void ignored, to tell what geometry and void cost.
     """
 
     def __init__(self, cache: FeatureCache):
@@ -107,10 +107,9 @@ class Scorer:
             )
             if self._geometry == "squash":
                 truth = GroundTruth(None, None, annotated_boxes=boxes)
-            elif self._geometry == "released":
-                truth = GroundTruth(classes, None, void_ignored=False)
             else:
-                truth = GroundTruth(classes, instances)
+                of_objects = instances if self._geometry == "crop" else None
+                truth = GroundTruth(classes, of_objects, PROTOCOLS[self._geometry])
             self._prepared[index] = truth
         return self._prepared[index]
 

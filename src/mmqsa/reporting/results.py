@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mmqsa.config.base import dump_yaml, read_yaml, validated
 from mmqsa.config.evaluation import BASELINES
-from mmqsa.config.tables import Table
+from mmqsa.config.tables import Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
@@ -36,6 +36,7 @@ class Spec(BaseModel):
     name: str
     table: Table
     images: dict[str, list[str]]  # label of a row -> image sets whose mean it shows
+    protocols: dict[str, list[str]]  # label of a row -> protocols that it prints
     num_slots: int
     seeds: list[int]
     showcase: str  # the setting that is the paper's method
@@ -69,9 +70,11 @@ def table_spec(config: Config, name: str) -> str:
             for label, settings in table.curve.lines.items()
         }
         changes["curve"] = table.curve.model_copy(update={"lines": lines})
-    images = {
-        row: [image_set.name for image_set in image_sets]
-        for row, image_sets in config.image_sets(table).items()
+    image_sets = config.image_sets(table)
+    images = {row: [one.name for one in several] for row, several in image_sets.items()}
+    printed = {
+        row: list(dict.fromkeys(chain(*(one.printed for one in several))))
+        for row, several in image_sets.items()
     }
     names = sorted({name for row in images.values() for name in row})
     backbone, training = config.backbone, config.training
@@ -80,6 +83,7 @@ def table_spec(config: Config, name: str) -> str:
         name=name,
         table=table.model_copy(update=changes),
         images=images,
+        protocols=printed,
         num_slots=config.slots.num_slots,
         seeds=config.seeds,
         showcase=config.showcase,
@@ -117,6 +121,7 @@ class Results:
             (
                 self.paths.metrics(setting, seed, images, kind),
                 {"setting": setting, "seed": seed, "row": row, "images": images},
+                self.spec.protocols[row],
             )
             for setting, seed in product(self.spec.table.settings, self.spec.seeds)
             for row, images in self._image_sets()
@@ -131,6 +136,7 @@ class Results:
             (
                 self.paths.reference(images, method, kind),
                 {"method": method, "kind": BASELINES.get(method, "control"), "row": row},
+                self.spec.protocols[row],
             )
             for method in self.spec.references
             for row, images in self._image_sets()
@@ -161,8 +167,20 @@ class Results:
         return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def _concatenated(entries: Iterable[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
-    tables = [read_metrics(path).assign(**names) for path, names in entries if path.is_file()]
+def _of_protocols(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
+    """A metrics file's rows, or columns of images, that are scored by one of ``protocols``."""
+    if "protocol" in metrics:
+        return metrics[metrics["protocol"].isin(protocols)]
+    others = [name for name, pair in unpack(metrics).items() if pair[0] not in protocols]
+    return metrics.drop(columns=others)
+
+
+def _concatenated(entries: Iterable[tuple[Path, dict[str, Any], list[str]]]) -> pd.DataFrame:
+    tables = [
+        _of_protocols(read_metrics(path), protocols).assign(**names)
+        for path, names, protocols in entries
+        if path.is_file()
+    ]
     if tables:
         return pd.concat(tables)
     columns = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
