@@ -26,9 +26,12 @@ demo: environment
 	@cat results/demo/tables/masking.md
 	@echo "tables: results/demo/tables, figures: results/demo/figures"
 
+# One more than there are cores, since the tests of SLURM mostly wait.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + os.cpu_count()))')
+
 ## make test          unit tests, and an end-to-end run on a handful of scenes
 test: environment
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
 ## make benchmark     speed and memory against a plain reading of the paper; BENCHMARK='--quick --out /tmp/b'
 benchmark: environment

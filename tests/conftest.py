@@ -50,7 +50,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     """The longest first: `make test` gives whole files to several processes."""
-    longest = ("test_slurm.py", "test_workflow.py")
+    longest = ("test_slurm.py", "test_workflow.py", "test_coco.py", "test_benchmarks.py")
     items.sort(key=lambda item: item.path.name not in longest)
 
 

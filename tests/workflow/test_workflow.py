@@ -1,4 +1,4 @@
-"""The workflow: plan, lint, end to end, and what re-runs when something changes."""
+"""The workflow end to end, and what re-runs when something changes."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from project import ARGUMENTS, ROOT, copy_project, finish, planned, snakemake, start
+from project import ARGUMENTS, copy_project, finish, planned, snakemake, start
 
 from mmqsa.config.training import RunConfig
 from mmqsa.reporting.plan import summarise
@@ -31,26 +31,6 @@ def demo(copy) -> tuple[Path, list[str]]:
     """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
     snakemake(copy, *ARGUMENTS)
     return copy, ARGUMENTS
-
-
-def test_the_papers_plan_needs_nothing_downloaded(copy):
-    jobs = planned(snakemake(copy, "-n"))
-    assert jobs["train"] == 9 * 5
-    # On val all of them, full and dinosaur on boxes; four of the audit on the released geometry, of
-    # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
-    assert jobs["evaluate"] == (9 + 2 + 1 + 2 * 31) * 5
-    assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
-    assert jobs["similarity"] == jobs["sweep"] == 5
-
-
-def test_lint_and_format_are_clean(copy):
-    assert "good condition" in snakemake(copy, "--lint").stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "snakefmt", "--check", ROOT / "Snakefile", ROOT / "workflow"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_chain_ends_in_tables_and_figures(demo):
@@ -238,31 +218,6 @@ def test_another_workflow_takes_this_one_as_a_module(demo, tmp_path):
     assert (tmp_path / target).read_bytes() == (folder / target).read_bytes()
 
 
-def test_values_on_the_command_line(copy):
-    """Snakemake reads what is inside of braces as text."""
-    demo = ("-n", "--configfile", "config/demo.yaml", "--config")
-    assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.002}', "grid=null"))[
-        "train"
-    ] == 2 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
-
-
-def test_a_setting_on_top_adds_a_row_and_takes_none_away(copy, tmp_path):
-    """README's recipe."""
-    path = tmp_path / "half.yaml"
-    path.write_text(yaml.safe_dump(HALF))
-    before = planned(snakemake(copy, "-n"))
-    after = planned(snakemake(copy, "-n", "--configfile", str(path)))
-    assert after["train"] == before["train"] + 5 and after["table"] == before["table"] + 1
-    assert after["evaluate"] == before["evaluate"] + 5
-
-
-HALF = {
-    "settings": {"half": {"masking": {"ratio": 0.5}}},
-    "grid": {"mine": ["half"]},
-    "tables": {"half": {"caption": "Half of the patches hidden", "settings": ["half", "full"]}},
-}
-
-
 def test_the_report_opens_offline(demo):
     folder, arguments = demo
     snakemake(folder, *arguments, "--report", "report.html")
@@ -343,23 +298,6 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
         for suffix in ("csv", "md", "tex"):
             name = f"tables/{spec.stem}.{suffix}"
             assert (shipped / name).read_bytes() == (folder / "results/demo" / name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
-        ({"slots": {"heds": 4}}, "slots.heds: no such key"),
-        ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
-    ],
-)
-def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
-    path = tmp_path / "bad.yaml"
-    path.write_text(yaml.safe_dump(change))
-    done = snakemake(copy, "-n", "--configfile", str(path), check=False)
-    assert done.returncode
-    assert re.search(said, done.stdout + done.stderr)
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.faults

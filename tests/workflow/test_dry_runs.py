@@ -1,0 +1,80 @@
+"""What the workflow plans, with nothing downloaded and nothing made."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from project import ROOT, copy_project, planned, snakemake
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A copy of the project, as a fresh clone would be."""
+    return copy_project(tmp_path_factory.mktemp("clone"))
+
+
+def test_the_papers_plan_needs_nothing_downloaded(copy):
+    jobs = planned(snakemake(copy, "-n"))
+    assert jobs["train"] == 9 * 5
+    # On val all of them, full and dinosaur on boxes; four of the audit on the released geometry, of
+    # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
+    assert jobs["evaluate"] == (9 + 2 + 1 + 2 * 31) * 5
+    assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
+    assert jobs["similarity"] == jobs["sweep"] == 5
+
+
+def test_lint_and_format_are_clean(copy):
+    assert "good condition" in snakemake(copy, "--lint").stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", ROOT / "Snakefile", ROOT / "workflow"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_values_on_the_command_line(copy):
+    """Snakemake reads what is inside of braces as text."""
+    demo = ("-n", "--configfile", "config/demo.yaml", "--config")
+    assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.002}', "grid=null"))[
+        "train"
+    ] == 2 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
+
+
+def test_a_setting_on_top_adds_a_row_and_takes_none_away(copy, tmp_path):
+    """README's recipe."""
+    path = tmp_path / "half.yaml"
+    path.write_text(yaml.safe_dump(HALF))
+    before = planned(snakemake(copy, "-n"))
+    after = planned(snakemake(copy, "-n", "--configfile", str(path)))
+    assert after["train"] == before["train"] + 5 and after["table"] == before["table"] + 1
+    assert after["evaluate"] == before["evaluate"] + 5
+
+
+HALF = {
+    "settings": {"half": {"masking": {"ratio": 0.5}}},
+    "grid": {"mine": ["half"]},
+    "tables": {"half": {"caption": "Half of the patches hidden", "settings": ["half", "full"]}},
+}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
+        ({"slots": {"heds": 4}}, "slots.heds: no such key"),
+        ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
+    ],
+)
+def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(change))
+    done = snakemake(copy, "-n", "--configfile", str(path), check=False)
+    assert done.returncode
+    assert re.search(said, done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
