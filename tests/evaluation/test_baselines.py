@@ -122,6 +122,20 @@ def test_features_are_standardised_over_the_training_set(caches, config, standar
         np.testing.assert_allclose(features.std(axis=(0, 1)), 1, atol=1e-2)
 
 
+@pytest.mark.parametrize("method", ["lost", "tokencut"])
+def test_a_graph_that_joins_all_patches_is_named(
+    tmp_path, scored, caches, config, method, monkeypatch
+):
+    """Raw features far from zero have no negative similarity: one and the same box everywhere."""
+    usual = pd.read_csv(scored[method])
+    assert set(usual.loc[usual["name"].str.contains("standardised"), "void"]) == {0}
+    val, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
+    real = FeatureCache.read
+    monkeypatch.setattr(FeatureCache, "read", lambda self, rows: real(self, rows) + np.float16(50))
+    table = pd.read_csv(score_baseline(method, val, train, config, tmp_path))
+    assert set(table.loc[table["name"].str.contains("raw"), "void"]) == {100}
+
+
 def test_every_baseline_has_its_function_and_the_reverse():
     assert set(METHODS) == set(BASELINES)
 

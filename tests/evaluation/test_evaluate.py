@@ -79,6 +79,10 @@ def test_metrics_have_every_matching_and_source(scored):
         ("dinosaur", "mbo_i"),
         ("dinosaur", "miou"),
         ("dinosaur", "mbo_c"),
+        ("spot", "fg_ari"),
+        ("spot", "mbo_i"),
+        ("spot", "miou"),
+        ("spot", "mbo_c"),
     }
     assert metrics["value"].between(-100, 100).all() and (metrics["n_images"] == 6).all()
 

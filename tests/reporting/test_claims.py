@@ -1,11 +1,12 @@
 """Verdicts on claims, from values that the tests choose."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
 
 from mmqsa.config.tables import Claim
-from mmqsa.reporting.claims import FEWEST_SEEDS, _verdict, assess
+from mmqsa.reporting.claims import FEWEST_SEEDS, SPREAD, _verdict, assess
 
 SEEDS = [0, 1, 2, 3]
 
@@ -137,7 +138,19 @@ def test_holms_correction_decides(verdicts):
     ],
 )
 def test_a_p_before_correction_alone_is_a_tendency(p, p_holm, difference, verdict):
-    assert _verdict({"p": p, "p_holm": p_holm, "difference": difference}) == verdict
+    entry = {"p": p, "p_holm": p_holm, "difference": difference, "test": "tau", "n_seeds": 5}
+    assert _verdict(entry) == verdict
+
+
+def test_that_spread_differs_cannot_be_told_from_a_few_seeds():
+    entry = {"p": 0.6, "p_holm": 0.6, "difference": 1.0, "test": SPREAD, "n_seeds": 5}
+    assert _verdict(entry) == "too few seeds to tell"
+    assert _verdict(entry | {"n_seeds": 10}) == "not reproduced"
+    rng, rejected = np.random.default_rng(0), 0
+    for _ in range(300):  # groups that spread alike: a test at 5 % should reject in 15
+        values = {name: rng.normal(size=5) for name in "abcd"}
+        rejected += assess(claim(*"abcd", of="spread"), metrics(values))["p"] < 0.05
+    assert rejected <= 4
 
 
 @pytest.mark.parametrize(

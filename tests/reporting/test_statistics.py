@@ -1,7 +1,9 @@
+from math import comb
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, wilcoxon
 
 from mmqsa.reporting.statistics import bootstrap_interval, holm, over_seeds, paired
 
@@ -44,3 +46,14 @@ def test_holms_correction_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert len(holm([])) == 0
+
+
+def test_hits_and_misses_are_compared_by_mcnemars_exact_test():
+    """Plainly: of the images that one of two methods hits alone, a fair coin decides whose."""
+    first = pd.Series([100.0] * 40 + [0.0] * 20)
+    second = pd.Series([100.0] * 37 + [0.0] * 3 + [100.0] * 12 + [0.0] * 8)  # 12 won, 3 lost
+    at_most_3 = sum(comb(15, k) for k in range(4)) / 2**15
+    assert paired(first, second)["p"] == pytest.approx(2 * at_most_3)
+    halves = pd.concat([first, pd.Series([50.0])], ignore_index=True)  # a mean over seeds
+    other = pd.concat([second, pd.Series([100.0])], ignore_index=True)
+    assert paired(halves, other)["p"] == pytest.approx(wilcoxon(other - halves).pvalue)

@@ -28,6 +28,14 @@ def test_the_papers_plan_needs_nothing_downloaded(copy):
     assert jobs["similarity"] == jobs["sweep"] == 5
 
 
+def test_a_backbones_file_plans_the_paper_with_nothing_downloaded(copy):
+    paths = sorted((ROOT / "config/backbones").glob("*.yaml"))
+    plain = [yaml.safe_load(path.read_text()) for path in paths]
+    assert [config["results"] for config in plain] == [f"results/{path.stem}" for path in paths]
+    done = snakemake(copy, "-n", "--configfile", "config/backbones/dinov3-vits16.yaml")
+    assert planned(done) == planned(snakemake(copy, "-n"))
+
+
 def test_lint_and_format_are_clean(copy):
     assert "good condition" in snakemake(copy, "--lint").stderr
     done = subprocess.run(

@@ -61,6 +61,7 @@ class Prediction:
 
     ``masks`` (K, N) sum to 1 at each patch. ``box`` (1, 4) in patches is the method's own; None:
     those of the slots. ``seed`` is None where nothing is drawn. ``num_slots`` is recorded; None: K.
+    ``void`` says that the method had nothing to go by: all patches of the image are joined.
     """
 
     index: int
@@ -69,6 +70,7 @@ class Prediction:
     box: np.ndarray | None = None
     seed: int | None = None
     num_slots: int | None = None
+    void: bool | None = None
 
 
 Method = Callable[[Images], Iterator[Prediction]]
@@ -110,19 +112,29 @@ def _normalised_cut(images: Images) -> Iterator[Prediction]:
 
 @baseline("lost")
 def _lost(images: Images) -> Iterator[Prediction]:
-    return _with_box("LOST", lost, images)
+    def all_joined(features: np.ndarray) -> bool:
+        return bool((features @ features.T >= 0).all())
+
+    return _with_box("LOST", lost, all_joined, images)
 
 
 @baseline("tokencut")
 def _tokencut(images: Images) -> Iterator[Prediction]:
-    return _with_box("TokenCut", tokencut, images)
+    def all_joined(features: np.ndarray) -> bool:
+        return bool((_cosine(features) > TOKENCUT_THRESHOLD).all())
+
+    return _with_box("TokenCut", tokencut, all_joined, images)
 
 
-def _with_box(name: str, method: Callable, images: Images) -> Iterator[Prediction]:
+def _with_box(
+    name: str, method: Callable, all_joined: Callable, images: Images
+) -> Iterator[Prediction]:
+    """On raw features, as published, and on standardised ones."""
     for image in images:
         for kind, features in (("raw", image.raw), ("standardised", image.features)):
             masks, box = method(features, images.cache.grid)
-            yield Prediction(image.index, f"{name}, {kind} features", masks, box)
+            void = all_joined(features)
+            yield Prediction(image.index, f"{name}, {kind} features", masks, box, void=void)
 
 
 @baseline("probe")
@@ -214,6 +226,7 @@ def score_baseline(
             label_maps(torch.from_numpy(prediction.masks)[None], cache.side),
             boxes=None if prediction.box is None else [prediction.box * patch],
             with_objects=seed == first,
+            void=prediction.void,
             name=prediction.name,
             num_slots=len(prediction.masks)
             if prediction.num_slots is None

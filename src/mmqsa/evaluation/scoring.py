@@ -82,18 +82,21 @@ class Scorer:
         predictions: np.ndarray,
         boxes: Sequence[np.ndarray | None] | None = None,
         with_objects: bool = False,
+        void: bool | None = None,
         **names: str | int,
     ) -> None:
         """Score predictions (B, S, S) of the images at ``indices`` under the given names.
 
         ``boxes`` are a method's own for each image, (M, 4) px, the one box first; without them
-        every slot has its tight box. ``with_objects`` scores each object apart as well.
+        every slot has its tight box. ``with_objects`` scores each object apart as well. ``void``
+        marks predictions that their method had nothing to go by; None: it is not asked.
         """
         boxes = boxes or [None] * len(predictions)
         for index, prediction, predicted in zip(indices, predictions, boxes, strict=True):
             values = image_metrics(prediction, self._truth(index), predicted)
             row: dict[str, Any] = {"image_id": self.ids[index], **names}
-            self._rows.append(row | {pack(*name): value for name, value in values.items()})
+            marked = {} if void is None else {"void": int(void)}
+            self._rows.append(row | marked | {pack(*name): value for name, value in values.items()})
             if with_objects:
                 self._objects += [row | entry for entry in self._of_objects(index, prediction)]
 
@@ -134,12 +137,17 @@ class Scorer:
         return pd.DataFrame(self._rows)
 
     def metrics(self, names: list[str]) -> pd.DataFrame:
-        """Means over images, in percent: one row per prediction, protocol and metric."""
+        """Means over images, in percent: one row per prediction, protocol and metric.
+
+        ``void``: share of the images where the prediction had nothing to go by, if that is known.
+        """
         per_image, rows = self.per_image, []
         for key, group in per_image.groupby(names, sort=False):
             for column, (protocol, metric) in unpack(per_image).items():
                 values = group[column].dropna()
                 row = dict(zip(names, key, strict=True)) | {"protocol": protocol, "metric": metric}
+                if "void" in group:
+                    row["void"] = round(100 * group["void"].mean(), 4)
                 value = round(100 * values.mean(), 4)
                 rows.append(row | {"value": value, "n_images": len(values)})
         return pd.DataFrame(rows)

@@ -140,6 +140,8 @@ def _reference_rows(results: Results) -> list[Row]:
     for images in results.spec.images:
         of_row = metrics[metrics["row"] == images]
         for name, note in _listed(results.spec, of_row).items():
+            void = of_row.loc[of_row["name"] == name, "void"].iloc[0]
+            note += f" (void in {max(void, 1):.0f} % of images)" if void else ""
             label = ", ".join(filter(None, [name + note, images]))
             for entry in of_row[of_row["name"] == name].to_dict("records"):
                 shared = ("kind", "row", "protocol", "metric", "n_images", "eval_sd")

@@ -153,8 +153,15 @@ class Results:
         return _means(self.runs(), RUN_KEYS)
 
     def reference_metrics(self) -> pd.DataFrame:
-        """The same of baselines and controls, by REFERENCE_KEYS."""
-        return _means(self.references(), REFERENCE_KEYS)
+        """The same of baselines and controls, by REFERENCE_KEYS.
+
+        ``void``: share of images, in percent, where a method had nothing to go by.
+        """
+        rows = self.references()
+        void = rows.get("void", pd.Series(0.0, rows.index)).fillna(0.0)
+        means = _means(rows, REFERENCE_KEYS)
+        shares = void.groupby(rows["name"]).mean()
+        return means.assign(void=means["name"].map(shares))
 
     def provenance(self, setting: str, seed: int) -> dict[str, Any]:
         """The provenance of a run; empty without the run."""

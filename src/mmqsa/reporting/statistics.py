@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest, wilcoxon
 from scipy.stats import t as student
-from scipy.stats import wilcoxon
 
 RESAMPLES = 2000
 
@@ -48,12 +48,19 @@ def _resamples(num_images: int) -> np.ndarray:
 def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
     """``second`` against ``first``, both indexed by image: the mean difference over shared images.
 
-    With its bootstrap interval over images and the p of Wilcoxon's signed-rank test, which is 1
-    where no image differs.
+    With its bootstrap interval over images and the p of Wilcoxon's signed-rank test, or of
+    McNemar's exact test where every image is 0 or 100 in both, as CorLoc is; 1 where no image
+    differs.
     """
-    difference = (second - first).dropna().to_numpy()
-    low, high = bootstrap_interval(difference)
-    p = wilcoxon(difference).pvalue if np.any(difference != 0) else 1.0
+    difference = (second - first).dropna()
+    values = pd.concat([first, second])[lambda value: value.notna()]
+    low, high = bootstrap_interval(difference.to_numpy())
+    apart = difference[difference != 0]
+    p = 1.0
+    if len(apart) and values.isin([0, 100]).all():  # Wilcoxon's p is too small for so many ties
+        p = binomtest(int((apart > 0).sum()), len(apart)).pvalue
+    elif len(apart):
+        p = wilcoxon(difference.to_numpy()).pvalue
     return {
         "difference": float(difference.mean()) if len(difference) else float("nan"),
         "low": low,
