@@ -204,7 +204,7 @@ def scoring(device: torch.device, images: int = 32, predictions: int = 8) -> Ite
     truths = [_objects(np.random.default_rng(seed)) for seed in range(images)]
 
     def ours() -> None:
-        prepared = [GroundTruth(*truth) for truth in truths]
+        prepared = [GroundTruth(*truth, ["paper", "dinosaur"]) for truth in truths]
         for own in masks:
             for found, truth in zip(label_maps(own, SIDE), prepared, strict=True):
                 image_metrics(found, truth)
@@ -321,9 +321,9 @@ def write_cache(path: Path, images: int, labelled: bool = False) -> Path:
     """A cache of random features of the paper's sizes."""
     attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
     attributes |= dict.fromkeys(
-        ("backbone", "weights_sha256", "feature", "blocks", "mean", "std"), "random"
+        ("backbone", "weights_sha256", "feature", "blocks", "combine", "mean", "std"), "random"
     )
-    attributes |= {"position_embedding": "auto", "precision": "fp32", "geometry": "crop"}
+    attributes |= {"position_rule": "dino", "precision": "fp32", "geometry": "crop"}
     ids = [f"{index:06}" for index in range(images)]
     writer = CacheWriter(path, ids, attributes, {}, (PATCHES, FEATURE_DIM))
     random = np.random.default_rng(0)

@@ -79,7 +79,9 @@ def test_label_maps_and_metrics():
             np.repeat(np.repeat(generator.choice([0, 1, 7, 255], (8, 8)), 4, 0), 4, 1)
             for _ in range(2)
         )
-        truth = GroundTruth(classes.astype(np.uint8), instances.astype(np.uint8))
+        truth = GroundTruth(
+            classes.astype(np.uint8), instances.astype(np.uint8), ["paper", "dinosaur"]
+        )
         expected = reference.plain_metrics(found, classes, instances)
         assert image_metrics(found, truth) == pytest.approx(expected, nan_ok=True)
 

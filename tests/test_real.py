@@ -65,7 +65,7 @@ def real_caches(tmp_path_factory, photographs, real_config):
 
 
 def values(path, **names):
-    table = pd.read_csv(path)
+    table = pd.read_csv(path).query("protocol == 'paper'")
     for name, value in names.items():
         table = table[table[name] == value]
     return table.set_index("metric")["value"]

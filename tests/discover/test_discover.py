@@ -119,7 +119,7 @@ def test_files(segmenter, images, tmp_path):
     with pytest.raises(InputError, match=r"1 of 3 photographs.*broken\.jpg.*other 2"):
         discover(segmenter, [folder], out, batch=1)
     labels = np.asarray(Image.open(out / "masks/one.png"))
-    expected = segmenter(images[0])
+    expected = segmenter(images[0], "one")
     assert np.array_equal(labels, expected.labels)
     assert Image.open(out / "overlays/sub/two.jpg").size == images[1].size
     table = pd.read_csv(out / "objects.csv")
