@@ -22,8 +22,18 @@ def test_operations_of_a_training_step_are_those_that_pytorch_counts(changes):
     with FlopCounterMode(display=False) as counted:
         step(torch.randn(2, 400, 384).half(), [0], draws, 1e-4)
     estimate = workload.training(config, 100, gpu=False).flop
-    # The estimate leaves the key and value projections out.
-    assert estimate == pytest.approx(counted.get_total_flops(), rel=0.15)
+    assert estimate == pytest.approx(counted.get_total_flops(), rel=0.05)
+
+
+def test_several_blocks_make_a_larger_cache_of_no_more_work():
+    one, four, early = (
+        Config.model_validate({"backbone": {"blocks": blocks}})
+        for blocks in ([-1], [-4, -3, -2, -1], [0, 2])
+    )
+    size = [workload.feature_megabytes(config.backbone, 1000) for config in (one, four, early)]
+    assert size[1] == pytest.approx(4 * size[0], rel=0.01)
+    work = [workload.extraction(config, 100, gpu=False).flop for config in (one, four, early)]
+    assert work[0] == work[1] == 4 * work[2]  # 3 of 12 blocks
 
 
 def test_memory_grows_with_keys_and_activations():

@@ -56,9 +56,15 @@ def num_patches(backbone: BackboneConfig) -> int:
     return (backbone.image_size // int(patch[1] if patch else 16)) ** 2
 
 
-def feature_dim(backbone: BackboneConfig) -> int:
-    """D: features of a patch."""
+def network_dim(backbone: BackboneConfig) -> int:
+    """Features of a patch in one block."""
     return next((size for word, size in DIMS.items() if word in backbone.name), 768)
+
+
+def feature_dim(backbone: BackboneConfig) -> int:
+    """D: features of a patch, of all blocks."""
+    several = len(backbone.blocks) if backbone.combine == "concatenate" else 1
+    return several * network_dim(backbone)
 
 
 def feature_megabytes(backbone: BackboneConfig, images: int) -> int:
@@ -69,9 +75,10 @@ def feature_megabytes(backbone: BackboneConfig, images: int) -> int:
 def extraction(config: ExtractionConfig, images: int, gpu: bool) -> Workload:
     """A feature cache of ``images`` images."""
     backbone = config.backbone
-    tokens, dim = num_patches(backbone) + 1, feature_dim(backbone)
-    blocks = next((n for word, n in BLOCKS.items() if word in backbone.name), 12)
-    network = blocks * (24 * tokens * dim**2 + 4 * tokens**2 * dim)
+    tokens, dim = num_patches(backbone) + 1, network_dim(backbone)
+    depth = next((n for word, n in BLOCKS.items() if word in backbone.name), 12)
+    last = max(block % depth for block in backbone.blocks)
+    network = (last + 1) * (24 * tokens * dim**2 + 4 * tokens**2 * dim)
     batch = backbone.batch_size * backbone.image_size**2 * 12 * 30 // MEGABYTE
     annotations = images * COCO_IMAGE // MEGABYTE if config.dataset.kind == "coco" else 0
     memory = LIBRARIES + CUDA * gpu + 500 + batch + annotations
@@ -135,16 +142,19 @@ def reference(
 
 
 def premise(backbone: BackboneConfig, images: int) -> Workload:
-    """All features of a cache at once, in float32 as well, and its label maps."""
-    labels = 2 * images * backbone.image_size**2 // MEGABYTE
-    return Workload(0, 0.01 * images, LIBRARIES + 3 * feature_megabytes(backbone, images) + labels)
+    """Features of 128 images at a time, in float32 and float64, and their label maps."""
+    labels = 2 * 128 * backbone.image_size**2 // MEGABYTE
+    features = 10 * feature_megabytes(backbone, 128)
+    return Workload(0, 0.01 * images, LIBRARIES + 500 + features + labels)
 
 
 def _attention_flop(config: RunConfig) -> float:
     """Operations of the encoder and one head's slot attention on one image."""
-    slots, patches = config.slots, num_patches(config.backbone)
-    encoder = 2 * patches * slots.encoder_dim * (feature_dim(config.backbone) + slots.slot_dim)
-    return encoder + 4 * slots.iterations * patches * slots.num_slots * slots.slot_dim
+    slots, patches, dim = config.slots, num_patches(config.backbone), feature_dim(config.backbone)
+    encoder = 4 * patches * slots.encoder_dim * dim
+    keys_and_values = 4 * patches * dim * slots.slot_dim
+    attention = 4 * slots.iterations * patches * slots.num_slots * slots.slot_dim
+    return encoder + keys_and_values + attention
 
 
 def _decoder_flop(config: RunConfig, patches: int) -> float:
