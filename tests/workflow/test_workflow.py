@@ -47,7 +47,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert set(tables["matching"]["matching"].dropna()) == {
         *("hungarian", "greedy", "learned", "mask", "unaligned", "none"),
     }
-    assert set(tables["audit"]["protocol"]) == {"paper", "dinosaur", "released"}
+    assert set(tables["audit"]["protocol"]) == {"paper", "dinosaur", "spot", "released"}
     assert set(tables["boxes"].query("kind != 'published'")["protocol"]) == {"boxes"}
     assert set(tables["shift"]["row"]) == {"clean", "fog"}
     assert set(tables["sizes"]["labels"]) == {"class", "instance"}
