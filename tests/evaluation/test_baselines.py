@@ -33,7 +33,8 @@ def planted():
 def test_lost_and_tokencut_find_the_planted_object(planted):
     features, inside = planted
     for method in (lost, tokencut):
-        masks, box = method(features, GRID)
+        masks, box, void = method(features, GRID)
+        assert not void
         np.testing.assert_array_equal(masks[1].astype(bool), inside)
         assert box.tolist() == [[3, 2, 6, 6]]
 
@@ -42,7 +43,7 @@ def test_a_box_is_of_the_seeds_component_alone(planted):
     features, inside = planted
     features = features.copy()
     features[-1] = features[inside][0]  # a far patch like the object, not joined to it
-    masks, box = tokencut(features, GRID)
+    masks, box, _ = tokencut(features, GRID)
     assert masks[1].sum() == 13 and box.tolist() == [[3, 2, 6, 6]]
 
 

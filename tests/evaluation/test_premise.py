@@ -20,7 +20,7 @@ def made(sign: float) -> pd.Series:
     generator = np.random.default_rng(0)
     share = (generator.random((20, 100)) < 0.3).astype(float)
     score = sign * (0.5 - share) + 0.1 * generator.standard_normal(share.shape)
-    return Premise(["a"] * 20, share, 0.0, {"made": score}).table(0.7).iloc[0]
+    return Premise(share, 0.0, {"made": score}).table(0.7).iloc[0]
 
 
 def test_a_premise_that_holds_and_its_opposite():

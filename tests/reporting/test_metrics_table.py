@@ -129,3 +129,13 @@ def test_a_sweep_has_a_row_for_every_pair(made):
     table, text = made.table(kind="sweep", settings=["full"])
     assert table.set_index("num_slots")["mean"].to_dict() == {2: 3.0, 9: 10.0}
     assert "full, K = 9, T = 3" in text
+
+
+def test_a_method_that_had_nothing_to_go_by_says_so(made):
+    rows = [{"protocol": "paper", "metric": "mbo_c", "value": 20.0, "n_images": 12}]
+    made.metrics("full", 0, made.scores(50, "mbo_c"))
+    made.references("lost", rows, name="LOST, raw features", void=25)
+    made.references("kmeans", rows, name="k-means, K = 3")
+    _, text = made.table(settings=["full"], references="all")
+    assert "LOST, raw features (void in 25 % of images)" in text
+    assert "k-means, K = 3 |" in text or "k-means, K = 3  " in text

@@ -37,12 +37,12 @@ SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
 VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
 # Every geometry -> the protocols that its images are scored by (evaluation/metrics.py), and those
 # of them that tables print where they name none.
-PROTOCOLS = {
+GEOMETRY_PROTOCOLS = {
     "crop": ("paper", "dinosaur", "spot"),
     "released": ("released", "paper"),
     "squash": ("boxes",),
 }
-PRINTED = {"crop": ("paper", "dinosaur"), "released": ("released",), "squash": ("boxes",)}
+PRINTED_PROTOCOLS = {"crop": ("paper", "dinosaur"), "released": ("released",), "squash": ("boxes",)}
 
 
 def pack(protocol: str, metric: str) -> str:
@@ -61,7 +61,7 @@ class ImageSet:
     """Images that a run can be scored on: a split of a data set, as it is or changed.
 
     ``variant`` is empty, a geometry other than crop, or a corruption and its severity (fog3). The
-    ``protocol`` is what a table prints of its scores; empty: as PRINTED says.
+    ``protocol`` is what a table prints of its scores; empty: as PRINTED_PROTOCOLS says.
     """
 
     dataset: str
@@ -79,7 +79,7 @@ class ImageSet:
                 "as val, val-fog3, detection-trainval-squash, scenes/val or val:spot"
             )
         image_set = cls(match[1] or dataset, match[2], match[3] or "", match[4] or "")
-        possible = PROTOCOLS[image_set.geometry]
+        possible = GEOMETRY_PROTOCOLS[image_set.geometry]
         if image_set.protocol and image_set.protocol not in possible:
             raise ValueError(
                 f"image set {name!r}: its images are not scored by the protocol "
@@ -90,12 +90,12 @@ class ImageSet:
     @property
     def geometry(self) -> str:
         """crop, squash or released."""
-        return self.variant if self.variant in PROTOCOLS else "crop"
+        return self.variant if self.variant in GEOMETRY_PROTOCOLS else "crop"
 
     @property
     def printed(self) -> tuple[str, ...]:
         """The protocols that a table prints."""
-        return (self.protocol,) if self.protocol else PRINTED[self.geometry]
+        return (self.protocol,) if self.protocol else PRINTED_PROTOCOLS[self.geometry]
 
     @property
     def file(self) -> str:

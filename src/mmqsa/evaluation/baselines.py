@@ -112,28 +112,19 @@ def _normalised_cut(images: Images) -> Iterator[Prediction]:
 
 @baseline("lost")
 def _lost(images: Images) -> Iterator[Prediction]:
-    def all_joined(features: np.ndarray) -> bool:
-        return bool((features @ features.T >= 0).all())
-
-    return _with_box("LOST", lost, all_joined, images)
+    return _with_box("LOST", lost, images)
 
 
 @baseline("tokencut")
 def _tokencut(images: Images) -> Iterator[Prediction]:
-    def all_joined(features: np.ndarray) -> bool:
-        return bool((_cosine(features) > TOKENCUT_THRESHOLD).all())
-
-    return _with_box("TokenCut", tokencut, all_joined, images)
+    return _with_box("TokenCut", tokencut, images)
 
 
-def _with_box(
-    name: str, method: Callable, all_joined: Callable, images: Images
-) -> Iterator[Prediction]:
+def _with_box(name: str, method: Callable, images: Images) -> Iterator[Prediction]:
     """On raw features, as published, and on standardised ones."""
     for image in images:
         for kind, features in (("raw", image.raw), ("standardised", image.features)):
-            masks, box = method(features, images.cache.grid)
-            void = all_joined(features)
+            masks, box, void = method(features, images.cache.grid)
             yield Prediction(image.index, f"{name}, {kind} features", masks, box, void=void)
 
 
@@ -160,37 +151,45 @@ def _oracle(images: Images) -> Iterator[Prediction]:
             yield Prediction(image.index, f"oracle, {kind} at patch resolution", masks, num_slots=0)
 
 
-def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """LOST (Siméoni et al., BMVC 2021): features (N, D) -> masks (2, N), object second, and a box.
+
+    And whether all patches are joined, so that the prediction says nothing.
 
     The seed is the patch that correlates positively with the fewest others. It expands to those of
     the next 100 such patches that correlate with it, and the object is every patch that correlates
     with their sum; the box (1, 4), in patches, is that of the seed's connected component.
     """
     similarity = features @ features.T
-    order = np.argsort((similarity >= 0).sum(axis=1), kind="stable")
+    joined = similarity >= 0
+    order = np.argsort(joined.sum(axis=1), kind="stable")
     seed, candidates = order[0], order[:LOST_SEEDS]
     similar = candidates[similarity[seed, candidates] >= 0]
     inside = similarity[:, similar].sum(axis=1) > 0
     inside[seed] = True
-    return _one_hot(inside.astype(int), 2), _component_box(inside, int(seed), grid)
+    box = _component_box(inside, int(seed), grid)
+    return _one_hot(inside.astype(int), 2), box, bool(joined.all())
 
 
-def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """TokenCut (Wang et al., CVPR 2022): features (N, D) -> masks (2, N), object second, and a box.
+
+    And whether all patches are joined, so that the prediction says nothing.
 
     Patches whose features have a cosine > 0.2 are joined; the second smallest eigenvector of the
     normalised cut is split at its mean, and the side of its largest entry is the object. The box
     (1, 4), in patches, is that of the connected component that holds that entry.
     """
-    edges = np.where(_cosine(features) > TOKENCUT_THRESHOLD, 1.0, TOKENCUT_EPSILON)
+    joined = _cosine(features) > TOKENCUT_THRESHOLD
+    edges = np.where(joined, 1.0, TOKENCUT_EPSILON)
     degree = np.diag(edges.sum(axis=1))
     vector = eigh(degree - edges, degree, subset_by_index=[1, 1])[1][:, 0]
     seed = int(np.abs(vector).argmax())
     inside = vector > vector.mean()
     if not inside[seed]:
         inside = ~inside
-    return _one_hot(inside.astype(int), 2), _component_box(inside, seed, grid)
+    box = _component_box(inside, seed, grid)
+    return _one_hot(inside.astype(int), 2), box, bool(joined.all())
 
 
 def _component_box(inside: np.ndarray, seed: int, grid: int) -> np.ndarray:

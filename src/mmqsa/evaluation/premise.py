@@ -1,6 +1,6 @@
 """The paper's premise, on one cache: does a patch's score tell background from object?"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,11 @@ def object_share(classes: np.ndarray, grid: int) -> np.ndarray:
 class Premise:
     """What masking knows of the patches of a cache, and the truth."""
 
-    image_ids: list[str]
     share: np.ndarray
     """(num_images, N) share of each patch that is object, 0..1"""
     position_variance: float
     """share of the features' variance that their mean at each position explains, 0..1"""
-    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    scores: dict[str, np.ndarray]
     """(num_images, N) by name, high for what is taken for background"""
 
     @property
@@ -118,7 +117,7 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
     of_position = (mean - centre).square().mean(dim=0)
     explained = (of_position / variance.clamp_min(1e-12)).mean()
     joined = {name: np.concatenate(blocks) for name, blocks in scores.items()}
-    return Premise(cache.ids, np.concatenate(shares), float(explained), joined)
+    return Premise(np.concatenate(shares), float(explained), joined)
 
 
 def score_premise(cache: FeatureCache, train: FeatureCache, ratio: float, out: Path) -> Path:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmqsa.atomic import whole_file
-from mmqsa.config.tables import PROTOCOLS, pack, unpack
+from mmqsa.config.tables import GEOMETRY_PROTOCOLS, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.cache import FeatureCache
@@ -56,8 +56,8 @@ OBJECT_COLUMNS = ["image_id", "labels", "class", "share", "iou"]
 class Scorer:
     """Collects metrics of named predictions on the labels of one cache, image by image.
 
-    The cache's geometry decides the protocols (PROTOCOLS): the released one is scored with void
-    counted, as there, and with void ignored, to tell what geometry and void cost.
+    The cache's geometry decides the protocols (GEOMETRY_PROTOCOLS): the released one is scored with
+    void counted, as there, and with void ignored, to tell what geometry and void cost.
     """
 
     def __init__(self, cache: FeatureCache):
@@ -112,7 +112,7 @@ class Scorer:
                 truth = GroundTruth(None, None, annotated_boxes=boxes)
             else:
                 of_objects = instances if self._geometry == "crop" else None
-                truth = GroundTruth(classes, of_objects, PROTOCOLS[self._geometry])
+                truth = GroundTruth(classes, of_objects, GEOMETRY_PROTOCOLS[self._geometry])
             self._prepared[index] = truth
         return self._prepared[index]
 
