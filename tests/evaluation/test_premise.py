@@ -32,6 +32,15 @@ def test_a_premise_that_holds_and_its_opposite():
     assert opposite["background_shows"] == 0 and opposite["foreground_shows"] > 90
 
 
+def test_images_of_one_kind_alone_have_no_area():
+    share, score = np.zeros((2, 4)), np.array([[0.0, 1, 2, 3], [0, 1, 2, 3]])
+    nothing = Premise(share, 0.0, {"made": score}).table(0.5).iloc[0]
+    assert np.isnan(nothing["auc_per_image"]) and np.isnan(nothing["auc_pooled"])
+    share[0, 0] = 1
+    one = Premise(share, 0.0, {"made": score}).table(0.5).iloc[0]
+    assert one["auc_per_image"] == 1 and one["auc_pooled"] == pytest.approx(13 / 14)
+
+
 def test_the_scores_of_a_cache(tmp_path, caches):
     cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
     table = pd.read_csv(score_premise(cache, train, 0.7, tmp_path)).set_index("score")

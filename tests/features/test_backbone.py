@@ -162,8 +162,8 @@ def test_every_family_gives_the_keys_of_its_own_formula(family):
     assert network.num_prefix_tokens == prefix
     attention = network.blocks[-1].attn
     with torch.no_grad():  # EVA-02 starts from biases of zero
-        for parameter in (attention.qkv.bias, getattr(attention, "q_bias", None)):
-            if parameter is not None:
+        for name, parameter in attention.named_parameters():
+            if name.endswith("bias"):
                 parameter.normal_()
     seen = []
     attention.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))

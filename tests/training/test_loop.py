@@ -13,6 +13,7 @@ from mmqsa.config.base import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
+from mmqsa.features.principal_component import background_direction
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.paths import CHECKPOINT
 from mmqsa.training import checkpoint, loop
@@ -63,6 +64,13 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path, caches, config, run
         train(FeatureCache(caches["train"]), config, seed, tmp_path / str(seed), CPU)
     assert same(weights(tmp_path / "0"), weights(run_folder))
     assert not same(weights(tmp_path / "1"), weights(run_folder))
+
+
+def test_a_run_keeps_the_direction_that_it_hides_along(tmp_path, caches):
+    cache = FeatureCache(caches["train"])
+    train(cache, altered(masking={"score": "principal-component"}), 0, tmp_path, CPU)
+    kept = Run.load(tmp_path).model.background_direction
+    torch.testing.assert_close(kept, background_direction(cache.features))
 
 
 @pytest.mark.faults

@@ -64,7 +64,7 @@ class BackboneConfig(Section):
     combine: Literal["concatenate", "sum"] = "concatenate"
     """how features of several blocks are put together"""
     position_embedding: Literal["auto", "dino", "timm"] = "auto"
-    """resampling; auto: the rule of the weights' family; another one moves the keys by 1.5-8 %"""
+    """resampling; auto: the rule of the weights' family; others move the features by percents"""
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     """RGB normalisation; null: that of the weights"""
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None

@@ -58,21 +58,14 @@ class Premise:
         """
         rows = []
         for name, score in self.scores.items():
-            both = [
-                roc_auc_score(~truth, of_image)
-                for truth, of_image in zip(self.is_object, score, strict=True)
-                if 0 < truth.mean() < 1
-            ]
+            of_images = pd.Series(map(_auc, self.is_object, score))
             hidden = visible_patches(torch.from_numpy(-score), "background", 1 - ratio)
             shown = visible_patches(torch.from_numpy(score), "background", ratio)
             least = visible_patches(torch.from_numpy(score), "foreground", ratio)
-            truths = self.is_object.ravel()
             row = {
                 "score": name,
-                "auc_per_image": np.mean(both) if both else np.nan,
-                "auc_pooled": roc_auc_score(~truths, score.ravel())
-                if 0 < truths.mean() < 1
-                else np.nan,
+                "auc_per_image": of_images.mean(),  # of those that have both
+                "auc_pooled": _auc(self.is_object, score),
                 "background_shows": self._object_among(shown),
                 "background_hides": self._object_among(hidden),
                 "foreground_shows": self._object_among(least),
@@ -87,6 +80,13 @@ class Premise:
 
     def _object_among(self, indices: torch.Tensor) -> float:
         return 100 * np.take_along_axis(self.share, indices.numpy(), axis=1).mean()
+
+
+def _auc(is_object: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve of a high score for background; NaN where there is only one kind."""
+    if is_object.all() or not is_object.any():
+        return float("nan")
+    return float(roc_auc_score(~is_object.ravel(), score.ravel()))
 
 
 def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:

@@ -1,6 +1,6 @@
 """Position embeddings of a ViT at another grid than it was trained on.
 
-Every family has its own rule, and another family's moves the keys by some percent:
+Every family has its own rule, and another family's moves the features by some percent:
 
 dino    DINO, and DINOv2 without registers: bicubic by the scale factor (grid + 0.1) / g, without
         antialiasing, as their code does
