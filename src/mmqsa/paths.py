@@ -11,6 +11,7 @@ CONFIG = "config.yaml"
 HISTORY = "history.csv"
 PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
+SNAPSHOTS = "snapshots"  # of a run, the weights at the steps of training.snapshots
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
 
 

@@ -78,7 +78,7 @@ def _hears_ctrl_c():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def finish(process, check=True, timeout=500) -> subprocess.CompletedProcess:
+def finish(process, check=True, timeout=1500) -> subprocess.CompletedProcess:
     """Wait for it; one that hangs is killed with all that it started."""
     try:
         output, errors = process.communicate(timeout=timeout)

@@ -51,8 +51,18 @@ class TrainingConfig(Section):
     """one CUDA graph per head, for batches too small to fill a GPU"""
     log_every: Count = 500
     """steps"""
+    snapshots: list[Annotated[int, Field(ge=0)]] = []
+    """steps before the last whose weights are kept and scored as well; 0: the start"""
     checkpoint_seconds: Positive = 300.0
     """time between checkpoints"""
+
+    @model_validator(mode="after")
+    def _snapshots_come_before_the_end(self) -> "TrainingConfig":
+        if late := [step for step in self.snapshots if step >= self.steps]:
+            raise ValueError(
+                f"snapshots: {late[0]} is not below steps, {self.steps}, where the run ends"
+            )
+        return self
 
     @model_validator(mode="after")
     def _graphs_need_one_head_per_step(self) -> "TrainingConfig":

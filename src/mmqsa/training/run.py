@@ -14,7 +14,7 @@ from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache, check_attributes
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
+from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, SNAPSHOTS, WEIGHTS
 
 
 @dataclass
@@ -28,20 +28,21 @@ class Run:
     """(D_slot, D_slot) projection of slots"""
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Run":
-        """Read a run's folder.
+    def load(cls, folder: str | Path, snapshot: int | None = None) -> "Run":
+        """Read a run's folder, with the weights of its end or those after ``snapshot`` steps.
 
         Raises InputError when a file of the run is missing or does not fit the others.
         """
         folder = Path(folder)
+        weights = folder / WEIGHTS if snapshot is None else snapshot_path(folder, snapshot)
         config = RunConfig.load(folder / CONFIG)
         try:
             provenance = json.loads((folder / PROVENANCE).read_text())
-            state = load_file(folder / WEIGHTS)
+            state = load_file(weights)
             learned = (folder / SIMILARITY).exists() and load_file(folder / SIMILARITY)
         except FileNotFoundError as error:
             raise InputError(
-                f"{error.filename or folder / WEIGHTS}: missing; train the run, or name its folder"
+                f"{error.filename or weights}: missing; train the run, or name its folder"
             ) from None
         except (json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{folder}: damaged run ({error}); train it again") from None
@@ -51,7 +52,7 @@ class Run:
             model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except RuntimeError:
             raise InputError(
-                f"{folder / WEIGHTS}: does not fit {folder / CONFIG}; one of the two was changed"
+                f"{weights}: does not fit {folder / CONFIG}; one of the two was changed"
             ) from None
         return cls(model.eval(), config, provenance, learned["projection"] if learned else None)
 
@@ -67,15 +68,24 @@ class Run:
         ]
         write_text(folder / HISTORY, "\n".join(lines) + "\n")
         write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
-        state = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in self.model.state_dict().items()
-        }
-        with whole_file(folder / WEIGHTS) as temporary:
-            temporary.write_bytes(save(state))  # save_file would make it unreadable to others
+        save_weights(self.model, folder / WEIGHTS)
 
     def check_cache(self, cache: FeatureCache) -> None:
         """Raises InputError when a cache was made with another backbone than the run's."""
         trained_on = self.provenance["cache"]
         expected = {name: trained_on.get(name) for name in cache.network}
         check_attributes(cache.attributes, expected, cache.path, "the trained run")
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """The weights that a run had after ``step`` steps."""
+    return folder / SNAPSHOTS / f"step{step}.safetensors"
+
+
+def save_weights(model: MaskedSlotModel, path: Path) -> None:
+    """Write a model's weights, whole or not at all."""
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(state))  # save_file would make it unreadable to others
