@@ -26,6 +26,7 @@ def mmqsa(*arguments, **environment):
 
 STAGES = {
     *("download", "scenes", "extract", "train", "similarity", "evaluate", "sweep", "agreement"),
+    "snapshots",
     *("controls", "baseline", "premise", "specs", "plan", "table", "figure", "discover", "export"),
 }
 
@@ -102,6 +103,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
             "--out",
             run,
         ),
+        ("snapshots", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
         ("controls", "--features", tmp_path / "val.h5", "--out", tmp_path),
         (
             *("premise", "--features", tmp_path / "val.h5"),

@@ -34,7 +34,7 @@ class Paths:
         return self.results / "runs" / setting / f"seed{seed}"
 
     def metrics(self, setting: str, seed: int | str, image_set: str, kind: str = "") -> Path:
-        """The metrics of a run; ``kind`` is per_image, per_object, sweep, agreement or slots."""
+        """The metrics of a run; ``kind`` is per_image, per_object, sweep, snapshots, …"""
         return self.run(setting, seed) / "metrics" / f"{_joined(image_set, kind)}.csv"
 
     def reference(self, image_set: str, method: str, kind: str = "") -> Path:

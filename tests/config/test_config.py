@@ -79,6 +79,12 @@ def test_every_stage_reads_the_whole_config_file(stage):
             r"settings.full.backbone: a setting may change",
         ),
         ("settings: {full: {slots: {num_heads: 0}}}", r"settings.full.slots.num_heads: "),
+        ("settings: {full: {seeds: [0, -1]}}", r"settings.full.seeds.1: .*or equal to 0, not -1"),
+        ("settings: {full: {seeds: []}}", r"settings.full.seeds: .*at least 1"),
+        (
+            "training: {steps: 9, snapshots: [3, 9]}",
+            r"training: snapshots: 9 is not below",
+        ),
         ("settings: {full: {}}\ngrid: [fulll]", r"grid: unknown setting 'fulll'; .* full"),
         (
             "tables: {t: {caption: x, settings: [full], images: {a: [scene/val]}}}",
@@ -104,6 +110,13 @@ def test_bad_config_names_file_and_key(tmp_path, text, said):
         Config.load(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_setting_may_have_seeds_of_its_own():
+    settings = {"full": {}, "long": {"seeds": [7], "training": {"steps": 9}}}
+    config = Config.model_validate({"seeds": [0, 1], "settings": settings})
+    assert config.seeds_of("full") == [0, 1] and config.seeds_of("long") == [7]
+    assert config.setting("long").training.steps == 9
 
 
 def test_a_setting_changes_what_it_names_and_nothing_else():

@@ -12,11 +12,12 @@ from mmqsa.config.evaluation import SimilarityConfig, SweepConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
-from mmqsa.evaluation.evaluate import evaluate, sweep
+from mmqsa.evaluation.evaluate import evaluate, score_snapshots, sweep
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
+from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 from mmqsa.training.similarity import train_similarity
 
@@ -140,6 +141,23 @@ def test_a_sweep_has_the_runs_own_numbers_and_others(tmp_path, scored, run_folde
     trained = table.query("num_slots == 4 and iterations == 3").set_index(names)["value"]
     metrics = pd.read_csv(scored / "scenes-val.csv").query(FIRST).set_index(names)["value"]
     pd.testing.assert_series_equal(trained, metrics.loc[trained.index])
+
+
+def test_snapshots_are_scored_like_the_run(tmp_path, caches, config):
+    training = config.training.model_copy(update={"steps": 6, "snapshots": [4, 0]})
+    short = config.model_copy(update={"training": training})
+    train(FeatureCache(caches["train"]), short, 0, tmp_path, CPU)
+    cache, plain = FeatureCache(caches["val"]), only(config)
+    rows = pd.read_csv(score_snapshots(tmp_path, cache, plain, tmp_path, CPU))
+    assert rows["step"].unique().tolist() == [0, 4, 6]
+    assert (rows["images_seen"] == rows["step"] * training.batch_size).all()
+    names = ["mask_source", "protocol", "metric"]
+    for step in (4, None):
+        run = Run.load(tmp_path, step)
+        alone = pd.read_csv(evaluate(run, cache, plain, tmp_path / "alone", CPU))
+        first = alone[alone["eval_seed"] == 0].set_index(names)["value"]
+        found = rows[rows["step"] == (step or 6)].set_index(names)["value"]
+        pd.testing.assert_series_equal(found, first)
 
 
 def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, config):

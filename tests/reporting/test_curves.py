@@ -4,7 +4,7 @@ import pytest
 from mmqsa.config.base import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.reporting.curves import curve_figure, severity_figure
+from mmqsa.reporting.curves import curve_figure, severity_figure, snapshots_figure
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +69,23 @@ def test_severity_starts_at_the_clean_images(made):
     assert lines(figure.axes[0]) == {"fog": [[0, 61], [3, 41], [5, 21]]}
     with pytest.raises(InputError, match="no metrics on corrupted images"):
         severity_figure(made.results(settings=["full"], images={"clean": ["val"]}))
+
+
+def test_snapshots_are_drawn_against_images_with_the_loss_beside_them(made):
+    for seed in (0, 1):
+        rows = [
+            row | {"step": step, "images_seen": 16 * step}
+            for step in (0, 100)
+            for row in made.scores(step / 10 + 2 * seed, "mbo_c")
+        ]
+        made.metrics("full", seed, rows, kind="snapshots")
+        history = made.paths.run("full", seed) / "history.csv"
+        made.write(history, {"step": [50, 100], "loss": [1.0, 0.5 + seed]})
+    once = [row | {"step": 1, "images_seen": 16} for row in made.scores(58.0, "mbo_c")]
+    made.metrics("random", 0, once, kind="snapshots")
+    loss, metric = snapshots_figure(made.results(kind="snapshots")).axes
+    (course,) = loss.get_lines()
+    assert course.get_xydata().tolist() == [[800, 1.0], [1600, 1.0]]
+    course, across = metric.get_lines()
+    assert course.get_xydata().tolist() == [[0, 1.0], [1600, 11.0]]
+    assert across.get_ydata() == [58.0, 58.0] and metric.get_title() == "mBO$^c$"

@@ -131,6 +131,24 @@ def test_a_sweep_has_a_row_for_every_pair(made):
     assert "full, K = 9, T = 3" in text
 
 
+def test_snapshots_have_a_row_for_every_step_of_a_setting(made):
+    made.config["settings"]["random"] = {"seeds": [5]}
+    for setting, seed in (("full", 0), ("full", 1), ("random", 5)):
+        rows = [
+            row | {"step": step, "images_seen": 64 * step}
+            for step in (0, 3000)
+            for row in made.scores(step / 100 + seed, "corloc")
+        ]
+        made.metrics(setting, seed, rows, kind="snapshots")
+    table, text = made.table(kind="snapshots")
+    means = table.set_index(["setting", "images_seen"])["mean"].to_dict()
+    assert means == {
+        **{("full", 0): 0.5, ("full", 192_000): 30.5},
+        **{("random", 0): 5.0, ("random", 192_000): 35.0},
+    }
+    assert "random, 192,000 images" in text
+
+
 def test_a_method_that_had_nothing_to_go_by_says_so(made):
     rows = [{"protocol": "paper", "metric": "mbo_c", "value": 20.0, "n_images": 12}]
     made.metrics("full", 0, made.scores(50, "mbo_c"))

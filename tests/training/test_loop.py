@@ -49,6 +49,22 @@ def test_a_run_holds_what_the_contract_says(run_folder, caches):
     assert not (run_folder / CHECKPOINT).exists()
 
 
+def test_snapshots_are_the_weights_after_so_many_steps(tmp_path, caches, run_folder):
+    kept, short = tmp_path / "kept", tmp_path / "short"
+    stale = kept / "snapshots/step3.safetensors"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of another training")
+    cache = FeatureCache(caches["train"])
+    constant = {"schedule": {"kind": "constant", "warmup_steps": 0}}
+    train(cache, altered(training={"steps": 9, "snapshots": [4, 0], **constant}), 0, kept, CPU)
+    train(cache, altered(training={"steps": 4, **constant}), 0, short, CPU)
+    assert same(Run.load(kept, 4).model.state_dict(), weights(short))
+    assert not same(Run.load(kept, 0).model.state_dict(), weights(short))
+    assert not stale.exists()
+    with pytest.raises(InputError, match=r"step5.safetensors: missing"):
+        Run.load(kept, 5)
+
+
 def test_the_loss_falls(tmp_path, caches):
     longer = altered(training={"steps": 300, "log_every": 50, "learning_rate": 3e-3})
     train(FeatureCache(caches["train"]), longer, 0, tmp_path, CPU)

@@ -58,7 +58,7 @@ wildcard_constraints:
     setting="|".join(CONFIG.settings),
     seed=r"\d+",
     table="|".join(CONFIG.tables) or "none",
-    kind="curve|controls|training|strata|severity|similarity",
+    kind="curve|controls|training|snapshots|strata|severity|similarity",
     gallery="gallery|heads|iterations",
     dataset="|".join(CONFIG.datasets),
     image_set="|".join(map(re.escape, IMAGE_SETS)),

@@ -47,6 +47,25 @@ use rule evaluate as sweep with:
         options=lambda wildcards, input: option("--config", input.config),
 
 
+# The snapshots lie undeclared in the run's folder: only some settings have any.
+use rule evaluate as snapshots with:
+    input:
+        unpack(snapshots_input),
+    output:
+        str(PATHS.metrics("{setting}", "{seed}", "{image_set}", "snapshots")),
+    log:
+        str(PATHS.log("snapshots-{setting}-seed{seed}-{image_set}")),
+    resources:
+        gpu=GPU,
+        mem_mb=memory(scoring_snapshots),
+        runtime=limit(scoring_snapshots),
+        expected_seconds=expected(scoring_snapshots),
+    params:
+        code=code("mmqsa.cli.pipeline:snapshots"),
+        stage="snapshots",
+        options=lambda wildcards, input: option("--config", input.config),
+
+
 use rule evaluate as agreement with:
     input:
         unpack(run_and_features),

@@ -86,6 +86,10 @@ def sweep_input(wildcards):
     return run_and_features(wildcards) | {"config": str(PATHS.stage_config("sweep"))}
 
 
+def snapshots_input(wildcards):
+    return run_and_features(wildcards) | {"config": str(PATHS.stage_config("evaluation"))}
+
+
 def printed(what, wildcards):
     """The matchings or mask sources of these scores that some table prints; else the first."""
     known = {

@@ -1,6 +1,7 @@
 """Tables (csv, md, tex; html for the report) and figures (pdf, png)."""
 
-SHOWCASE = PATHS.run(CONFIG.showcase, CONFIG.seeds[0])
+SHOWN = (CONFIG.showcase, CONFIG.seeds_of(CONFIG.showcase)[0])
+SHOWCASE = PATHS.run(*SHOWN)
 PUBLISHED = str(SOURCE / "mmqsa/reporting/published.csv")
 GALLERIES = ["gallery", "heads", "iterations"]
 TABLES = [
@@ -70,7 +71,7 @@ rule gallery:
         **trained(SHOWCASE),
         **cached(EVAL_SET),
         receipt=f"{DATASET.root}/receipt.json",
-        per_image=str(PATHS.metrics(CONFIG.showcase, CONFIG.seeds[0], EVAL_SET.name, "per_image")),
+        per_image=str(PATHS.metrics(*SHOWN, EVAL_SET.name, "per_image")),
     output:
         png=report(
             str(PATHS.figure("showcase", "{gallery}", "png")),

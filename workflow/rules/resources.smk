@@ -91,6 +91,12 @@ def sweeping(wildcards):
     return score(CONFIG, EVALUATED_ON, ["hungarian"], sources, others)
 
 
+def scoring_snapshots(wildcards):
+    run, sources = SETTING_CONFIGS[wildcards.setting], CONFIG.evaluation.mask_sources
+    others = len(run.training.snapshots)
+    return score(run, EVALUATED_ON, ["hungarian"], sources, others)
+
+
 def agreeing(wildcards):
     """Slots alone: nothing is decoded."""
     return score(CONFIG, EVALUATED_ON, ["hungarian"], ["attention"])

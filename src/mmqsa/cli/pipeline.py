@@ -170,6 +170,25 @@ def sweep(
 
 
 @app.command()
+def snapshots(
+    run: RunFolder,
+    features: Features,
+    out: Out,
+    config: ConfigFile = None,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Score a run as it was at the steps of training.snapshots, and at its end."""
+    from mmqsa.config.evaluation import ScoringConfig
+    from mmqsa.device import choose_device
+    from mmqsa.evaluation.evaluate import score_snapshots
+    from mmqsa.features.cache import FeatureCache
+
+    scoring, used = ScoringConfig.load(config), choose_device(device, require_gpu)
+    print(f"{score_snapshots(run, FeatureCache(features), scoring, out, used)}: written")
+
+
+@app.command()
 def similarity(
     run: RunFolder,
     features: Annotated[Path, typer.Option(help="The training split's feature cache.")],

@@ -134,12 +134,20 @@ class Table(Section):
     """One table: its rows are settings, under one or more matchings, on one or more image sets."""
 
     kind: Literal[
-        "metrics", "sweep", "strata", "comparisons", "claims", "diagnosis", "compute", "provenance"
+        "metrics",
+        "sweep",
+        "snapshots",
+        "strata",
+        "comparisons",
+        "claims",
+        "diagnosis",
+        "compute",
+        "provenance",
     ] = "metrics"
-    """sweep: other slots and iterations at evaluation; strata: by size and number of objects;
-    comparisons: every setting against the first, image by image; claims: a verdict for each;
-    diagnosis: signs of failure of the first setting; compute: cost of the trainings; provenance:
-    what made every run"""
+    """sweep: other slots and iterations at evaluation; snapshots: in the course of a training;
+    strata: by size and number of objects; comparisons: every setting against the first, image by
+    image; claims: a verdict for each; diagnosis: signs of failure of the first setting; compute:
+    cost of the trainings; provenance: what made every run"""
     caption: str
     settings: list[Name] = []
     """rows; those that are not run are left out. Empty: all that are run"""
@@ -163,9 +171,12 @@ class Table(Section):
     """for the kind claims"""
     curve: Curve | None = None
     """drawn besides the table"""
-    figures: list[Literal["controls", "training", "strata", "severity", "similarity"]] = []
-    """drawn besides the table: settings beside controls; losses; objects by size; metrics against
-    a corruption's severity; similarity of the heads' slots (for a diagnosis)"""
+    figures: list[
+        Literal["controls", "training", "snapshots", "strata", "severity", "similarity"]
+    ] = []
+    """drawn besides the table: settings beside controls; losses; metrics and loss in the course of
+    training; objects by size; metrics against a corruption's severity; similarity of the heads'
+    slots (for a diagnosis)"""
 
     @property
     def drawn(self) -> list[str]:

@@ -41,6 +41,13 @@ STAGES: dict[str, type[StageConfig]] = {
 }
 
 
+class SeedsConfig(Section):
+    """The seeds of all settings, or of one."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
+    """every setting is trained once per seed, unless it names `seeds` of its own"""
+
+
 class SchedulingConfig(Section):
     """What jobs ask a scheduler for; it changes no result."""
 
@@ -52,7 +59,7 @@ class SchedulingConfig(Section):
     """time limit of a job over its expected time"""
 
 
-class Config(RunConfig, ScoringConfig):
+class Config(RunConfig, ScoringConfig, SeedsConfig):
     """The whole of config.yaml."""
 
     results: str = "results"
@@ -62,8 +69,6 @@ class Config(RunConfig, ScoringConfig):
     require_gpu: bool = False
     """true: `auto` stops where there is no GPU instead of using the CPU"""
     scheduling: SchedulingConfig = SchedulingConfig()
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
-    """every setting is trained once per seed"""
     other_datasets: dict[Name, DatasetConfig] = {}
     """further data sets to evaluate on; the `images` of a table name them"""
     settings: dict[Name, dict[str, Any]] = {"full": {}}
@@ -83,12 +88,14 @@ class Config(RunConfig, ScoringConfig):
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, changes in self.settings.items():
-            if others := set(changes) - set(RUN_SECTIONS):
+            if others := set(changes) - {*RUN_SECTIONS, "seeds"}:
                 raise ValueError(
                     f"settings.{name}.{min(others)}: a setting may change "
-                    f"{', '.join(RUN_SECTIONS)}; everything else is fixed for the whole config"
+                    f"{', '.join(RUN_SECTIONS)} and seeds; everything else is fixed for the whole "
+                    "config"
                 )
             self.setting(name)
+            self.seeds_of(name)
         self._check_settings("grid", self.names)
         self._check_settings("showcase", [self.showcase])
         for name, table in self.tables.items():
@@ -178,6 +185,14 @@ class Config(RunConfig, ScoringConfig):
         run = set(self.names)
         return [name for name in table.settings or self.settings if name in run]
 
+    def seeds_of(self, name: str) -> list[int]:
+        """The seeds that a setting is trained with."""
+        own = {key: value for key, value in self.settings[name].items() if key == "seeds"}
+        try:
+            return SeedsConfig.model_validate({"seeds": self.seeds} | own).seeds
+        except ValidationError as error:
+            raise ValueError(f"settings.{name}.{first_error(error)}") from None
+
     def tables_with(self, setting: str, image_set: ImageSet) -> list[Table]:
         """The tables that print a setting's scores on an image set."""
         return self._tables_by_scores.get((setting, image_set), [])
@@ -195,7 +210,8 @@ class Config(RunConfig, ScoringConfig):
         """The configuration of the runs of one setting."""
         sections = self.model_dump(include=set(RunConfig.model_fields))
         try:
-            return RunConfig.model_validate(merged(sections, self.settings[name]))
+            changed = merged(sections, self.settings[name])
+            return RunConfig.model_validate({key: changed[key] for key in sections})
         except ValidationError as error:
             raise ValueError(f"settings.{name}.{first_error(error)}") from None
 

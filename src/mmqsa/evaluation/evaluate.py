@@ -75,6 +75,26 @@ def sweep(
     return path
 
 
+def score_snapshots(
+    folder: Path, cache: FeatureCache, config: ScoringConfig, out: Path, device: torch.device
+) -> Path:
+    """Score a run as it was at each of ``training.snapshots``, and as it is.
+
+    First matching and evaluation seed, every mask source; ``images_seen`` are those of training,
+    counted each time. Returns the metrics file in ``out``.
+    """
+    training, scorer = Run.load(folder).config.training, Scorer(cache)
+    first = config.matching.strategies[:1], config.evaluation.seeds[:1]
+    for step in (*sorted(set(training.snapshots)), None):
+        run, steps = Run.load(folder, step), training.steps if step is None else step
+        seen = steps * training.batch_size
+        for indices, maps, names in _predictions(run, cache, config, device, *first):
+            scorer.add(indices, maps, step=steps, images_seen=seen, **names)
+    path = out / f"{cache.name}-snapshots.csv"
+    write_csv(scorer.metrics(["step", "images_seen", *NAMES]), path)
+    return path
+
+
 @torch.inference_mode()
 def _predictions(
     run: Run,

@@ -1,7 +1,5 @@
 """Cost and provenance of the trainings."""
 
-from itertools import product
-
 import numpy as np
 import pandas as pd
 
@@ -70,7 +68,7 @@ def provenance_table(results: Results) -> tuple[pd.DataFrame, Printed]:
 def _runs(results: Results) -> pd.DataFrame:
     """A row per run that exists."""
     rows = []
-    for setting, seed in product(results.spec.table.settings, results.spec.seeds):
+    for setting, seed in results.spec.runs:
         if record := results.provenance(setting, seed):
             label = results.spec.label(setting)
             row = record | {"setting": setting, "seed": seed, "label": label}

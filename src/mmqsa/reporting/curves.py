@@ -1,6 +1,7 @@
-"""Metrics along a knob of the training, or along a corruption's severity."""
+"""Metrics along a knob of the training, its course, or a corruption's severity."""
 
 from itertools import pairwise, product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,8 +13,9 @@ from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.statistics import over_seeds
-from mmqsa.reporting.style import PAGE, errorbars, legend_below, of_first_protocol, title
+from mmqsa.reporting.style import DASHES, PAGE, errorbars, legend_below, of_first_protocol, title
 
+IN_THE_COURSE = ("corloc_one_box", "miou_with_background", "mbo_c")  # metrics of snapshots
 KNOBS = {
     "slots.num_heads": "query heads",
     "slots.num_slots": "slots",
@@ -76,7 +78,7 @@ def _panels(
 
 def _knob(results: Results, against: str, setting: str) -> float:
     """The knob's value as the runs of a setting recorded it."""
-    files = [results.paths.run(setting, seed) / CONFIG for seed in results.spec.seeds]
+    files = [results.paths.run(setting, seed) / CONFIG for seed in results.spec.seeds[setting]]
     config = RunConfig.load(next(path for path in files if path.is_file()))
     if against == "masking.ratio" and config.masking.strategy == "none":
         return 0.0  # whatever its ratio says, nothing is hidden
@@ -143,3 +145,66 @@ def severity_figure(results: Results) -> Figure:
         axis.set_xticks(range(6))
     legend_below(figure, panels[0][0], columns=6)
     return figure
+
+
+def snapshots_figure(results: Results) -> Figure:
+    """Loss, and metrics of each mask source, against the images seen in training.
+
+    Lines are means over seeds. A setting without snapshots is a line across, at its end's value.
+    """
+    spec, metrics = results.spec, results.runs("snapshots")
+    if metrics.empty:
+        raise InputError(f"{results.paths.results}: no run of {spec.table.settings} to draw")
+    metrics, names = of_first_protocol(metrics)
+    names = [name for name in names if name in IN_THE_COURSE]
+    sources = [name for name in spec.table.mask_sources if name in set(metrics["mask_source"])]
+    figure, axes = plt.subplots(
+        len(sources),
+        1 + len(names),
+        figsize=(PAGE, 0.8 + 1.7 * len(sources)),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    references = results.reference_metrics()
+    for (row, source), (column, metric) in product(enumerate(sources), enumerate(names, 1)):
+        axis, of_source = axes[row][column], metrics[metrics["mask_source"] == source]
+        values = of_source[of_source["metric"] == metric]
+        for index, setting in enumerate(spec.table.settings):
+            of_setting = values[values["setting"] == setting]
+            _draw_course(
+                axis, of_setting.groupby("images_seen")["value"].mean(), index, setting, spec
+            )
+        _draw_references(axis, references[references["metric"] == metric], spec)
+        axis.set(title=title(metric) if row == 0 else "")
+        axis.set_ylabel(f"{SOURCES[source]}, %" if column == 1 else "")
+    for index, setting in enumerate(spec.table.settings):
+        losses = _losses(results, setting, metrics[metrics["setting"] == setting])
+        _draw_course(axes[0][0], losses, index, setting, spec)
+    axes[0][0].set(title="loss")
+    for axis in axes[1:, 0]:
+        axis.set_axis_off()
+    seen = metrics["images_seen"]
+    axes[0][0].set_xscale("symlog", linthresh=seen[seen > 0].min(), linscale=0.3)
+    figure.supxlabel("images seen in training", fontsize=8)
+    legend_below(figure, axes[0][-1])
+    return figure
+
+
+def _losses(results: Results, setting: str, metrics: pd.DataFrame) -> pd.Series:
+    """Loss by images seen, mean over the seeds of a setting; empty where nothing was trained."""
+    last = metrics[metrics["step"] > 0].iloc[-1:]
+    histories = [results.history(setting, seed) for seed in results.spec.seeds[setting]]
+    losses = pd.concat([pd.DataFrame(columns=["step", "loss"]), *histories])
+    if last.empty or len(losses) < 2:
+        return pd.Series(dtype=float)
+    batch = (last["images_seen"] / last["step"]).item()
+    return losses.groupby(losses["step"].astype(float) * batch)["loss"].mean()
+
+
+def _draw_course(axis: Axes, values: pd.Series, index: int, setting: str, spec: Spec) -> None:
+    look: dict[str, Any] = {"color": f"C{index}", "linestyle": DASHES[index % len(DASHES)]}
+    if len(values) == 1:
+        axis.axhline(values.iloc[0], linewidth=0.9, label=spec.label(setting), **look)
+    elif len(values):
+        axis.plot(values.index, values, linewidth=1.2, label=spec.label(setting), **look)

@@ -126,8 +126,9 @@ def _unmatched_heads(evidence: Evidence) -> Finding:
 
 def _falling_loss(evidence: Evidence) -> Finding:
     falls = []
-    for seed in evidence.results.spec.seeds:
-        losses = evidence.results.history(evidence.results.spec.first, seed)
+    first = evidence.results.spec.first
+    for seed in evidence.results.spec.seeds[first]:
+        losses = evidence.results.history(first, seed)
         if len(losses) > 10:
             loss = losses.set_index("step")["loss"]
             earlier = loss[loss.index <= 0.9 * loss.index[-1]].iloc[-1]

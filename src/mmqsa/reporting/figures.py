@@ -1,7 +1,6 @@
 """Figures from metrics alone, one kind a function; FIGURES names them."""
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmqsa.errors import InputError
-from mmqsa.reporting.curves import curve_figure, severity_figure
+from mmqsa.reporting.curves import curve_figure, severity_figure, snapshots_figure
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.strata import STRATA, printed_labels, strata_table
 from mmqsa.reporting.style import (
@@ -82,7 +81,7 @@ def controls_figure(results: Results) -> Figure:
 def training_figure(results: Results) -> Figure:
     """Loss over steps, one line per run: a curve that still falls is a run cut short."""
     spec = results.spec
-    runs = {run: results.history(*run) for run in product(spec.table.settings, spec.seeds)}
+    runs = {run: results.history(*run) for run in spec.runs}
     runs = {run: losses for run, losses in runs.items() if len(losses) > 1}  # not the untrained
     if not runs:
         raise InputError(f"{results.paths.results}: no training history to draw")
@@ -186,6 +185,7 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "curve": curve_figure,
     "controls": controls_figure,
     "training": training_figure,
+    "snapshots": snapshots_figure,
     "strata": strata_figure,
     "severity": severity_figure,
     "similarity": similarity_figure,

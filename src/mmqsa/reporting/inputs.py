@@ -21,6 +21,7 @@ class Reads(NamedTuple):
 TABLES = {
     "metrics": Reads(("", "per_image"), ("",), (PROVENANCE,)),
     "sweep": Reads(("sweep",), ("",)),
+    "snapshots": Reads(("snapshots",), ("",)),
     "strata": Reads(("per_object",), ("per_object",)),
     "comparisons": Reads(("per_image",), ("per_image",)),
     "claims": Reads(("",)),
@@ -32,6 +33,7 @@ FIGURES = {
     "curve": Reads(("",), ("",), (CONFIG,)),
     "controls": Reads(("",), ("",)),
     "training": Reads(records=(HISTORY,)),
+    "snapshots": Reads(("snapshots",), ("",), (HISTORY,)),
     "strata": TABLES["strata"],
     "severity": Reads(("",)),
     "similarity": Reads(("agreement",)),
@@ -53,7 +55,8 @@ def figure_inputs(config: Config, name: str, kind: str, paths: Paths) -> list[Pa
 def _files(config: Config, table: Table, reads: Reads, paths: Paths) -> Iterable[Path]:
     image_sets = [image_set for row in config.image_sets(table).values() for image_set in row]
     settings = config.rows(table)
-    for setting, seed in product(settings, config.seeds):
+    runs = [(setting, seed) for setting in settings for seed in config.seeds_of(setting)]
+    for setting, seed in runs:
         yield from (paths.run(setting, seed) / record for record in reads.records)
         for image_set, kind in product(image_sets, reads.runs):
             if kind not in FIRST_SETTING or setting == settings[0]:

@@ -46,13 +46,24 @@ def metrics_table(results: Results) -> tuple[pd.DataFrame, Printed]:
 
 def sweep_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """The same with a row for every number of slots and of iterations at evaluation."""
-    spec, runs, rows = results.spec, results.runs("sweep"), []
-    keys = ["mask_source", "setting", "num_slots", "iterations", "protocol", "metric"]
+    names = ["num_slots", "iterations"]
+    return _varied_table(results, "sweep", names, "K = {num_slots}, T = {iterations}")
+
+
+def snapshots_table(results: Results) -> tuple[pd.DataFrame, Printed]:
+    """The same with a row for every snapshot in the course of training."""
+    return _varied_table(results, "snapshots", ["step", "images_seen"], "{images_seen:,} images")
+
+
+def _varied_table(
+    results: Results, kind: str, names: list[str], named: str
+) -> tuple[pd.DataFrame, Printed]:
+    """Runs that were scored in several ways, told apart by ``names`` and printed as ``named``."""
+    spec, runs, rows = results.spec, results.runs(kind), []
+    keys = ["mask_source", "setting", *names, "protocol", "metric"]
     for key, group in runs.groupby(keys, sort=False) if len(runs) else []:
         row = {"kind": "setting"} | dict(zip(keys, key, strict=True))
-        row["label"] = (
-            f"{spec.label(row['setting'])}, K = {row['num_slots']}, T = {row['iterations']}"
-        )
+        row["label"] = f"{spec.label(row['setting'])}, {named.format(**row)}"
         by_seed = group.groupby("seed")["value"].mean()
         row |= {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
         rows.append(row | over_seeds(by_seed))
@@ -61,7 +72,7 @@ def sweep_table(results: Results) -> tuple[pd.DataFrame, Printed]:
             row = {"kind": "setting", "label": spec.label(setting), "setting": setting}
             row |= {"mask_source": spec.table.mask_sources[0], "n_seeds": 0}
             rows.append(row | {"protocol": "paper", "metric": "corloc"})
-    table = pd.DataFrame(rows + _reference_rows(results), columns=[*COLUMNS, *keys[2:4]])
+    table = pd.DataFrame(rows + _reference_rows(results), columns=[*COLUMNS, *names])
     printed = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
     return table, _printed(spec, table[printed])
 
@@ -117,7 +128,7 @@ def _per_image(results: Results) -> dict[tuple, pd.DataFrame]:
 
 def _updates(results: Results, setting: str) -> float:
     """Mean number of updates of a head, over heads and the runs that exist."""
-    records = [results.provenance(setting, seed) for seed in results.spec.seeds]
+    records = [results.provenance(setting, seed) for seed in results.spec.seeds[setting]]
     means = [np.mean(record["updates_per_head"]) for record in records if record]
     return float(np.mean(means)) if means else float("nan")
 

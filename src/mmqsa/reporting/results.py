@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,16 @@ class Spec(BaseModel):
     images: dict[str, list[str]]  # label of a row -> image sets whose mean it shows
     protocols: dict[str, list[str]]  # label of a row -> protocols that it prints
     num_slots: int
-    seeds: list[int]
+    seeds: dict[str, list[int]]  # of every setting
     showcase: str  # the setting that is the paper's method
     references: list[str]  # baselines and controls
     comparable: bool  # the paper's data set and backbone: differences to its values mean something
     setup: str  # images, features and training budget, for captions
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Setting and seed of every run."""
+        return [(name, seed) for name in self.table.settings for seed in self.seeds[name]]
 
     @property
     def first(self) -> str:
@@ -85,7 +90,7 @@ def table_spec(config: Config, name: str) -> str:
         images=images,
         protocols=printed,
         num_slots=config.slots.num_slots,
-        seeds=config.seeds,
+        seeds={setting: config.seeds_of(setting) for setting in rows},
         showcase=config.showcase,
         references=[] if table.references == "none" else ["controls", *config.evaluation.baselines],
         comparable=(config.dataset.name, backbone.name) == papers,
@@ -123,7 +128,7 @@ class Results:
                 {"setting": setting, "seed": seed, "row": row, "images": images},
                 self.spec.protocols[row],
             )
-            for setting, seed in product(self.spec.table.settings, self.spec.seeds)
+            for setting, seed in self.spec.runs
             for row, images in self._image_sets()
         )
 

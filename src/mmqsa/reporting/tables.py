@@ -10,7 +10,7 @@ from mmqsa.reporting.claims import claims_table
 from mmqsa.reporting.comparisons import comparisons_table
 from mmqsa.reporting.compute import compute_table, provenance_table
 from mmqsa.reporting.diagnosis import diagnosis_table
-from mmqsa.reporting.metrics_table import metrics_table, sweep_table
+from mmqsa.reporting.metrics_table import metrics_table, snapshots_table, sweep_table
 from mmqsa.reporting.results import Results
 from mmqsa.reporting.strata import strata_table
 from mmqsa.reporting.typeset import Printed, to_html, to_latex, to_markdown
@@ -18,6 +18,7 @@ from mmqsa.reporting.typeset import Printed, to_html, to_latex, to_markdown
 MAKERS: dict[str, Callable[[Results], tuple[pd.DataFrame, Printed]]] = {
     "metrics": metrics_table,
     "sweep": sweep_table,
+    "snapshots": snapshots_table,
     "strata": strata_table,
     "comparisons": comparisons_table,
     "claims": claims_table,
