@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmqsa.config.workflow import Config
+from mmqsa.paths import COMPRESSED, Paths
+from mmqsa.reporting.inputs import figure_inputs, table_inputs
+
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "results/voc-subset"
 HEAVY = [
@@ -36,6 +40,29 @@ files = sorted(map(str, Path(specs).glob("*.yaml")))
 run("table", *files, "--results", results)
 run("figure", "metrics", *files, "--results", results)
 """
+
+
+def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else():
+    config = Config.load(
+        *(ROOT / name for name in ("config.yaml", "config/tables.yaml", "config/voc-subset.yaml"))
+    )
+    paths, read = Paths(Path("results/voc-subset")), set[Path]()
+    for name, table in config.tables.items():
+        read.update(table_inputs(config, name, paths))
+        read.update(*(figure_inputs(config, name, kind, paths) for kind in table.drawn))
+    listed = subprocess.run(
+        ["git", "ls-files", paths.results], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("no checkout of git")
+    shipped = {Path(line) for line in listed.stdout.splitlines()}
+    endings = tuple(f"-{kind}.csv.gz" for kind in COMPRESSED)
+    detailed = {path for path in shipped if "-per_" in path.name}
+    assert detailed == {path for path in read if path.name.endswith(endings)}
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *sorted(detailed)], cwd=ROOT, capture_output=True
+    )
+    assert not ignored.stdout  # another run of the workflow shows them as changed
 
 
 @pytest.fixture(scope="module")
