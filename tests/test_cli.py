@@ -118,7 +118,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
             (
                 *("figure", "gallery", "--kind", kind, "--run", run, "--data", voc_root),
                 *("--features", tmp_path / "val.h5", "--out", tmp_path / kind),
-                *("--per-image", run / "metrics/scenes-val-per_image.csv"),
+                *("--per-image", run / "metrics/scenes-val-per_image.csv.gz"),
             )
             for kind in ("gallery", "heads", "iterations")
         ),

@@ -79,7 +79,7 @@ def test_a_metric(registered, tmp_path, caches):
     scored = pd.read_csv(path)
     found = scored[scored["metric"] == "recall_i"]
     assert set(found["protocol"]) == {"dinosaur"} and found["value"].between(0, 100).all()
-    objects = pd.read_csv(path.with_name(f"{path.stem}-per_object.csv"))
+    objects = pd.read_csv(path.with_name(f"{path.stem}-per_object.csv.gz"))
     objects = objects[objects["labels"] == "instance"].assign(hit=lambda rows: rows["iou"] > 0.5)
     by_image = objects.groupby(["name", "image_id"])["hit"].mean()
     expected = 100 * by_image.groupby("name").mean()

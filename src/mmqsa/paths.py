@@ -13,6 +13,7 @@ PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
 SNAPSHOTS = "snapshots"  # of a run, the weights at the steps of training.snapshots
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
+COMPRESSED = ("per_image", "per_object")  # kinds of metrics files that have thousands of rows
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Paths:
 
     def metrics(self, setting: str, seed: int | str, image_set: str, kind: str = "") -> Path:
         """The metrics of a run; ``kind`` is per_image, per_object, sweep, snapshots, …"""
-        return self.run(setting, seed) / "metrics" / f"{_joined(image_set, kind)}.csv"
+        return beside(self.run(setting, seed) / "metrics" / f"{image_set}.csv", kind)
 
     def reference(self, image_set: str, method: str, kind: str = "") -> Path:
         """The metrics of a baseline, of the controls, or of the premise."""
-        return self.results / "controls" / f"{_joined(f'{image_set}-{method}', kind)}.csv"
+        return beside(self.results / "controls" / f"{image_set}-{method}.csv", kind)
 
     def stage_config(self, name: str) -> Path:
         """The YAML file that a stage reads."""
@@ -58,5 +59,7 @@ class Paths:
         return self.results / "logs" / f"{name}.log"
 
 
-def _joined(name: str, kind: str) -> str:
-    return f"{name}-{kind}" if kind else name
+def beside(metrics: Path, kind: str) -> Path:
+    """The file of another kind beside a metrics file; without a kind, that file itself."""
+    suffix = ".csv.gz" if kind in COMPRESSED else ".csv"
+    return metrics.with_name(f"{metrics.stem}-{kind}{suffix}") if kind else metrics

@@ -134,7 +134,7 @@ def test_from_photographs_to_metrics(coco_root, config, tmp_path):
     text = path.read_text()
     assert {"corloc", "mbo_c", "mbo_i", "fg_ari"} <= set(text.replace("\n", ",").split(","))
     assert "nan" not in text.lower()
-    chosen = ranked_images(path.with_name(f"{path.stem}-per_image.csv"), 3)
+    chosen = ranked_images(path.with_name(f"{path.stem}-per_image.csv.gz"), 3)
     assert len(chosen) == 3 and set(chosen) < set(cache.ids)  # text, zeros and all
     score_controls(cache, tmp_path / "controls", FeatureCache(tmp_path / "train.h5"), 4)
 

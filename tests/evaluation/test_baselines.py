@@ -92,7 +92,7 @@ def test_every_method_is_scored_on_every_image(scored):
     for path in scored.values():
         assert (pd.read_csv(path)["n_images"] == 6).all()
         for suffix in ("per_image", "per_object"):
-            assert path.with_name(f"{path.stem}-{suffix}.csv").is_file()
+            assert path.with_name(f"{path.stem}-{suffix}.csv.gz").is_file()
 
 
 def test_nothing_is_above_the_oracle(scored):

@@ -54,7 +54,7 @@ def test_pictures_show_the_masks_that_are_scored(config, run_folder, caches, voc
     out, cache = scored(config, run_folder, caches, tmp_path, 4), FeatureCache(caches["val"])
     chosen = cache.ids[1::2]
     drawn = pictures(Run.load(run_folder), cache, VocFolder.find(voc_root), chosen)
-    table = pd.read_csv(out / "scenes-val-per_image.csv")
+    table = pd.read_csv(out / "scenes-val-per_image.csv.gz")
     scores = table[table["mask_source"] == "attention"].set_index("image_id")["paper/mbo_c"]
     with h5py.File(out / "scenes-val-label_maps.h5") as file:
         for picture in drawn:

@@ -90,7 +90,7 @@ def test_metrics_have_every_matching_and_source(scored):
 
 def test_means_are_those_of_the_images(scored):
     metrics = pd.read_csv(scored / "scenes-val.csv")
-    images = pd.read_csv(scored / "scenes-val-per_image.csv")
+    images = pd.read_csv(scored / "scenes-val-per_image.csv.gz")
     one = "matching == 'greedy' and mask_source == 'decoder' and eval_seed == 1"
     row, group = metrics.query(f"{one} and metric == 'corloc'"), images.query(one)
     assert len(group) == 6
@@ -98,7 +98,7 @@ def test_means_are_those_of_the_images(scored):
 
 
 def test_written_label_maps_are_what_was_scored(scored, caches):
-    cache, images = FeatureCache(caches["val"]), pd.read_csv(scored / "scenes-val-per_image.csv")
+    cache, images = FeatureCache(caches["val"]), pd.read_csv(scored / "scenes-val-per_image.csv.gz")
     with h5py.File(scored / "scenes-val-label_maps.h5") as file:
         assert [name.decode() for name in file["image_id"]] == cache.ids
         for source in ("decoder", "attention"):
@@ -111,8 +111,8 @@ def test_written_label_maps_are_what_was_scored(scored, caches):
 
 
 def test_every_object_is_scored_apart(scored, caches):
-    objects = pd.read_csv(scored / "scenes-val-per_object.csv")
-    images = pd.read_csv(scored / "scenes-val-per_image.csv")
+    objects = pd.read_csv(scored / "scenes-val-per_object.csv.gz")
+    images = pd.read_csv(scored / "scenes-val-per_image.csv.gz")
     assert set(objects["labels"]) == {"class", "instance"}
     assert set(objects["matching"]) == {"hungarian"}
     names = ["image_id", "mask_source"]
@@ -181,7 +181,7 @@ def test_a_run_is_scored_on_other_images_than_it_was_trained_on(
 
 def test_evaluation_is_deterministic(tmp_path, scored, learned_run, caches, config):
     evaluate(Run.load(learned_run), FeatureCache(caches["val"]), config, tmp_path, CPU)
-    for name in ("scenes-val.csv", "scenes-val-per_image.csv", "scenes-val-per_object.csv"):
+    for name in ("scenes-val.csv", "scenes-val-per_image.csv.gz", "scenes-val-per_object.csv.gz"):
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
 
 

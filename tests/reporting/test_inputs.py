@@ -29,6 +29,17 @@ def test_a_table_reads_nothing_that_it_does_not_declare(made, kind, monkeypatch)
     assert read and read - measured <= declared
 
 
+def test_only_a_row_of_one_image_set_reads_its_images(tmp_path):
+    rows = {"clean": ["val"], "fog": ["val-fog1", "val-fog2"]}
+    config = {"seeds": [0], "tables": {"t": {"caption": "C", "images": rows}}}
+    declared = table_inputs(Config.model_validate(config), "t", Paths(tmp_path))
+    metrics = [path.name for path in declared if path.parent.name == "metrics"]
+    assert sorted(metrics) == [
+        *("voc2012-val-fog1.csv", "voc2012-val-fog2.csv"),
+        *("voc2012-val-per_image.csv.gz", "voc2012-val.csv"),
+    ]
+
+
 def test_figures_read_the_configs_of_runs(tmp_path):
     tables = {"t": {"caption": "C", "curve": {"against": "slots.num_heads"}, "references": "none"}}
     config = Config.model_validate({"seeds": [0], "tables": tables})

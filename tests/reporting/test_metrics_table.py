@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,67 @@ def test_a_method_that_had_nothing_to_go_by_says_so(made):
     _, text = made.table(settings=["full"], references="all")
     assert "LOST, raw features (void in 25 % of images)" in text
     assert "k-means, K = 3 |" in text or "k-means, K = 3  " in text
+
+
+@pytest.fixture
+def two_sources(made):
+    """Decoder masks are better in CorLoc, attention masks in mBO^c; a third source beats both."""
+    values = {"decoder": (60.0, 30.0), "attention": (50.0, 40.0), "decoder-masks": (90.0, 90.0)}
+    for (setting, above), seed in product((("full", 0), ("random", 1)), (0, 1)):
+        rows = [
+            row | {"mask_source": source}
+            for source, (corloc, mbo) in values.items()
+            for metric, value in (("corloc", corloc), ("mbo_c", mbo))
+            for row in made.scores(value + above + 2 * seed, metric)
+        ]
+        made.metrics(setting, seed, rows)
+    made.config["settings"]["absent"] = {}
+    return made
+
+
+SOURCES = ["decoder", "attention", "decoder-masks"]
+CLAIM = {"says": "S", "source": "T", "order": ["random", "full"]}
+
+
+def test_the_maximum_is_taken_metric_by_metric_of_decoder_and_attention(two_sources):
+    table, _ = two_sources.table(maximum=True, mask_sources=SOURCES, published=["paper"])
+    rows = table[table["mask_source"] == "maximum"]
+    means = rows.set_index(["setting", "metric"])["mean"].to_dict()
+    assert means == {
+        **{("full", "corloc"): 61.0, ("full", "mbo_c"): 41.0},
+        **{("random", "corloc"): 62.0, ("random", "mbo_c"): 42.0},
+    }
+    assert (rows["n_seeds"] == 2).all() and rows["sd"].tolist() == pytest.approx([2**0.5] * 4, 1e-3)
+    # Nothing that would compare what labels chose.
+    compared = ["ci_low", "ci_high", "images_low", "images_high", "published", "difference"]
+    assert rows[compared].isna().all(axis=None)
+    before = table[(table["kind"] == "setting") & (table["mask_source"] != "maximum")]
+    assert before.index.max() < rows.index.min()
+
+
+def test_the_maximum_is_marked_and_never_bold(two_sources):
+    table = {"maximum": True, "mask_sources": ["decoder", "attention"], "intervals": True}
+    text = two_sources.table(**table)[1]
+    caption, *lines = text.splitlines()
+    marked = [line for line in lines if "best of both †" in line]
+    assert len(marked) == 2 and not any("**" in line for line in marked)
+    assert "**62.0" in text and "† For each metric the larger" in caption
+    assert lines[lines.index(marked[0]) + 1] == marked[1]  # no interval below it
+    tex = two_sources.paths.table("made", "tex").read_text()
+    assert r"best of both $\dagger$" in tex and "†" not in tex
+    assert "best of both †" in two_sources.paths.table("made", "html").read_text()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"mask_sources": ["decoder", "attention"]},
+        {"maximum": True, "mask_sources": ["attention"]},
+        {"maximum": True, "mask_sources": ["decoder-masks", "attention"]},
+        {"maximum": True, "kind": "comparisons"},
+        {"maximum": True, "kind": "claims", "claims": [CLAIM]},
+    ],
+)
+def test_the_maximum_is_only_where_a_table_of_metrics_asks_for_it(two_sources, table):
+    frame, text = two_sources.table(**table)
+    assert "maximum" not in set(frame["mask_source"]) and "†" not in text

@@ -1,3 +1,5 @@
+import gzip
+
 import pandas as pd
 import pytest
 
@@ -80,6 +82,23 @@ def test_ids_of_digits_keep_their_zeros(tmp_path):
     assert read_metrics(tmp_path / "m.csv")["image_id"].tolist() == ["000139"]
     with pytest.raises(InputError, match="not a metrics file"):
         read_metrics(tmp_path / "absent.csv")
+    whole = gzip.compress(b"image_id,name\n000139,a\n" * 99)
+    for name, content in (("cut", whole[:-20]), ("torn", whole[:20] + whole[30:]), ("plain", b"a")):
+        path = tmp_path / f"{name}-per_image.csv.gz"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}-per_image.csv.gz: not a metrics file"):
+            read_metrics(path)
+
+
+def test_a_file_from_before_they_were_compressed_is_not_taken_for_none(made):
+    made.metrics("full", 0, [{"image_id": "a", "paper/mbo_c": 0.5}], kind="per_image")
+    path = made.paths.metrics("full", 0, "voc2012-val", "per_image")
+    assert len(made.results().runs("per_image")) == 1
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    assert len(made.results().runs("per_image")) == 1
+    path.unlink()
+    with pytest.raises(InputError, match=r"per_image\.csv: .* compressed now; run `gzip -n "):
+        made.results().runs("per_image")
 
 
 def test_every_published_number_has_a_source_and_a_known_metric(tmp_path):

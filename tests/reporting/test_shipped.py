@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmqsa.config.workflow import Config
+from mmqsa.paths import COMPRESSED, Paths, beside
+from mmqsa.reporting.inputs import figure_inputs, table_inputs
+
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "results/voc-subset"
 HEAVY = [
@@ -36,6 +40,37 @@ files = sorted(map(str, Path(specs).glob("*.yaml")))
 run("table", *files, "--results", results)
 run("figure", "metrics", *files, "--results", results)
 """
+
+
+MEASURED = ("-sweep", "-agreement", "-slots")  # metrics files with no others beside them
+
+
+def git(*arguments, **options):
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, **options)
+    if done.returncode == 128:
+        pytest.skip("no checkout of git")
+    return {Path(line) for line in done.stdout.splitlines()}
+
+
+def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else():
+    names = ("config.yaml", "config/tables.yaml", "config/voc-subset.yaml")
+    config, paths = Config.load(*(ROOT / name for name in names)), Paths(Path("results/voc-subset"))
+    read = set()
+    for name, table in config.tables.items():
+        read.update(table_inputs(config, name, paths))
+        read.update(*(figure_inputs(config, name, kind, paths) for kind in table.drawn))
+    means = {
+        path
+        for path in read
+        if path.parent.name in ("metrics", "controls")
+        and not path.stem.endswith(("-per_image.csv", "-per_object.csv", *MEASURED))
+    }
+    written = {beside(path, kind) for path in means for kind in COMPRESSED}
+    shipped = {path for path in git("ls-files", paths.results) if "-per_" in path.name}
+    assert shipped == written & read
+    # What another run of the workflow writes beside them stays out of git.
+    ignored = git("check-ignore", "--no-index", "--stdin", input="\n".join(map(str, written)))
+    assert ignored == written - read
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""Metrics: of every run, of baselines on the same features, and of controls."""
+"""Metrics: of every run, of baselines on the same features, and of controls.
+
+Every job writes its scores image by image and object by object, compressed, whichever are printed:
+another table then scores nothing again. .gitignore says which of them ship.
+"""
 
 
 rule evaluate:

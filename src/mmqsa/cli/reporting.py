@@ -12,7 +12,7 @@ Published = Annotated[
     Path | None, typer.Option(help="Published numbers with sources; default: the package's.")
 ]
 Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/config/tables/*).")]
-PerImage = Annotated[Path, typer.Option(help="per_image.csv of the run on these features.")]
+PerImage = Annotated[Path, typer.Option(help="per_image.csv.gz of the run on these features.")]
 Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
 
 figure = typer.Typer(help="Draw figures: pdf and png.", no_args_is_help=True)

@@ -153,6 +153,9 @@ class Table(Section):
     """rows; those that are not run are left out. Empty: all that are run"""
     matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
     mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    maximum: bool = False
+    """of metrics: print for each the larger of decoder and attention as well, where both are
+    printed; labels choose it, so it is for comparison with publications that do the same"""
     images: dict[str, list[str] | None] = {}
     """label of a row -> image sets whose mean it shows, each with a protocol if it is not the usual
     one (val:spot); empty: the evaluation split alone; null removes a row"""

@@ -33,10 +33,11 @@ def evaluate(
 ) -> Path:
     """Score one run under every matching, mask source and evaluation seed of ``config``.
 
-    Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv``, ``…-per_object.csv``
-    (the first matching and evaluation seed, every mask source; not where boxes are scored) and, if
-    asked for, ``…-label_maps.h5`` (of the same). Returns the first. Raises InputError when the
-    cache was made with another backbone than the run's, or a learned similarity is missing.
+    Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv.gz``,
+    ``…-per_object.csv.gz`` (the first matching and evaluation seed, every mask source; not where
+    boxes are scored) and, if asked for, ``…-label_maps.h5`` (of the same). Returns the first.
+    Raises InputError when the cache was made with another backbone than the run's, or a learned
+    similarity is missing.
     """
     matchings, seeds = config.matching.strategies, config.evaluation.seeds
     sources = config.evaluation.mask_sources

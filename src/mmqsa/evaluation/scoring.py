@@ -1,5 +1,6 @@
 """Masks to label maps to tables of metrics, for runs, controls and baselines alike."""
 
+import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmqsa.config.tables import GEOMETRY_PROTOCOLS, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.features.cache import FeatureCache
+from mmqsa.paths import beside
 
 
 def label_maps(masks: Tensor, side: int) -> np.ndarray:
@@ -158,13 +160,17 @@ class Scorer:
         Where boxes are scored there are no objects to list: that file has its heading alone.
         """
         objects = self.per_object if self._objects else pd.DataFrame(columns=OBJECT_COLUMNS)
-        write_csv(self.per_image, path.with_name(f"{path.stem}-per_image.csv"))
-        write_csv(objects, path.with_name(f"{path.stem}-per_object.csv"))
+        write_csv(self.per_image, beside(path, "per_image"))
+        write_csv(objects, beside(path, "per_object"))
         write_csv(self.metrics(names), path)
         return path
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, whole or not at all; the same table gives the same bytes."""
+    """Write a table, whole or not at all, compressed if ``path`` ends in .gz.
+
+    The same table gives the same bytes: a compressed one holds neither a time nor a name.
+    """
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
     with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+        temporary.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

@@ -1,7 +1,7 @@
 """The files that a table or a figure reads: what the workflow's rules declare as their input."""
 
 from collections.abc import Iterable
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ FIGURES = {
     "similarity": Reads(("agreement",)),
 }
 FIRST_SETTING = ("agreement", "slots")  # measured for a table's first setting alone
+SINGLE = ("metrics", "per_image")  # read for rows of one image set: a mean has no interval
 
 
 def table_inputs(config: Config, name: str, paths: Paths) -> list[Path]:
@@ -53,14 +54,16 @@ def figure_inputs(config: Config, name: str, kind: str, paths: Paths) -> list[Pa
 
 
 def _files(config: Config, table: Table, reads: Reads, paths: Paths) -> Iterable[Path]:
-    image_sets = [image_set for row in config.image_sets(table).values() for image_set in row]
+    rows = list(config.image_sets(table).values())
+    image_sets, single = list(chain(*rows)), list(chain(*(row for row in rows if len(row) == 1)))
     settings = config.rows(table)
     runs = [(setting, seed) for setting in settings for seed in config.seeds_of(setting)]
     for setting, seed in runs:
         yield from (paths.run(setting, seed) / record for record in reads.records)
-        for image_set, kind in product(image_sets, reads.runs):
+        for kind in reads.runs:
             if kind not in FIRST_SETTING or setting == settings[0]:
-                yield paths.metrics(setting, seed, image_set.name, kind)
+                for image_set in single if (table.kind, kind) == SINGLE else image_sets:
+                    yield paths.metrics(setting, seed, image_set.name, kind)
     if table.references != "none":
         for image_set in image_sets:
             for method, kind in product(references(config, image_set), reads.references):

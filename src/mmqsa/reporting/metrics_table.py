@@ -20,6 +20,12 @@ COLUMNS = [
 ]
 SCORES = ["setting", "row", "matching", "mask_source", "protocol", "metric"]
 UNKNOWN_METRICS = [("paper", name) for name in ("corloc", "miou_with_background", "mbo_c")]
+MAXIMUM = "maximum"  # a mask source of this table alone
+MASKS = SOURCES | {MAXIMUM: "best of both †"}
+MAXIMUM_NOTE = (
+    "† For each metric the larger mean of decoder and attention masks: the labels choose, so "
+    "compare it with publications that do the same, and with nothing else."
+)
 Row = dict[str, Any]
 
 
@@ -29,10 +35,13 @@ def metrics_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     ``sd`` is the sample std over training seeds, ``ci`` Student's 95 % interval of their
     mean; both are empty for a single seed. ``eval_sd`` is the std over evaluation seeds, mean
     over runs. ``images`` is the bootstrap's 95 % interval of the mean over images, of rows that
-    show one image set. A setting without runs has ``n_seeds`` 0.
+    show one image set. A setting without runs has ``n_seeds`` 0. Rows of the mask source MAXIMUM
+    are chosen by labels: nothing else reads them.
     """
     spec, published = results.spec, results.published
-    rows = _setting_rows(results) + _reference_rows(results)
+    rows = _setting_rows(results)
+    rows += _maximum_rows(rows) if spec.table.maximum else []
+    rows += _reference_rows(results)
     scored = {row["metric"] for row in rows}  # labels without instances have no mBO^i
     for entry in published[published["protocol"].isin(spec.table.published)].to_dict("records"):
         if entry["metric"] in scored:
@@ -114,6 +123,21 @@ def _setting_rows(results: Results) -> list[Row]:
     return rows
 
 
+def _maximum_rows(rows: list[Row]) -> list[Row]:
+    """Metric by metric the larger mean of decoder and attention, with its sd, where both have one.
+
+    Without intervals and differences: those of a value that was chosen by itself would be too good.
+    """
+    kept = {*SCORES, "kind", "label", "n_seeds", "mean", "sd", "n_images", "updates_per_head"}
+    pairs: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["mask_source"] in ("decoder", "attention") and row["n_seeds"]:
+            chosen = {name: value for name, value in row.items() if name in kept}
+            chosen["mask_source"] = MAXIMUM
+            pairs.setdefault(tuple(chosen[name] for name in SCORES), []).append(chosen)
+    return [max(pair, key=lambda row: row["mean"]) for pair in pairs.values() if len(pair) == 2]
+
+
 def _per_image(results: Results) -> dict[tuple, pd.DataFrame]:
     """Means over seeds of every image, by setting, row, matching and mask source."""
     single = {row: names for row, names in results.spec.images.items() if len(names) == 1}
@@ -192,7 +216,7 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     frame = table.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         first = group.iloc[0]
-        masks = f"{first['protocol']} protocol" if kind == "published" else SOURCES.get(source, "")
+        masks = f"{first['protocol']} protocol" if kind == "published" else MASKS.get(source, "")
         names = {"": label, "mask source": masks, "n": _count(first["n_seeds"])}
         names["updates per head"] = _count(first["updates_per_head"])
         entries = group.drop_duplicates("metric")  # mBO^c is one number under two protocols
@@ -203,21 +227,22 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
             if cells:
                 rows.append({"": title} | cells if title else names | cells)
                 groups.append(f"{kind} {source}")
-                best = kind == "setting" and not title
+                best = kind == "setting" and source != MAXIMUM and not title
                 compared.append(f"{source}, {first['row']}" if best else "")
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
-    printed = Printed(_caption(spec), [*heading, *headings.values()], rows, groups, left=2)
+    printed = Printed(_caption(spec, table), [*heading, *headings.values()], rows, groups, left=2)
     printed.embolden(list(headings.values()), compared)
     return printed
 
 
-def _caption(spec: Spec) -> str:
+def _caption(spec: Spec, table: pd.DataFrame) -> str:
     matchings, published = spec.table.matchings, spec.table.published
     other = "Published values are on other data or another backbone: for orientation only."
     return spec.caption(
         "Mean ± sd over n training seeds, in percent.",
         f"{matchings[0].capitalize()} matching of the heads." if len(matchings) == 1 else "",
         other if published and not spec.comparable else "",
+        MAXIMUM_NOTE if MAXIMUM in set(table["mask_source"]) else "",
     )
 
 

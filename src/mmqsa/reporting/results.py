@@ -1,6 +1,7 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -191,12 +192,20 @@ def _concatenated(entries: Iterable[tuple[Path, dict[str, Any], list[str]]]) -> 
     tables = [
         _of_protocols(read_metrics(path), protocols).assign(**names)
         for path, names, protocols in entries
-        if path.is_file()
+        if _exists(path)
     ]
     if tables:
         return pd.concat(tables)
     columns = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
     return pd.DataFrame(columns=sorted(columns))
+
+
+def _exists(path: Path) -> bool:
+    """Whether a metrics file is there. Raises InputError for one from before it was compressed."""
+    plain = path.with_suffix("")  # of NAME.csv.gz
+    if not path.is_file() and path.suffix == ".gz" and plain.exists():
+        raise InputError(f"{plain}: such files are compressed now; run `gzip -n {plain}`")
+    return path.is_file()
 
 
 def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -210,7 +219,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     """A metrics file, per image or not; image ids are text. Raises InputError that names it."""
     try:
         return pd.read_csv(path, dtype={"image_id": str})  # COCO's are digits
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a metrics file ({error}); evaluate again") from None
 
 

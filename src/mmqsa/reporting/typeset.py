@@ -85,7 +85,7 @@ DOCUMENT = r"""\documentclass{article}
 """
 ESCAPED: dict[str, str | int | None] = {character: f"\\{character}" for character in "%&_#${}"}
 ESCAPED |= {"±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", ">": "$>$", "<": "$<$", "–": "--"}
-ESCAPED |= {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+ESCAPED |= {"†": r"$\dagger$", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
 
 
 def to_latex(table: Printed) -> str:
