@@ -54,6 +54,15 @@ def test_values_on_the_command_line(copy):
     ] == 2 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
 
 
+def test_a_setting_with_one_seed_is_trained_once_and_scored_at_its_snapshots(copy, tmp_path):
+    path, plain = tmp_path / "long.yaml", planned(snakemake(copy, "-n"))
+    path.write_text(yaml.safe_dump(LONG))
+    jobs = planned(snakemake(copy, "-n", "--configfile", path))
+    assert jobs["train"] == plain["train"] + 1
+    assert jobs["snapshots"] == 1 + 5  # of the untrained control as well, to compare with
+    assert jobs["figure"] == plain["figure"] + 1
+
+
 def test_a_setting_on_top_adds_a_row_and_takes_none_away(copy, tmp_path):
     """README's recipe."""
     path = tmp_path / "half.yaml"
@@ -64,6 +73,18 @@ def test_a_setting_on_top_adds_a_row_and_takes_none_away(copy, tmp_path):
     assert after["evaluate"] == before["evaluate"] + 5
 
 
+LONG = {
+    "settings": {"long": {"seeds": [0], "training": {"steps": 900, "snapshots": [0, 100]}}},
+    "grid": {"long": ["long"]},
+    "tables": {
+        "course": {
+            "caption": "The course of a training",
+            "kind": "snapshots",
+            "settings": ["long", "untrained"],
+            "figures": ["snapshots"],
+        }
+    },
+}
 HALF = {
     "settings": {"half": {"masking": {"ratio": 0.5}}},
     "grid": {"mine": ["half"]},
