@@ -11,7 +11,7 @@ CONFIG = "config.yaml"
 HISTORY = "history.csv"
 PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
-SNAPSHOTS = "snapshots"  # of a run, the weights at the steps of training.snapshots
+SNAPSHOTS = "snapshots"  # folder of a run: its weights at the steps of training.snapshots
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
 COMPRESSED = ("per_image", "per_object")  # kinds of metrics files that have thousands of rows
 
@@ -35,7 +35,7 @@ class Paths:
         return self.results / "runs" / setting / f"seed{seed}"
 
     def metrics(self, setting: str, seed: int | str, image_set: str, kind: str = "") -> Path:
-        """The metrics of a run; ``kind`` is per_image, per_object, sweep, snapshots, …"""
+        """The metrics of a run; ``kind`` one of COMPRESSED, sweep, snapshots, agreement, slots."""
         return beside(self.run(setting, seed) / "metrics" / f"{image_set}.csv", kind)
 
     def reference(self, image_set: str, method: str, kind: str = "") -> Path:

@@ -92,13 +92,17 @@ def test_a_run_keeps_the_direction_that_it_hides_along(tmp_path, caches):
 @pytest.mark.faults
 def test_a_killed_training_ends_in_the_same_bits(tmp_path, caches, train_until, run_folder):
     """Interrupted between two rows of the history, twice: as if nothing had happened."""
-    often = altered(training={"checkpoint_seconds": 1e-9})
+    often = altered(training={"checkpoint_seconds": 1e-9, "snapshots": [0, 15]})
     cache, killed = FeatureCache(caches["train"]), tmp_path / "killed"
     for step in (12, 17):
         train_until(step, cache, often, 0, killed, CPU)
         assert checkpoint.step_of(killed / CHECKPOINT) == step
     train(cache, often, 0, killed, CPU)
     assert same(weights(run_folder), weights(killed))
+    train(cache, often, 0, tmp_path / "whole", CPU)
+    for step in (0, 15):  # one before the first interruption, one between the two
+        whole, resumed = (Run.load(tmp_path / name, step) for name in ("whole", "killed"))
+        assert same(whole.model.state_dict(), resumed.model.state_dict())
     columns = [
         [line.split(",")[:3] for line in (folder / "history.csv").read_text().splitlines()]
         for folder in (run_folder, killed)

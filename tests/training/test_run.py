@@ -21,7 +21,7 @@ def test_the_config_on_disk_is_what_the_run_depends_on(run_folder, config):
 
 def test_what_is_saved_is_what_is_loaded(run_folder, tmp_path):
     run = Run.load(run_folder)
-    run.save(tmp_path, [[10, 1.5, 4e-4, 99.95]])
+    run.save(tmp_path, [[10, 1.5, 4e-4, 99.95]], {})
     again = Run.load(tmp_path)
     assert again.config == run.config and again.provenance == run.provenance
     pairs = zip(run.model.state_dict().items(), again.model.state_dict().items(), strict=True)

@@ -29,14 +29,20 @@ def advance(state: TrainState, steps: int) -> None:
 
 def test_a_loaded_state_goes_on_to_the_same_bits():
     whole, first, second = state(), state(), state()
-    advance(whole, 12)
-    advance(first, 7)
+    for one in (whole, first):
+        advance(one, 7)
+        one.keep_snapshot()
+    advance(whole, 5)
     second.load_state_dict(first.state_dict())
     assert second.resumed_at_steps == [7] and len(second.losses) == 2
     advance(second, 5)
     expected, resumed = whole.state_dict(), second.state_dict()
     assert resumed.pop("resumed_at_steps") == [7] and not expected.pop("resumed_at_steps")
     assert torch.equal(expected.pop("model")["weight"], resumed.pop("model")["weight"])
+    kept, kept_too = expected.pop("snapshots"), resumed.pop("snapshots")
+    assert list(kept) == list(kept_too) == [7]
+    assert torch.equal(kept[7]["weight"], kept_too[7]["weight"])
+    assert not torch.equal(kept[7]["weight"], whole.model.weight)
     for one, two in zip(expected.pop("generators"), resumed.pop("generators"), strict=True):
         assert torch.equal(one, two)
     moments = [values.pop("optimiser")["state"][0]["exp_avg"] for values in (expected, resumed)]

@@ -41,6 +41,16 @@ HANDFUL = {
         "cut_segments": [2],
         "sweep": {"num_slots": [3], "iterations": [1]},
     },
+    "settings": {"full": {"training": {"snapshots": [0, 10]}}},
+    "tables": {
+        "course": {
+            "caption": "The course of a training",
+            "kind": "snapshots",
+            "settings": ["full", "untrained"],
+            "references": "none",
+            "figures": ["snapshots"],
+        }
+    },
 }
 ARGUMENTS = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
 

@@ -49,6 +49,8 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     }
     assert set(tables["audit"]["protocol"]) == {"paper", "dinosaur", "spot", "released"}
     assert set(tables["boxes"].query("kind != 'published'")["protocol"]) == {"boxes"}
+    course = tables["course"].groupby("setting")["images_seen"].unique().map(list).to_dict()
+    assert course == {"full": [0, 40, 80], "untrained": [4]}
     assert set(tables["shift"]["row"]) == {"clean", "fog"}
     assert set(tables["sizes"]["labels"]) == {"class", "instance"}
     for name in ("sweep", "comparisons"):
@@ -57,7 +59,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert drawn == {
         *("showcase-gallery", "showcase-heads", "showcase-iterations", "heads-curve"),
         *("masking-controls", "masking-training", "sizes-strata", "shift-severity"),
-        "diagnosis-similarity",
+        *("diagnosis-similarity", "course-snapshots"),
     }
     for figure in drawn:
         assert (results / "figures" / f"{figure}.png").stat().st_size > 5000

@@ -22,9 +22,11 @@ from mmqsa.paths import (
     HISTORY,
     PROVENANCE,
     SIMILARITY,
+    SNAPSHOTS,
     WEIGHTS,
     Paths,
 )
+from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
 try:
     CONFIG = Config.parse(config)
@@ -58,7 +60,7 @@ wildcard_constraints:
     setting="|".join(CONFIG.settings),
     seed=r"\d+",
     table="|".join(CONFIG.tables) or "none",
-    kind="curve|controls|training|snapshots|strata|severity|similarity",
+    kind="|".join(FIGURE_KINDS),
     gallery="gallery|heads|iterations",
     dataset="|".join(CONFIG.datasets),
     image_set="|".join(map(re.escape, IMAGE_SETS)),

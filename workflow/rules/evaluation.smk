@@ -51,7 +51,6 @@ use rule evaluate as sweep with:
         options=lambda wildcards, input: option("--config", input.config),
 
 
-# The snapshots lie undeclared in the run's folder: only some settings have any.
 use rule evaluate as snapshots with:
     input:
         unpack(snapshots_input),

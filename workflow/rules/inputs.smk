@@ -87,7 +87,11 @@ def sweep_input(wildcards):
 
 
 def snapshots_input(wildcards):
-    return run_and_features(wildcards) | {"config": str(PATHS.stage_config("evaluation"))}
+    run = PATHS.run(wildcards.setting, wildcards.seed)
+    return run_and_features(wildcards) | {
+        "config": str(PATHS.stage_config("evaluation")),
+        "snapshots": ancient(str(run / SNAPSHOTS)),
+    }
 
 
 def printed(what, wildcards):

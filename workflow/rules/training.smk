@@ -13,6 +13,7 @@ rule train:
         config=str(RUN / RUN_CONFIG),
         history=str(RUN / HISTORY),
         provenance=str(RUN / PROVENANCE),
+        snapshots=directory(str(RUN / SNAPSHOTS)),
     log:
         str(PATHS.log("train-{setting}-seed{seed}")),
     conda:

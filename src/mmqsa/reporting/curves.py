@@ -193,13 +193,13 @@ def snapshots_figure(results: Results) -> Figure:
 
 def _losses(results: Results, setting: str, metrics: pd.DataFrame) -> pd.Series:
     """Loss by images seen, mean over the seeds of a setting; empty where nothing was trained."""
-    last = metrics[metrics["step"] > 0].iloc[-1:]
     histories = [results.history(setting, seed) for seed in results.spec.seeds[setting]]
-    losses = pd.concat([pd.DataFrame(columns=["step", "loss"]), *histories])
-    if last.empty or len(losses) < 2:
+    trained, histories = metrics[metrics["step"] > 0], [one for one in histories if len(one) > 1]
+    if trained.empty or not histories:
         return pd.Series(dtype=float)
-    batch = (last["images_seen"] / last["step"]).item()
-    return losses.groupby(losses["step"].astype(float) * batch)["loss"].mean()
+    batch = trained["images_seen"].iloc[0] / trained["step"].iloc[0]
+    losses = pd.concat(histories)
+    return losses.groupby(losses["step"] * batch)["loss"].mean()
 
 
 def _draw_course(axis: Axes, values: pd.Series, index: int, setting: str, spec: Spec) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -23,11 +22,11 @@ from mmqsa.features.resident import ResidentFeatures
 from mmqsa.features.standardise import feature_statistics
 from mmqsa.memory import keep_freed_memory
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.paths import CHECKPOINT, SNAPSHOTS
+from mmqsa.paths import CHECKPOINT
 from mmqsa.progress import progress_bar
 from mmqsa.training import checkpoint
 from mmqsa.training.batches import Batches
-from mmqsa.training.run import Run, save_weights, snapshot_path
+from mmqsa.training.run import Run
 from mmqsa.training.schedule import learning_rate_factor
 from mmqsa.training.signals import Stopped, stop_signals
 from mmqsa.training.state import TrainState
@@ -68,8 +67,6 @@ def train(
         identity = _identity(config, cache, seed, device, precision)
         if saved := checkpoint.load(path, identity):
             state.load_state_dict(saved)
-        else:
-            shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)  # of another training
 
         clock = saved_at = time.monotonic()
         log_seconds, log_step = state.seconds, state.step  # a resumed training logs its own speed
@@ -87,7 +84,7 @@ def train(
             if on_step:
                 on_step(index)
             if index in training.snapshots:
-                save_weights(model, snapshot_path(out, index))
+                state.keep_snapshot()
 
             rate = training.learning_rate * learning_rate_factor(
                 training.schedule, index, training.steps
@@ -113,7 +110,7 @@ def train(
 
         _save(state, path, identity)
         provenance = _provenance(state, features, cache, config, seed, device, precision)
-        Run(model, config, provenance).save(out, state.history)
+        Run(model, config, provenance).save(out, state.history, state.snapshots)
         path.unlink()  # only now: until the run is there, it goes on from here
     return provenance
 

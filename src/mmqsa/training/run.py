@@ -1,6 +1,8 @@
 """A trained run on disk: weights, resolved config, history and provenance in one folder."""
 
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +58,21 @@ class Run:
             ) from None
         return cls(model.eval(), config, provenance, learned["projection"] if learned else None)
 
-    def save(self, folder: Path, history: list[list[float]]) -> None:
-        """Write the run's files, with the rows of its history.
+    def save(
+        self,
+        folder: Path,
+        history: list[list[float]],
+        snapshots: Mapping[int, Mapping[str, Tensor]],
+    ) -> None:
+        """Write the run's files, with the rows of its history and the weights at some steps.
 
-        The weights come last, so that they vouch for the rest.
+        The folder of snapshots is always there, which a rule declares. The weights of the end come
+        last, so that they vouch for the rest.
         """
+        shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)  # of another training
+        (folder / SNAPSHOTS).mkdir(parents=True)
+        for step, weights in snapshots.items():
+            _save_weights(weights, snapshot_path(folder, step))
         write_text(folder / CONFIG, dump_yaml(self.config.dependencies()))
         lines = ["step,loss,learning_rate,images_per_second"]
         lines += [
@@ -68,7 +80,7 @@ class Run:
         ]
         write_text(folder / HISTORY, "\n".join(lines) + "\n")
         write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
-        save_weights(self.model, folder / WEIGHTS)
+        _save_weights(self.model.state_dict(), folder / WEIGHTS)
 
     def check_cache(self, cache: FeatureCache) -> None:
         """Raises InputError when a cache was made with another backbone than the run's."""
@@ -82,10 +94,8 @@ def snapshot_path(folder: Path, step: int) -> Path:
     return folder / SNAPSHOTS / f"step{step}.safetensors"
 
 
-def save_weights(model: MaskedSlotModel, path: Path) -> None:
+def _save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write a model's weights, whole or not at all."""
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with whole_file(path) as temporary:
-        temporary.write_bytes(save(state))  # save_file would make it unreadable to others
+        temporary.write_bytes(save(plain))  # save_file would make it unreadable to others

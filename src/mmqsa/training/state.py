@@ -30,6 +30,8 @@ class TrainState:
         """rows of history.csv"""
         self.updates_per_head = [0] * num_heads
         self.resumed_at_steps: list[int] = []
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+        """weights of the model, on the CPU, by the step that they were kept at"""
         # Losses since the last row of the history: on the device, so that no step waits for it.
         self._losses = torch.zeros(log_every, device=noise.device)
 
@@ -39,6 +41,12 @@ class TrainState:
         self.step += 1
         for head in heads:
             self.updates_per_head[head] += 1
+
+    def keep_snapshot(self) -> None:
+        """Keep the weights of this step."""
+        self.snapshots[self.step] = {
+            name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
+        }
 
     @property
     def logged_step(self) -> int:
@@ -66,6 +74,7 @@ class TrainState:
             "history": self.history,
             "updates_per_head": self.updates_per_head,
             "resumed_at_steps": self.resumed_at_steps,
+            "snapshots": self.snapshots,
             "losses": self.losses.tolist(),
         }
 
@@ -81,5 +90,6 @@ class TrainState:
         self.batches.left = torch.tensor(left, dtype=torch.int64, device=device)
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.updates_per_head = state["history"], state["updates_per_head"]
+        self.snapshots = state["snapshots"]
         self.resumed_at_steps = [*state["resumed_at_steps"], self.step]
         self._losses[: len(state["losses"])] = torch.tensor(state["losses"])
