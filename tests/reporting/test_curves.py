@@ -88,4 +88,5 @@ def test_snapshots_are_drawn_against_images_with_the_loss_beside_them(made):
     assert course.get_xydata().tolist() == [[800, 1.0], [1600, 1.0]]
     course, across = metric.get_lines()
     assert course.get_xydata().tolist() == [[0, 1.0], [1600, 11.0]]
+    assert loss.get_xscale() == "symlog" and loss.get_xticks().tolist() == [0]
     assert across.get_ydata() == [58.0, 58.0] and metric.get_title() == "mBO$^c$"

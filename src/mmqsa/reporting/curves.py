@@ -178,15 +178,20 @@ def snapshots_figure(results: Results) -> Figure:
         _draw_references(axis, references[references["metric"] == metric], spec)
         axis.set(title=title(metric) if row == 0 else "")
         axis.set_ylabel(f"{SOURCES[source]}, %" if column == 1 else "")
+        axis.set_xlabel("images seen" if row == len(sources) - 1 else "")
     for index, setting in enumerate(spec.table.settings):
         losses = _losses(results, setting, metrics[metrics["setting"] == setting])
-        _draw_course(axes[0][0], losses, index, setting, spec)
-    axes[0][0].set(title="loss")
+        _draw_course(axes[0][0], losses, index, setting, spec, marker="")
+    axes[0][0].set(title="loss", xlabel="images seen")
+    axes[0][0].tick_params(labelbottom=True)
     for axis in axes[1:, 0]:
         axis.set_axis_off()
-    seen = metrics["images_seen"]
-    axes[0][0].set_xscale("symlog", linthresh=seen[seen > 0].min(), linscale=0.3)
-    figure.supxlabel("images seen in training", fontsize=8)
+    several = metrics.groupby("setting")["step"].transform("nunique") > 1
+    seen = metrics.loc[several & (metrics["step"] > 0), "images_seen"]
+    if len(seen):  # logarithmic from the first of them on, so that the start has a place as well
+        axes[0][0].set_xscale("symlog", linthresh=seen.min(), linscale=0.4)
+        decades = (10**power for power in range(12))
+        axes[0][0].set_xticks([0, *(one for one in decades if seen.min() <= one <= seen.max())])
     legend_below(figure, axes[0][-1])
     return figure
 
@@ -202,9 +207,11 @@ def _losses(results: Results, setting: str, metrics: pd.DataFrame) -> pd.Series:
     return losses.groupby(losses["step"] * batch)["loss"].mean()
 
 
-def _draw_course(axis: Axes, values: pd.Series, index: int, setting: str, spec: Spec) -> None:
+def _draw_course(
+    axis: Axes, values: pd.Series, index: int, setting: str, spec: Spec, marker: str = "."
+) -> None:
     look: dict[str, Any] = {"color": f"C{index}", "linestyle": DASHES[index % len(DASHES)]}
     if len(values) == 1:
         axis.axhline(values.iloc[0], linewidth=0.9, label=spec.label(setting), **look)
     elif len(values):
-        axis.plot(values.index, values, linewidth=1.2, label=spec.label(setting), **look)
+        axis.plot(values.index, values, marker=marker, label=spec.label(setting), **look)

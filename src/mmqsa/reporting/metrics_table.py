@@ -227,7 +227,9 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
             if cells:
                 rows.append({"": title} | cells if title else names | cells)
                 groups.append(f"{kind} {source}")
-                best = kind == "setting" and source != MAXIMUM and not title
+                # The best of a training's snapshots would be chosen by labels, like the maximum.
+                chosen = source == MAXIMUM or spec.table.kind == "snapshots"
+                best = kind == "setting" and not chosen and not title
                 compared.append(f"{source}, {first['row']}" if best else "")
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
     printed = Printed(_caption(spec, table), [*heading, *headings.values()], rows, groups, left=2)

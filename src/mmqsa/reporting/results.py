@@ -84,6 +84,7 @@ def table_spec(config: Config, name: str) -> str:
     }
     names = sorted({name for row in images.values() for name in row})
     backbone, training = config.backbone, config.training
+    budget = f"Training: {training.steps:,} steps of {training.batch_size} images."
     papers = ("voc2012", "vit_small_patch16_224.dino")
     spec = Spec(
         name=name,
@@ -97,7 +98,7 @@ def table_spec(config: Config, name: str) -> str:
         comparable=(config.dataset.name, backbone.name) == papers,
         setup=f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
         f"Features: {backbone.name}{'' if backbone.pretrained else ' with random weights'}, "
-        f"{backbone.feature}. Training: {training.steps:,} steps of {training.batch_size} images.",
+        f"{backbone.feature}. {'' if table.kind == 'snapshots' else budget}".strip(),
     )
     return dump_yaml(spec.model_dump(mode="json"))
 
