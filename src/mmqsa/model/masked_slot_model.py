@@ -179,8 +179,11 @@ class MaskedSlotModel(nn.Module):
         inputs = self.standardised(features)
         target = inputs.detach()
         visible = self.visible_patches(features, inputs, draws.uniform)
-        kept = torch.zeros(inputs.shape[:2], device=inputs.device).scatter(1, visible, 1.0)
-        slots, _ = self.slot_attention(self.encoder(inputs * kept[..., None]), draws.noise, heads)
+        # Hidden patches are zero and so all alike: one of them stands for all.
+        shown = inputs.take_along_dim(visible[..., None], dim=1)
+        num_hidden = inputs.shape[1] - visible.shape[1]
+        shown = F.pad(shown, (0, 0, 0, min(num_hidden, 1)))
+        slots, _ = self.slot_attention(self.encoder(shown), draws.noise, heads, copies=num_hidden)
         decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)
         if draws.patches is not None:
             target = target[:, draws.patches]

@@ -170,12 +170,14 @@ class SlotAttention(nn.Module):
         noise: Tensor,
         heads: Sequence[int] | None = None,
         iterations: int | None = None,
+        copies: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Features (B, N, D), standard normal noise (H, B, K, D_slot) -> slots and attention.
 
         Slots are (B, H, K, D_slot). Attention (B, H, K, N) is the last iteration's softmax over
         slots: at each patch it sums to 1. ``heads`` are the indices of the heads that the noise
-        belongs to; None: all. ``iterations`` replaces the number set at construction.
+        belongs to; None: all. ``iterations`` replaces the number set at construction. The last
+        patch stands for as many as ``copies``, if that is not 0.
         """
         selected = list(self._selected(heads))
         inputs = self.norm_input(features)
@@ -196,6 +198,8 @@ class SlotAttention(nn.Module):
             logits = (queries * self.slot_dim**-0.5) @ keys.mT
             attention = logits.float().unflatten(1, (len(selected), -1)).softmax(dim=2)
             weights = attention + EPSILON
+            if copies:
+                weights = torch.cat([weights[..., :-1], copies * weights[..., -1:]], dim=-1)
             weights = weights / weights.sum(dim=-1, keepdim=True)
             updates = weights.flatten(1, 2).to(values.dtype) @ values
             updates = updates.unflatten(1, (len(selected), -1))
