@@ -27,7 +27,8 @@ def mmqsa(*arguments, **environment):
 STAGES = {
     *("download", "scenes", "extract", "train", "similarity", "evaluate", "sweep", "agreement"),
     "snapshots",
-    *("controls", "baseline", "premise", "specs", "plan", "table", "figure", "discover", "export"),
+    *("controls", "baseline", "premise", "specs", "plan", "table", "join", "figure"),
+    *("discover", "export"),
 }
 
 
@@ -108,6 +109,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
         (
             *("premise", "--features", tmp_path / "val.h5"),
             *("--train", tmp_path / "train.h5", "--out", tmp_path),
+            *("--data", voc_root, "--figure", tmp_path / "premise"),
         ),
         (
             *("baseline", "--method", "lost", "--features", tmp_path / "val.h5"),
@@ -132,7 +134,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
         printed = capsys.readouterr()
         assert not ended.value.code, printed.err
         assert printed.out.count("\n") == 1  # each says in one line what it did
-    for kind in ("gallery", "heads", "iterations"):
+    for kind in ("gallery", "heads", "iterations", "premise"):
         assert (tmp_path / f"{kind}.png").stat().st_size > 10_000
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert written == RunConfig.load(path).dependencies()

@@ -4,7 +4,7 @@ import pytest
 
 from mmqsa.errors import InputError
 from mmqsa.evaluation import premise as module
-from mmqsa.evaluation.premise import Premise, measure_premise, object_share, score_premise
+from mmqsa.evaluation.premise import Premise, measure_premise, object_share, write_premise
 from mmqsa.features.cache import FeatureCache
 
 
@@ -41,10 +41,23 @@ def test_images_of_one_kind_alone_have_no_area():
     assert one["auc_per_image"] == 1 and one["auc_pooled"] == pytest.approx(13 / 14)
 
 
+def test_a_histogram_counts_every_patch_once():
+    share = np.array([[1.0, 1, 0, 0], [0, 0, 0, 1]])
+    score = np.array([[-9.0, -1, 1, 0], [1, 1, 9, 0]])
+    table = Premise(share, 0.0, {"made": score}).histogram()
+    assert table["background"].sum() == 5 and table["object"].sum() == 3
+    scaled = (score - score.mean()) / score.std()
+    plain, _ = np.histogram(scaled[share == 0], [*table["low"], 3.0])
+    assert table["background"].tolist() == plain.tolist()
+    beyond = Premise(np.zeros((1, 99)), 0.0, {"made": np.r_[np.zeros(98), 50.0][None]}).histogram()
+    assert beyond["background"].iloc[-1] == 1  # ten deviations above the mean
+
+
 def test_the_scores_of_a_cache(tmp_path, caches):
     cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
-    table = pd.read_csv(score_premise(cache, train, 0.7, tmp_path)).set_index("score")
     premise = measure_premise(cache, train)
+    written, _ = write_premise(premise, cache.name, 0.7, tmp_path)
+    table = pd.read_csv(written).set_index("score")
     features = cache.features[:].astype(np.float64)
     np.testing.assert_allclose(premise.scores["mean"], features.mean(axis=2), atol=1e-3)
     # Pooled, plainly: how often does a background patch score above an object patch?
@@ -59,13 +72,13 @@ def test_the_scores_of_a_cache(tmp_path, caches):
 
 def test_blocks_of_images_change_nothing(tmp_path, caches, monkeypatch):
     cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
-    once = score_premise(cache, train, 0.7, tmp_path / "once").read_bytes()
+    once = measure_premise(cache, train).table(0.7)
     monkeypatch.setattr(module, "BLOCK", 4)
-    assert score_premise(cache, train, 0.7, tmp_path / "blocks").read_bytes() == once
+    pd.testing.assert_frame_equal(measure_premise(cache, train).table(0.7), once)
 
 
 def test_another_networks_training_set_is_refused(tmp_path, caches):
     cache, train = FeatureCache(caches["val"]), FeatureCache(caches["train"])
     train.attributes["weights_sha256"] = "other"
     with pytest.raises(InputError, match="weights_sha256"):
-        score_premise(cache, train, 0.7, tmp_path)
+        measure_premise(cache, train)

@@ -113,6 +113,30 @@ def test_the_best_of_each_method_and_the_best_controls_are_listed(made):
     assert everything["label"].nunique() == 6
 
 
+def test_few_references_are_the_best_of_their_kind_and_what_sees_labels(made):
+    made.metrics("full", 0, made.scores(50.0, "corloc", "mbo_c"))
+    named = {
+        "kmeans": {"k-means, K = 3": 45.0, "k-means, K = 7": 40.0},
+        "lost": {"LOST": 44.0},
+        "probe": {"linear probe": 30.0},
+        "oracle": {"oracle": 90.0},
+        "controls": {"one slot": 1.0, "square": 2.0},
+    }
+    for method, values in named.items():
+        rows = [
+            row | {"name": name}
+            for name, value in values.items()
+            for row in made.scores(value, "mbo_c") + made.scores(100 - value, "corloc")
+        ]
+        made.references(method, rows)
+    table, _ = made.table(settings=["full"], references="few")
+    assert table[table["kind"] != "setting"]["label"].unique().tolist() == [
+        "k-means, K = 3 (best without training)",
+        *("linear probe", "oracle"),
+        "square (best control)",
+    ]
+
+
 def test_a_metric_that_says_the_same_is_printed_once(made):
     made.metrics("full", 0, made.scores(50.0, "corloc", "corloc_or_equal"))
     assert "CorLoc (≥)" not in made.table(settings=["full"])[1]

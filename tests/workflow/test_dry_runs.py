@@ -20,10 +20,10 @@ def copy(tmp_path_factory) -> Path:
 
 def test_the_papers_plan_needs_nothing_downloaded(copy):
     jobs = planned(snakemake(copy, "-n"))
-    assert jobs["train"] == 9 * 5
+    assert jobs["train"] == 10 * 5
     # On val all of them, full and dinosaur on boxes; four of the audit on the released geometry, of
     # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
-    assert jobs["evaluate"] == (9 + 2 + 1 + 2 * 31) * 5
+    assert jobs["evaluate"] == (10 + 2 + 1 + 2 * 31) * 5
     assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
     assert jobs["similarity"] == jobs["sweep"] == 5
 

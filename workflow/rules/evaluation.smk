@@ -132,8 +132,18 @@ rule premise:
     input:
         **cached(EVAL_SET),
         **train_cache(),
+        receipt=f"{DATASET.root}/receipt.json",
     output:
-        str(PATHS.reference(EVAL_SET.name, "premise")),
+        metrics=str(PATHS.reference(EVAL_SET.name, "premise")),
+        histogram=str(PATHS.reference(EVAL_SET.name, "premise", "histogram")),
+        png=report(
+            str(PATHS.figure("showcase", "premise", "png")),
+            category="Figures",
+            subcategory="Images",
+            labels={"figure": "premise"},
+            caption="../report/premise.rst",
+        ),
+        pdf=str(PATHS.figure("showcase", "premise", "pdf")),
     log:
         str(PATHS.log("premise")),
     conda:
@@ -142,12 +152,14 @@ rule premise:
         mem_mb=memory(whole_cache),
     params:
         code=code("mmqsa.cli.pipeline:premise"),
-        out=subpath(output[0], parent=True),
+        out=subpath(output.metrics, parent=True),
+        root=subpath(input.receipt, parent=True),
+        figure=subpath(output.png, strip_suffix=".png"),
         ratio=CONFIG.masking.ratio,
     shell:
         "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa premise --features {input.features:q}"
         " --train {input.train_features:q} --out {params.out:q} --ratio {params.ratio}"
-        " > {log:q} 2>&1"
+        " --data {params.root:q} --figure {params.figure:q} > {log:q} 2>&1"
 
 
 # Squashed images are scored by boxes, so the premise, which needs label maps, is left out.

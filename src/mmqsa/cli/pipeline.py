@@ -254,12 +254,29 @@ def premise(
     train: Annotated[Path, typer.Option(help="The training split's feature cache.")],
     out: Out,
     ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Hidden share of patches.")] = 0.7,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set root: draw the scores on its photographs too.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Path of that figure, without suffix; needs --data.")
+    ] = None,
 ) -> None:
     """Measure whether background masking hides the background on these features."""
-    from mmqsa.evaluation.premise import score_premise
+    from mmqsa.errors import InputError
+    from mmqsa.evaluation.premise import measure_premise, write_premise
     from mmqsa.features.cache import FeatureCache
 
-    print(f"{score_premise(FeatureCache(features), FeatureCache(train), ratio, out)}: written")
+    if (data is None) != (figure is None):
+        raise InputError("--data, --figure: one without the other; give both or none")
+    cache = FeatureCache(features)
+    measured = measure_premise(cache, FeatureCache(train))
+    written = write_premise(measured, cache.name, ratio, out)
+    if data and figure:
+        from mmqsa.data.layouts import open_folder
+        from mmqsa.evaluation.gallery import premise_gallery
+
+        written += premise_gallery(measured, cache, open_folder(data), figure)
+    print(f"{', '.join(map(str, written))}: written")
 
 
 @app.command()

@@ -58,6 +58,18 @@ def table(specs: Specs, results: ResultsFolder, published: Published = None) -> 
         print(f"{make_table(Results(load_spec(spec), paths, values))[1]}: written")
 
 
+@app.command()
+def join(specs: Specs, out: Out, published: Published = None) -> None:
+    """Make one table of several results folders, and one of their backbones' premises."""
+    from mmqsa.paths import Paths
+    from mmqsa.reporting.join import join as run_join
+    from mmqsa.reporting.results import Results, load_spec, read_published
+
+    values = read_published(published)
+    several = [Results(load_spec(spec), Paths(spec.parents[2]), values) for spec in specs]
+    print(f"{', '.join(map(str, run_join(several, out)))}: written")
+
+
 @figure.command("metrics")
 def figure_metrics(
     specs: Specs,

@@ -51,6 +51,8 @@ class BackboneConfig(Section):
 
     name: str = "vit_small_patch16_224.dino"
     """any ViT or Eva of timm; config/backbones has files for the usual ones"""
+    title: str | None = None
+    """what captions call it, where weights of your own make the name say too little"""
     pretrained: bool = True
     """false: random weights, drawn from `seed`"""
     weights: str | None = None
@@ -98,5 +100,5 @@ class ExtractionConfig(StageConfig):
     backbone: BackboneConfig = BackboneConfig()
     depends_on = {
         "dataset": {"name", "geometry"},
-        "backbone": set(BackboneConfig.model_fields) - {"batch_size"},
+        "backbone": set(BackboneConfig.model_fields) - {"title", "batch_size"},
     }

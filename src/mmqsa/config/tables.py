@@ -161,9 +161,10 @@ class Table(Section):
     one (val:spot); empty: the evaluation split alone; null removes a row"""
     updates: bool = False
     """print how many updates each head got"""
-    references: Literal["all", "best", "none"] = "best"
+    references: Literal["all", "best", "few", "none"] = "best"
     """which baselines and controls to list below the rows; best: the best of each method, and
-    every control that is best in a metric"""
+    every control that is best in a metric; few: the best method without training, and the best
+    control"""
     published: list[str] = []
     """protocols of published.csv to list below the rows"""
     labels: dict[str, str] = {}

@@ -85,12 +85,10 @@ def pictures(
     by_head = [label_maps(masks, cache.side) for masks in matched.unbind(1)]
     uniform = torch.rand(features.shape[:2], generator=torch.Generator().manual_seed(0))
     visible = model.visible_patches(features, model.standardised(features), uniform).numpy()
-    colour = mean_colour(cache.attributes["mean"])
-    geometry = Geometry(cache.attributes["geometry"], cache.side, colour)
     drawn = [
         Picture(
             image_id,
-            geometry.image(photographs.image(image_id)),
+            square_image(cache, photographs, image_id),
             cache.classes[rows[image_id]],
             visible[index],
             {source: maps[index] for source, maps in merged.items()},
@@ -99,6 +97,13 @@ def pictures(
         for index, image_id in enumerate(ids)
     ]
     return sorted(drawn, key=lambda picture: -picture.score)
+
+
+def square_image(cache: FeatureCache, photographs: PhotoFolder, image_id: str) -> np.ndarray:
+    """A photograph in the cache's geometry, (S, S, 3) uint8."""
+    colour = mean_colour(cache.attributes["mean"])
+    geometry = Geometry(cache.attributes["geometry"], cache.side, colour)
+    return geometry.image(photographs.image(image_id))
 
 
 @torch.inference_mode()

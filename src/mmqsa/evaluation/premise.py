@@ -16,6 +16,7 @@ from mmqsa.features.principal_component import background_direction
 from mmqsa.model.masking import visible_patches
 
 BLOCK = 128  # images at a time
+BINS = 60  # of a histogram
 SCORES = ("mean", "principal-component")
 
 
@@ -46,6 +47,10 @@ class Premise:
         """(num_images, N) bool: most of the patch is object."""
         return self.share > 0.5
 
+    def areas(self, score: str) -> np.ndarray:
+        """(num_images,) area under each image's ROC curve; NaN where it has one kind of patch."""
+        return np.array([*map(_area, self.is_object, self.scores[score])])
+
     def table(self, ratio: float) -> pd.DataFrame:
         """One row per score, in percent but for the areas under ROC curves.
 
@@ -58,14 +63,13 @@ class Premise:
         """
         rows = []
         for name, score in self.scores.items():
-            of_images = pd.Series(map(_auc, self.is_object, score))
             hidden = visible_patches(torch.from_numpy(-score), "background", 1 - ratio)
             shown = visible_patches(torch.from_numpy(score), "background", ratio)
             least = visible_patches(torch.from_numpy(score), "foreground", ratio)
             row = {
                 "score": name,
-                "auc_per_image": of_images.mean(),  # of those that have both
-                "auc_pooled": _auc(self.is_object, score),
+                "auc_per_image": pd.Series(self.areas(name)).mean(),  # of those that have both
+                "auc_pooled": _area(self.is_object, score),
                 "background_shows": self._object_among(shown),
                 "background_hides": self._object_among(hidden),
                 "foreground_shows": self._object_among(least),
@@ -78,11 +82,26 @@ class Premise:
             n_images=len(self.share),
         )
 
+    def histogram(self) -> pd.DataFrame:
+        """How many background and object patches have which score: a row per score and bin.
+
+        Scores are in standard deviations from their mean over all patches; the outermost bins hold
+        what lies beyond them as well.
+        """
+        edges, tables = np.linspace(-3, 3, BINS + 1), []
+        for name, score in self.scores.items():
+            bins = np.digitize((score - score.mean()) / max(score.std(), 1e-12), edges[1:-1])
+            counts = {"score": name, "low": edges[:-1], "high": edges[1:]}
+            for kind, patches in (("background", ~self.is_object), ("object", self.is_object)):
+                counts[kind] = np.bincount(bins[patches], minlength=BINS)
+            tables.append(pd.DataFrame(counts))
+        return pd.concat(tables, ignore_index=True)
+
     def _object_among(self, indices: torch.Tensor) -> float:
         return 100 * np.take_along_axis(self.share, indices.numpy(), axis=1).mean()
 
 
-def _auc(is_object: np.ndarray, score: np.ndarray) -> float:
+def _area(is_object: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve of a high score for background; NaN where there is only one kind."""
     if is_object.all() or not is_object.any():
         return float("nan")
@@ -120,8 +139,10 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
     return Premise(np.concatenate(shares), float(explained), joined)
 
 
-def score_premise(cache: FeatureCache, train: FeatureCache, ratio: float, out: Path) -> Path:
-    """Write ``{cache.name}-premise.csv`` to ``out``; returns its path."""
-    path = out / f"{cache.name}-premise.csv"
-    write_csv(measure_premise(cache, train).table(ratio), path)
-    return path
+def write_premise(premise: Premise, name: str, ratio: float, out: Path) -> list[Path]:
+    """Write ``{name}-premise.csv`` and ``{name}-premise-histogram.csv`` to ``out``."""
+    tables = {"premise": premise.table(ratio), "premise-histogram": premise.histogram()}
+    paths = [out / f"{name}-{kind}.csv" for kind in tables]
+    for path, table in zip(paths, tables.values(), strict=True):
+        write_csv(table, path)
+    return paths

@@ -26,6 +26,7 @@ MAXIMUM_NOTE = (
     "† For each metric the larger mean of decoder and attention masks: the labels choose, so "
     "compare it with publications that do the same, and with nothing else."
 )
+BEST = {"method": " (best without training)", "control": " (best control)"}
 Row = dict[str, Any]
 
 
@@ -189,13 +190,21 @@ def _listed(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
     """The baselines and controls to list, each with a note.
 
     All; or of each method the variant with the best mBO^c (else CorLoc), k-means with as many
-    clusters as slots, and every control that is best in a metric.
+    clusters as slots, and every control that is best in a metric; or the best of its kind, but for
+    supervised ones.
     """
     names = metrics.drop_duplicates("name").to_dict("records")
     if spec.table.references == "all" or metrics.empty:
         return {entry["name"]: "" for entry in names}
-    best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
     judge = "mbo_c" if "mbo_c" in set(metrics["metric"]) else "corloc"
+    if spec.table.references == "few":
+        judged = metrics[metrics["metric"] == judge]
+        chosen = judged.loc[judged.groupby("kind")["value"].idxmax()].set_index("kind")["name"]
+        notes = {chosen.get(kind): note for kind, note in BEST.items()}
+        supervised = judged[judged["kind"] == "supervised"]["name"]
+        notes |= dict.fromkeys(supervised, "")
+        return {entry["name"]: notes[entry["name"]] for entry in names if entry["name"] in notes}
+    best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
     best = set(best[(best["kind"] == "control") | (best["metric"] == judge)]["name"])
     variants = metrics.groupby("method")["name"].nunique()
     listed = {}

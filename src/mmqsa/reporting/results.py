@@ -43,6 +43,7 @@ class Spec(BaseModel):
     showcase: str  # the setting that is the paper's method
     references: list[str]  # baselines and controls
     comparable: bool  # the paper's data set and backbone: differences to its values mean something
+    features: str  # what they are called, for captions
     setup: str  # images, features and training budget, for captions
 
     @property
@@ -84,6 +85,9 @@ def table_spec(config: Config, name: str) -> str:
     }
     names = sorted({name for row in images.values() for name in row})
     backbone, training = config.backbone, config.training
+    network = (backbone.title or backbone.name) + " with random weights" * (not backbone.pretrained)
+    features = f"{network}, {backbone.feature}"
+    features += f" of blocks {backbone.blocks}" if len(backbone.blocks) > 1 else ""
     budget = f"Training: {training.steps:,} steps of {training.batch_size} images."
     papers = ("voc2012", "vit_small_patch16_224.dino")
     spec = Spec(
@@ -96,9 +100,9 @@ def table_spec(config: Config, name: str) -> str:
         showcase=config.showcase,
         references=[] if table.references == "none" else ["controls", *config.evaluation.baselines],
         comparable=(config.dataset.name, backbone.name) == papers,
+        features=features,
         setup=f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
-        f"Features: {backbone.name}{'' if backbone.pretrained else ' with random weights'}, "
-        f"{backbone.feature}. {'' if table.kind == 'snapshots' else budget}".strip(),
+        f"Features: {features}. {'' if table.kind == 'snapshots' else budget}".strip(),
     )
     return dump_yaml(spec.model_dump(mode="json"))
 

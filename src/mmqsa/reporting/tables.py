@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmqsa.atomic import write_text
+from mmqsa.paths import Paths
 from mmqsa.reporting.claims import claims_table
 from mmqsa.reporting.comparisons import comparisons_table
 from mmqsa.reporting.compute import compute_table, provenance_table
@@ -30,14 +31,18 @@ MAKERS: dict[str, Callable[[Results], tuple[pd.DataFrame, Printed]]] = {
 
 def make_table(results: Results) -> list[Path]:
     """Write ``tables/{name}`` (.csv, .md, .tex, .html); returns the paths."""
-    tidy, printed = MAKERS[results.spec.table.kind](results)
+    return write_table(results.paths, results.spec.name, *MAKERS[results.spec.table.kind](results))
+
+
+def write_table(results: Paths, name: str, tidy: pd.DataFrame, printed: Printed) -> list[Path]:
+    """The same of a table that is made."""
     texts = {
         "csv": tidy.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
         "md": to_markdown(printed),
         "tex": to_latex(printed),
         "html": to_html(printed),
     }
-    paths = [results.paths.table(results.spec.name, suffix) for suffix in texts]
+    paths = [results.table(name, suffix) for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         write_text(path, text)
     return paths
