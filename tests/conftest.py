@@ -90,14 +90,11 @@ def run_folder(tmp_path_factory, caches, config) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def real() -> tuple[str, str]:
-    """The folder of real photographs and the file of real weights."""
-    names = ("MMQSA_VOC", "MMQSA_WEIGHTS")
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not set: no real photographs or weights")
-    return os.environ["MMQSA_VOC"], os.environ["MMQSA_WEIGHTS"]
+def from_environment(name: str) -> str:
+    """The path in an environment variable; without it the test is skipped."""
+    if not os.environ.get(name):
+        pytest.skip(f"{name} not set: no real photographs or weights")
+    return os.environ[name]
 
 
 @pytest.fixture

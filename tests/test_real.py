@@ -1,9 +1,9 @@
-"""The chain on real photographs with real weights: MMQSA_VOC and MMQSA_WEIGHTS say where."""
+"""The chain on real photographs with real weights: environment variables say where they are."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU
+from conftest import CPU, from_environment
 
 from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
@@ -12,6 +12,7 @@ from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
+from mmqsa.evaluation.premise import measure_premise
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 from mmqsa.training.loop import train
@@ -19,12 +20,16 @@ from mmqsa.training.run import Run
 
 pytestmark = pytest.mark.realdata
 IMAGES = 40  # of each split: a minute, not ten
+BACKBONES = {  # variable with the path of its weights -> name, px a side, features
+    "MMQSA_WEIGHTS": ("vit_tiny_patch16_224", 320, 192),
+    "MMQSA_WEIGHTS_VITS14": ("vit_small_patch14_dinov2.lvd142m", 280, 384),
+}
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory, real):
+def photographs(tmp_path_factory):
     """A VOC folder of links to a few of the real photographs."""
-    voc = VocFolder.find(real[0])
+    voc = VocFolder.find(from_environment("MMQSA_VOC"))
     few = tmp_path_factory.mktemp("few") / "VOC2012"
     (few / "ImageSets/Segmentation").mkdir(parents=True)
     for folder in ("JPEGImages", "SegmentationClass"):
@@ -35,14 +40,17 @@ def photographs(tmp_path_factory, real):
     return VocFolder(few)
 
 
-@pytest.fixture(scope="module")
-def real_config(real):
+@pytest.fixture(scope="module", params=BACKBONES)
+def real_config(request):
+    name, side, dim = BACKBONES[request.param]
+    weights = from_environment(request.param)
+    slots = {"num_heads": 4, "slot_dim": dim, "encoder_dim": 2 * dim, "start": "clustering"}
     return Config.model_validate(
         {
             "dataset": {"name": "photographs", "train_split": "train"},
-            "backbone": {"name": "vit_tiny_patch16_224", "weights": real[1]},
+            "backbone": {"name": name, "weights": weights, "image_size": side},
             "masking": {"strategy": "none"},
-            "slots": {"num_heads": 4, "slot_dim": 192, "encoder_dim": 384, "start": "clustering"},
+            "slots": slots,
             "decoder": {"hidden_dim": 64, "layers": 2, "patches_per_step": 48},
             "training": {
                 "steps": 60,
@@ -72,8 +80,8 @@ def values(path, **names):
 
 
 def test_labels_come_from_the_photographs(real_caches):
-    classes = real_caches["val"].classes[:]
-    assert classes.shape == (IMAGES, 320, 320)
+    classes, side = real_caches["val"].classes[:], real_caches["val"].side
+    assert classes.shape == (IMAGES, side, side) and real_caches["val"].grid == 20
     assert real_caches["val"].instances is None  # this copy of VOC has no SegmentationObject
     assert ((classes > 0) & (classes < 255)).mean() > 0.1
 
@@ -107,6 +115,13 @@ def test_normalised_cuts_find_masks_on_real_features(tmp_path, real_caches, real
     found = score_baseline("tokencut", *caches, real_config, tmp_path)
     cut = values(found, name="TokenCut, standardised features")
     assert cut["miou_with_background"] > square["miou_with_background"] + 10
+
+
+def test_the_principal_component_tells_background_from_objects(real_caches):
+    """On either backbone, whichever sign the mean has."""
+    premise = measure_premise(real_caches["val"], real_caches["train"]).table(0.7)
+    area = premise.set_index("score")["auc_per_image"]
+    assert area["principal-component"] > 0.8 > area["mean"]
 
 
 @pytest.fixture(scope="module")
