@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau, ttest_ind, ttest_rel
+import scipy
 
 from mmqsa.config.tables import METRICS, Claim
 from mmqsa.reporting.results import SOURCES, Results, Spec
@@ -87,19 +87,22 @@ def assess(claim: Claim, metrics: pd.DataFrame) -> dict[str, Any]:
     if len(groups) > 2:
         return row | {"test": "tau", "p": _trend(groups, row["difference"])}
     if len({name.split("/")[0] for name in claim.order}) > 1:
-        return row | {"test": "Welch's t", "p": _p(ttest_ind(last, first, equal_var=False))}
+        return row | {
+            "test": "Welch's t",
+            "p": _p(scipy.stats.ttest_ind(last, first, equal_var=False)),
+        }
     shared = first.index.intersection(last.index)  # the same runs under two matchings
     alike = np.allclose(first[shared], last[shared])
     return row | {
         "test": "paired t",
-        "p": 1.0 if alike else _p(ttest_rel(last[shared], first[shared])),
+        "p": 1.0 if alike else _p(scipy.stats.ttest_rel(last[shared], first[shared])),
     }
 
 
 def _trend(groups: list[pd.Series], difference: float) -> float:
     """p of a trend over the groups; 1 where it points the other way than the two ends do."""
     ranks = np.repeat(np.arange(len(groups)), [len(values) for values in groups])
-    tau = kendalltau(ranks, np.concatenate(groups))
+    tau = scipy.stats.kendalltau(ranks, np.concatenate(groups))
     return 1.0 if tau.statistic * difference < 0 else _p(tau)
 
 

@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+import scipy  # imports its `stats`, which takes a second, where that is used: most tables never do
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, wilcoxon
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 RESAMPLES = 2000
 
@@ -21,7 +21,7 @@ def over_seeds(values: pd.Series) -> dict[str, float]:
     if count < 2:
         return {"mean": mean}
     std = values.std(ddof=1)
-    half = student.ppf(0.975, count - 1) * std / math.sqrt(count)
+    half = stdtrit(count - 1, 0.975) * std / math.sqrt(count)
     return {"mean": mean, "sd": std, "ci_low": mean - half, "ci_high": mean + half}
 
 
@@ -58,9 +58,9 @@ def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
     apart = difference[difference != 0]
     p = 1.0
     if len(apart) and values.isin([0, 100]).all():  # Wilcoxon's p is too small for so many ties
-        p = binomtest(int((apart > 0).sum()), len(apart)).pvalue
+        p = scipy.stats.binomtest(int((apart > 0).sum()), len(apart)).pvalue
     elif len(apart):
-        p = wilcoxon(difference.to_numpy()).pvalue
+        p = scipy.stats.wilcoxon(difference.to_numpy()).pvalue
     return {
         "difference": float(difference.mean()) if len(difference) else float("nan"),
         "low": low,
