@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 ## make demo          the whole chain on synthetic scenes, on a CPU, in minutes
 demo: environment
 	snakemake --cores $(CORES) --configfile config/demo.yaml
-	@cat results/demo/tables/masking.md
+	@cat results/demo/tables/summary.md
 	@echo "tables: results/demo/tables, figures: results/demo/figures"
 
 # One more than there are cores, since the tests of SLURM mostly wait.
@@ -51,16 +51,18 @@ lint: environment
 report: environment
 	snakemake --configfile config/demo.yaml --report results/demo/report.html
 
-## make tables        tables and figures of results/voc-subset again, from its metrics alone
+## make tables        tables and figures of the results that ship again, from their metrics alone
 # They need no torch: where there is no .venv yet, they get a small environment of their own.
-SHIPPED := results/voc-subset
+SHIPPED := voc-subset voc-vits14
 LIGHT := $(if $(wildcard $(VENV)/ready),$(VENV),.venv-tables)
 MMQSA := PYTHONPATH=src $(LIGHT)/bin/python -m mmqsa
-SPECS := $(SHIPPED)/config/tables
-tables: $(LIGHT)/ready
-	$(MMQSA) specs config.yaml config/tables.yaml config/voc-subset.yaml --out $(SPECS)
-	$(MMQSA) table $(SPECS)/*.yaml --results $(SHIPPED)
-	$(MMQSA) figure metrics $(SPECS)/*.yaml --results $(SHIPPED)
+tables: $(SHIPPED:%=tables-%)
+	$(MMQSA) join $(SHIPPED:%=results/%/config/tables/summary.yaml) --out results/backbones
+
+tables-%: $(LIGHT)/ready
+	$(MMQSA) specs config.yaml config/tables.yaml config/$*.yaml --out results/$*/config/tables
+	$(MMQSA) table results/$*/config/tables/*.yaml --results results/$*
+	$(MMQSA) figure metrics results/$*/config/tables/*.yaml --results results/$*
 
 .venv-tables/ready: constraints.txt
 	$(PYTHON) -m venv .venv-tables

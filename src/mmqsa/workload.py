@@ -95,7 +95,8 @@ def training(config: RunConfig, images: int, gpu: bool) -> Workload:
     # A GPU holds its own activations. Features that do not fit into memory are mapped.
     activations = 0 if gpu else 14 * hidden // MEGABYTE
     features = min(2 * feature_megabytes(config.backbone, images), 32_000)
-    flop = 3 * budget.steps * step * (_attention_flop(config) + _decoder_flop(config, decoded))
+    attention = _attention_flop(config, _encoded_patches(config))
+    flop = 3 * budget.steps * step * (attention + _decoder_flop(config, decoded))
     return Workload(flop, 0, LIBRARIES + CUDA * gpu + activations + features)
 
 
@@ -148,9 +149,17 @@ def premise(backbone: BackboneConfig, images: int) -> Workload:
     return Workload(0, 0.01 * images, LIBRARIES + 500 + features + labels)
 
 
-def _attention_flop(config: RunConfig) -> float:
-    """Operations of the encoder and one head's slot attention on one image."""
-    slots, patches, dim = config.slots, num_patches(config.backbone), feature_dim(config.backbone)
+def _encoded_patches(config: RunConfig) -> int:
+    """Patches of an image that a training step encodes: one stands for all that are hidden."""
+    patches, masking = num_patches(config.backbone), config.masking
+    hidden = 0 if masking.strategy == "none" else round(masking.ratio * patches)
+    return patches - max(hidden - 1, 0)
+
+
+def _attention_flop(config: RunConfig, patches: int | None = None) -> float:
+    """Operations of the encoder and one head's slot attention on one image of so many patches."""
+    slots, dim = config.slots, feature_dim(config.backbone)
+    patches = patches or num_patches(config.backbone)
     encoder = 4 * patches * slots.encoder_dim * dim
     keys_and_values = 4 * patches * dim * slots.slot_dim
     attention = 4 * slots.iterations * patches * slots.num_slots * slots.slot_dim

@@ -16,7 +16,8 @@ from mmqsa.paths import COMPRESSED, Paths, beside
 from mmqsa.reporting.inputs import figure_inputs, table_inputs
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "results/voc-subset"
+SHIPPED = re.search(r"^SHIPPED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+JOINED = "backbones"
 HEAVY = [
     *("torch", "torchvision", "timm", "h5py", "sklearn", "safetensors", "requests", "pycocotools"),
 ]
@@ -29,16 +30,19 @@ class Absent:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 from mmqsa.cli import application
-root, results = sys.argv[1:]
-specs = results + "/config/tables"
-def run(*arguments):
-    application.app([*arguments], standalone_mode=False)
-files = [root + "/config.yaml", root + "/config/tables.yaml", root + "/config/voc-subset.yaml"]
-run("specs", *files, "--out", specs)
 from pathlib import Path
-files = sorted(map(str, Path(specs).glob("*.yaml")))
-run("table", *files, "--results", results)
-run("figure", "metrics", *files, "--results", results)
+root, results, *names = sys.argv[1:]
+def run(*arguments):
+    application.app([*map(str, arguments)], standalone_mode=False)
+for name in names:
+    folder = Path(results, name)
+    files = [f"{{root}}/{{file}}.yaml" for file in ("config", "config/tables", "config/" + name)]
+    run("specs", *files, "--out", folder / "config/tables")
+    specs = sorted(folder.glob("config/tables/*.yaml"))
+    run("table", *specs, "--results", folder)
+    run("figure", "metrics", *specs, "--results", folder)
+specs = [Path(results, name, "config/tables/summary.yaml") for name in names]
+run("join", *specs, "--out", Path(results, "{JOINED}"))
 """
 
 
@@ -52,9 +56,10 @@ def git(*arguments, **options):
     return {Path(line) for line in done.stdout.splitlines()}
 
 
-def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else():
-    names = ("config.yaml", "config/tables.yaml", "config/voc-subset.yaml")
-    config, paths = Config.load(*(ROOT / name for name in names)), Paths(Path("results/voc-subset"))
+@pytest.mark.parametrize("name", SHIPPED)
+def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else(name):
+    files = ("config.yaml", "config/tables.yaml", f"config/{name}.yaml")
+    config, paths = Config.load(*(ROOT / file for file in files)), Paths(Path("results", name))
     read = set()
     for name, table in config.tables.items():
         read.update(table_inputs(config, name, paths))
@@ -77,18 +82,22 @@ def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else():
 def made(tmp_path_factory):
     """The shipped metrics, and what is made of them anew."""
     results = tmp_path_factory.mktemp("shipped") / "results"
-    shutil.copytree(SHIPPED, results, ignore=shutil.ignore_patterns("tables", "figures", "config"))
-    done = subprocess.run(
-        [sys.executable, "-c", MAKE, ROOT, results], capture_output=True, text=True
-    )
+    for name in SHIPPED:
+        ignore = shutil.ignore_patterns("tables", "figures", "config")
+        shutil.copytree(ROOT / "results" / name, results / name, ignore=ignore)
+    arguments = [sys.executable, "-c", MAKE, ROOT, results, *SHIPPED]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return results
 
 
-def test_tables_are_the_shipped_bytes(made):
-    shipped = [path for path in sorted((SHIPPED / "tables").iterdir()) if path.suffix != ".html"]
-    again = [path for path in sorted((made / "tables").iterdir()) if path.suffix != ".html"]
-    assert [path.name for path in shipped] == [path.name for path in again] and len(shipped) > 30
+@pytest.mark.parametrize("name", [*SHIPPED, JOINED])
+def test_tables_are_the_shipped_bytes(made, name):
+    shipped, again = (
+        [path for path in sorted((folder / name / "tables").iterdir()) if path.suffix != ".html"]
+        for folder in (ROOT / "results", made)
+    )
+    assert [path.name for path in shipped] == [path.name for path in again] and len(shipped) > 5
     for one, two in zip(shipped, again, strict=True):
         assert one.read_bytes() == two.read_bytes(), one.name
 
@@ -102,13 +111,15 @@ def paths_drawn(pdf):
     ]
 
 
-def test_figures_are_the_shipped_ones(made):
+@pytest.mark.parametrize("folder", [*SHIPPED, JOINED])
+def test_figures_are_the_shipped_ones(made, folder):
     """By the coordinates of what is drawn: a mean over pixels does not see a point that moved."""
-    drawn = sorted(path.name for path in (made / "figures").iterdir())
-    shipped = sorted(path.name for path in (SHIPPED / "figures").iterdir())
+    here, there = ROOT / "results" / folder / "figures", made / folder / "figures"
+    drawn = sorted(path.name for path in there.iterdir())
+    shipped = sorted(path.name for path in here.iterdir())
     assert drawn == [name for name in shipped if not name.startswith("showcase")]  # needs images
     for name in drawn:
-        one, two = SHIPPED / "figures" / name, made / "figures" / name
+        one, two = here / name, there / name
         if name.endswith(".pdf"):
             (operators, numbers), (others, again) = paths_drawn(one), paths_drawn(two)
             assert operators == others and len(numbers) > 300, name

@@ -41,6 +41,7 @@ HANDFUL = {
         "cut_segments": [2],
         "sweep": {"num_slots": [3], "iterations": [1]},
     },
+    "seeds": [0, 1],
     "settings": {"full": {"training": {"snapshots": [0, 10]}}},
     "tables": {
         "course": {

@@ -273,9 +273,9 @@ def premise(
     written = write_premise(measured, cache.name, ratio, out)
     if data and figure:
         from mmqsa.data.layouts import open_folder
-        from mmqsa.evaluation.gallery import premise_gallery
+        from mmqsa.evaluation.premise_figure import draw_premise
 
-        written += premise_gallery(measured, cache, open_folder(data), figure)
+        written += draw_premise(measured, cache, open_folder(data), figure)
     print(f"{', '.join(map(str, written))}: written")
 
 

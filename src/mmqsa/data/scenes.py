@@ -1,9 +1,10 @@
 """Synthetic scenes in VOC layout: a data set that needs no download.
 
 A scene has 1-4 objects of 3-50 % of the image on cluttered ground, off centre, occluding each
-other. An object's class is its material (a texture in a pair of hues); its shape is free. So the
-class can be told from a patch, as it can on photographs, and a class of several objects is one
-segment of the class label map.
+other. The ground is in the dark and the objects are in the light, so that background masking has
+something to go by. An object's class is its material (a texture in a pair of hues); its shape is
+free. So the class can be told from a patch, as it can on photographs, and a class of several
+objects is one segment of the class label map.
 """
 
 import colorsys
@@ -70,10 +71,10 @@ def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray,
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Dull, uneven ground strewn with small clutter: (h, w, 3) float in 0..255."""
-    base = rng.uniform(70, 170) + rng.uniform(-18, 18, 3)
-    image = base + 22 * _smooth_noise(rng, height, width, 24)[..., None]
-    image = image + 10 * _smooth_noise(rng, height, width, 3)[..., None]
+    """Dark, uneven ground strewn with small clutter: (h, w, 3) float in 0..255."""
+    base = rng.uniform(25, 65) + rng.uniform(-12, 12, 3)
+    image = base + 12 * _smooth_noise(rng, height, width, 24)[..., None]
+    image = image + 6 * _smooth_noise(rng, height, width, 3)[..., None]
     clutter = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(clutter)
     for _ in range(rng.integers(10, 40)):
@@ -118,7 +119,7 @@ def _material(rng: np.random.Generator, material: int, height: int, width: int) 
     """The texture of a class over the whole canvas, (h, w, 3) float in 0..255."""
     hue = (material / MATERIALS + rng.uniform(-0.02, 0.02)) % 1.0
     light = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.75, rng.uniform(0.85, 1.0)))
-    dark = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.85, 0.65))
+    dark = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.75))
     y, x = np.mgrid[:height, :width] / min(height, width)
     turn, pitch = rng.uniform(0, np.pi), rng.uniform(14, 22)
     along = x * np.cos(turn) + y * np.sin(turn)

@@ -11,7 +11,7 @@ import torch
 
 from mmqsa.config.evaluation import MaskSource
 from mmqsa.data.folder import PhotoFolder
-from mmqsa.data.geometry import VOID, Geometry, mean_colour
+from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
@@ -88,7 +88,7 @@ def pictures(
     drawn = [
         Picture(
             image_id,
-            square_image(cache, photographs, image_id),
+            cache.square(photographs.image(image_id)),
             cache.classes[rows[image_id]],
             visible[index],
             {source: maps[index] for source, maps in merged.items()},
@@ -97,13 +97,6 @@ def pictures(
         for index, image_id in enumerate(ids)
     ]
     return sorted(drawn, key=lambda picture: -picture.score)
-
-
-def square_image(cache: FeatureCache, photographs: PhotoFolder, image_id: str) -> np.ndarray:
-    """A photograph in the cache's geometry, (S, S, 3) uint8."""
-    colour = mean_colour(cache.attributes["mean"])
-    geometry = Geometry(cache.attributes["geometry"], cache.side, colour)
-    return geometry.image(photographs.image(image_id))
 
 
 @torch.inference_mode()

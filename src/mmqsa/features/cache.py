@@ -24,7 +24,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+from PIL import Image
 
+from mmqsa.data.geometry import Geometry, mean_colour
 from mmqsa.errors import InputError
 
 BLOCK = 64  # images that are hashed at a time
@@ -96,6 +98,11 @@ class FeatureCache:
         parts = [self.attributes["dataset"], self.attributes["split"]]
         parts += [geometry] if geometry != "crop" else []
         return "-".join(parts + ([corruption] if corruption else []))
+
+    def square(self, photograph: Image.Image) -> np.ndarray:
+        """A photograph in the cache's geometry, (S, S, 3) uint8."""
+        colour = mean_colour(self.attributes["mean"])
+        return Geometry(self.attributes["geometry"], self.side, colour).image(photograph)
 
     @property
     def grid(self) -> int:

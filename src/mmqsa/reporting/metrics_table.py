@@ -106,7 +106,9 @@ def _setting_rows(results: Results) -> list[Row]:
     ):
         if (source, matching) == ("decoder-masks", "none"):
             continue  # the same as decoder
-        label = spec.label(matching if len(table.matchings) > 1 else setting)
+        names = [setting] if len(table.matchings) == 1 or len(table.settings) > 1 else []
+        names += [matching] if len(table.matchings) > 1 else []
+        label = ", ".join(map(spec.label, names))
         for protocol, metric in scored.get(images, UNKNOWN_METRICS):
             key = (setting, images, matching, source, protocol, metric)
             row: Row = {"kind": "setting", "label": ", ".join(filter(None, [label, images]))}
