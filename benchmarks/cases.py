@@ -30,7 +30,6 @@ from mmqsa.features.cache import CacheWriter, FeatureCache
 from mmqsa.features.extract import extract, normalise
 from mmqsa.features.resident import ResidentFeatures
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, merge
 from mmqsa.training.run import Run
 from mmqsa.training.step import make_step
@@ -56,9 +55,12 @@ class Case:
 class Inputs:
     """A model of the paper's sizes, a copy of it for the plain reading, and random features."""
 
-    def __init__(self, device: torch.device, batch: int, **training: object):
+    def __init__(
+        self, device: torch.device, batch: int, decoded: int | None = None, **training: object
+    ):
         self.device, self.batch = device, batch
-        self.config = Config.model_validate({"training": training})
+        decoder = {"patches_per_step": decoded}
+        self.config = Config.model_validate({"decoder": decoder, "training": training})
         torch.manual_seed(0)
         self.model = MaskedSlotModel(self.config.model, PATCHES, FEATURE_DIM).to(device)
         self.plain = reference.PlainModel(copy.deepcopy(self.model)).to(device)
@@ -94,7 +96,8 @@ class Inputs:
             features = self.features
             if vit is not None:
                 features = reference.plain_keys(network, images, FEATURE_DIM)
-            loss = self.plain.loss(features, HEAD, self.noise)
+            decoded = self.model.draw(self.batch, self.generator).patches
+            loss = self.plain.loss(features, HEAD, self.noise, patches=decoded)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -104,13 +107,21 @@ class Inputs:
 
 
 def steps(
-    device: torch.device, precisions: list[str], batches: list[int], with_vit: bool = False
+    device: torch.device,
+    precisions: list[str],
+    batches: list[int],
+    with_vit: bool = False,
+    decoded: int | None = None,
 ) -> Iterator[Case]:
-    """The optimiser step and the plain one: on cached features, or with the ViT trained in it."""
+    """The optimiser step and the plain one: on cached features, or with the ViT trained in it.
+
+    Both decode ``decoded`` patches, by default all.
+    """
     against = " against one with the ViT in it" if with_vit else ""
+    against += f", {decoded} patches decoded" if decoded else ""
     for batch in batches:
         for precision in precisions:
-            inputs = Inputs(device, batch)
+            inputs = Inputs(device, batch, decoded)
             yield Case(
                 f"optimiser step{against}, batch {batch}, {precision}",
                 batch,
@@ -134,21 +145,20 @@ RANDOM_VIT = {
 def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
     """Masking, encoder and slot attention, forward and backward."""
     inputs = Inputs(device, batch)
-    model, plain, masking = inputs.model, inputs.plain, inputs.config.masking
+    model, plain = inputs.model, inputs.plain
 
     def ours() -> None:
         model.zero_grad(set_to_none=True)
-        features = inputs.features.float()
-        target = model.standardised(features)
-        visible = visible_patches(features.float().mean(dim=-1), masking.strategy, masking.ratio)
-        kept = torch.zeros(features.shape[:2], device=device).scatter(1, visible, 1.0)
-        features, noise = model.encoder(target * kept[..., None]), inputs.noise[HEAD : HEAD + 1]
-        slots, _ = model.slot_attention(features, noise, [HEAD])
+        features = model.standardised(inputs.features)
+        visible = model.visible_patches(inputs.features, features)
+        encoded, num_hidden = model.encode(features, visible)
+        noise = inputs.noise[HEAD : HEAD + 1]
+        slots, _ = model.slot_attention(encoded, noise, [HEAD], copies=num_hidden)
         slots.sum().backward()
 
     def plainly() -> None:
         plain.zero_grad(set_to_none=True)
-        features, _ = plain.masked(inputs.features, masking.ratio)
+        features, _ = plain.masked(inputs.features, 0.7)
         plain.heads(features, inputs.noise)[0][HEAD].sum().backward()
 
     name = f"masking + encoder + slot attention, forward and backward, batch {batch}"
@@ -344,6 +354,7 @@ def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Itera
     yield from steps(device, precisions, [4] if quick else [4, 16])
     if not quick:
         yield from steps(device, precisions[-1:] if device.type == "cuda" else precisions[:1], [64])
+    yield from steps(device, precisions[:1], [4 if quick else 16], decoded=64)
     yield from steps(device, precisions, [4] if quick else [4, 8], with_vit=True)
     yield from slots_alone(device, 8 if quick else 64)
     yield from inference(device, 8 if quick else 64)

@@ -36,12 +36,22 @@ class PlainModel(nn.Module):
             last.bias.copy_(torch.cat([features.bias, alpha.bias]))
         self.last = last
 
-    def loss(self, keys: Tensor, head: int, noise: Tensor, ratio: float = 0.7) -> Tensor:
-        """Keys (B, N, D), noise (H, B, K, D_slot) -> mean squared error through one head of all."""
+    def loss(
+        self,
+        keys: Tensor,
+        head: int,
+        noise: Tensor,
+        ratio: float = 0.7,
+        patches: Tensor | None = None,
+    ) -> Tensor:
+        """Keys (B, N, D), noise (H, B, K, D_slot) -> mean squared error through one head of all.
+
+        ``patches``: indices of those that are decoded; None: all.
+        """
         features, target = self.masked(keys, ratio)
         slots, _ = self.heads(features, noise)
-        reconstruction, _ = self.decode(slots[head])
-        return F.mse_loss(reconstruction, target)
+        reconstruction, _ = self.decode(slots[head], patches)
+        return F.mse_loss(reconstruction, target if patches is None else target[:, patches])
 
     def masked(self, keys: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
         """Keys (B, N, D) -> encoded features with background masking, and the unmasked target."""
@@ -73,10 +83,11 @@ class PlainModel(nn.Module):
             slots = flat + own.mlp(own.norm_mlp(flat))
         return slots, weights
 
-    def decode(self, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, D_slot) -> reconstruction (B, N, D), masks (B, K, N)."""
+    def decode(self, slots: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slots (B, K, D_slot) -> reconstruction (B, N, D), masks (B, K, N); N patches of all."""
         decoder = self.model.decoder
-        hidden = slots[:, :, None] + decoder.position
+        position = decoder.position if patches is None else decoder.position[..., patches, :]
+        hidden = slots[:, :, None] + position
         for layer in (decoder.first, *decoder.hidden):
             hidden = F.relu(layer(hidden))
         decoded = self.last(hidden)

@@ -179,17 +179,24 @@ class MaskedSlotModel(nn.Module):
         inputs = self.standardised(features)
         target = inputs.detach()
         visible = self.visible_patches(features, inputs, draws.uniform)
-        # Hidden patches are zero and so all alike: one of them stands for all.
-        shown = inputs.take_along_dim(visible[..., None], dim=1)
-        num_hidden = inputs.shape[1] - visible.shape[1]
-        shown = F.pad(shown, (0, 0, 0, min(num_hidden, 1)))
-        slots, _ = self.slot_attention(self.encoder(shown), draws.noise, heads, copies=num_hidden)
+        encoded, num_hidden = self.encode(inputs, visible)
+        slots, _ = self.slot_attention(encoded, draws.noise, heads, copies=num_hidden)
         decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)
         if draws.patches is not None:
             target = target[:, draws.patches]
         reconstruction = decoded.float().unflatten(0, slots.shape[:2])
         loss = F.mse_loss(reconstruction, target[:, None].expand_as(reconstruction))
         return ModelOutput(loss, slots, reconstruction, masks.unflatten(0, slots.shape[:2]))
+
+    def encode(self, inputs: Tensor, visible: Tensor) -> tuple[Tensor, int]:
+        """Standardised features (B, N, D), indices (B, V) -> encoded (B, V + 1, D), and N - V.
+
+        Hidden patches are zero and so all alike: the last one stands for all. Where none is
+        hidden, it is left out.
+        """
+        shown = inputs.take_along_dim(visible[..., None], dim=1)
+        num_hidden = inputs.shape[1] - visible.shape[1]
+        return self.encoder(F.pad(shown, (0, 0, 0, min(num_hidden, 1)))), num_hidden
 
     def segment(
         self,
