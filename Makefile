@@ -53,11 +53,12 @@ report: environment
 
 ## make tables        tables and figures of the results that ship again, from their metrics alone
 # They need no torch: where there is no .venv yet, they get a small environment of their own.
-SHIPPED := voc-subset voc-vits14
+SHIPPED := voc-subset voc-vits14 voc-vits14-trials
+JOINED := voc-subset voc-vits14
 LIGHT := $(if $(wildcard $(VENV)/ready),$(VENV),.venv-tables)
 MMQSA := PYTHONPATH=src $(LIGHT)/bin/python -m mmqsa
 tables: $(SHIPPED:%=tables-%)
-	$(MMQSA) join $(SHIPPED:%=results/%/config/tables/summary.yaml) --out results/backbones
+	$(MMQSA) join $(JOINED:%=results/%/config/tables/summary.yaml) --out results/backbones
 
 tables-%: $(LIGHT)/ready
 	$(MMQSA) specs config.yaml config/tables.yaml config/$*.yaml --out results/$*/config/tables
