@@ -85,7 +85,8 @@ def training_figure(results: Results) -> Figure:
     runs = {run: losses for run, losses in runs.items() if len(losses) > 1}  # not the untrained
     if not runs:
         raise InputError(f"{results.paths.results}: no training history to draw")
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.4), layout="constrained")
+    lines = len({setting for setting, _ in runs})
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.2 + 0.16 * lines), layout="constrained")
     for (setting, _), losses in runs.items():
         index, label = spec.table.settings.index(setting), spec.label(setting)
         axis.plot(
@@ -97,7 +98,7 @@ def training_figure(results: Results) -> Figure:
             label=None if label in axis.get_legend_handles_labels()[1] else label,
         )
     axis.set(xlabel="optimiser step", ylabel="loss (variance not explained)")
-    axis.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center")
     return figure
 
 
