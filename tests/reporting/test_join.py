@@ -44,6 +44,7 @@ def test_one_block_for_each_folder(folders, tmp_path):
     corloc = tidy[tidy["metric"] == "corloc"]
     assert corloc["features"].tolist() == ["Backbone one, key"] * 2 + ["Backbone two, key"] * 2
     assert corloc["mean"].tolist() == [50.0, 40.0, 51.0, 41.0]
+    assert (out / "figures/made-controls.png").stat().st_size > 5000
     text = (out / "tables/made.md").read_text()
     assert text.count("Backbone one, key. ") == text.count("Backbone two, key. ") == 1  # caption
     first, _, third, _ = rows(out / "tables/made.md")

@@ -3,20 +3,35 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmqsa.paths import Paths
 from mmqsa.reporting.premise import premise_figure, premise_table
 from mmqsa.reporting.results import Results
-from mmqsa.reporting.style import save, style
+from mmqsa.reporting.style import PAGE, of_first_protocol, save, style, title
 from mmqsa.reporting.tables import MAKERS, write_table
 from mmqsa.reporting.typeset import Printed
+
+# Colour and marker of each kind of row.
+MARKS = {
+    "setting": ("C0", "s"),
+    "method": ("C3", "D"),
+    "supervised": ("C4", "P"),
+    "control": ("C5", "X"),
+}
 
 
 def join(several: Sequence[Results], out: Path) -> list[Path]:
     """Write the joined table, their premises as a table and as a figure to ``out``."""
     paths = Paths(out)
-    written = write_table(paths, several[0].spec.name, *joined_table(several))
+    name = several[0].spec.name
+    tidy, printed = joined_table(several)
+    written = write_table(paths, name, tidy, printed)
+    with style():
+        stem = paths.figure(name, "controls", "png").with_suffix("")
+        written += save(joined_figure(tidy), stem)
     table, printed = premise_table(several)
     if len(table):
         written += write_table(paths, "premise", table, printed)
@@ -24,6 +39,28 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
             stem = paths.figure("premise", "histogram", "png").with_suffix("")
             written += save(premise_figure(several), stem)
     return written
+
+
+def joined_figure(tidy: pd.DataFrame) -> Figure:
+    """Each row of the table as a point, per metric and ``features``; bars: sd over seeds."""
+    tidy, metrics = of_first_protocol(tidy)
+    panels = [(name, rows) for name, rows in tidy.groupby("features", sort=False)]
+    heights = [3 + rows["label"].nunique() for _, rows in panels]
+    figure = plt.figure(figsize=(PAGE, 0.2 * sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for part, (name, rows) in zip(parts, panels, strict=True):
+        part.suptitle(name, fontsize=8)
+        labels = list(dict.fromkeys(rows["label"]))
+        axes = part.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            for kind, (colour, marker) in MARKS.items():
+                own = rows[(rows["metric"] == metric) & (rows["kind"] == kind)]
+                places = own["label"].map(labels.index)
+                axis.errorbar(own["mean"], places, xerr=own["sd"], color=colour, fmt=marker)
+            axis.set(title=title(metric), xlabel="%", xlim=(-3, 103), ylim=(len(labels), -1))
+            axis.set_yticks(range(len(labels)), labels)
+            axis.grid(True, axis="y", linewidth=0.4)
+    return figure
 
 
 def joined_table(several: Sequence[Results]) -> tuple[pd.DataFrame, Printed]:
