@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -127,3 +128,18 @@ def test_figures_are_the_shipped_ones(made, folder):
         else:  # a font renderer may differ between machines
             grey, other = (np.asarray(Image.open(path).convert("L"), float) for path in (one, two))
             assert grey.shape == other.shape and np.abs(grey - other).mean() < 0.5, name
+
+
+def test_numbers_in_the_readme_are_those_that_ship():
+    """Its table has the rows of the joined summary, and two metrics of each backbone."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| .*mBO\^c.*\n\|[-:|]+\n((?:\|.*\n)+)", readme, re.MULTILINE)[1]
+    printed = [re.findall(r"\d+\.\d(?: ± \d+\.\d)?", row) for row in table.splitlines()]
+    joined = pd.read_csv(ROOT / "results/backbones/tables/summary.csv").query("protocol == 'paper'")
+    expected = [[] for _ in printed]
+    for _, block in joined.groupby("features", sort=False):
+        for cells, (_, row) in zip(expected, block.groupby("label", sort=False), strict=True):
+            for metric in ("miou_with_background", "mbo_c"):
+                mean, sd = row.set_index("metric").loc[metric, ["mean", "sd"]]
+                cells.append(f"{mean:.1f}" + (f" ± {sd:.1f}" if pd.notna(sd) else ""))
+    assert printed == expected
