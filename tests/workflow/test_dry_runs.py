@@ -51,7 +51,7 @@ def test_values_on_the_command_line(copy):
     demo = ("-n", "--configfile", "config/demo.yaml", "--config")
     assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.002}', "grid=null"))[
         "train"
-    ] == 2 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
+    ] == 3 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
 
 
 def test_a_setting_with_one_seed_is_trained_once_and_scored_at_its_snapshots(copy, tmp_path):
