@@ -91,13 +91,17 @@ class Inputs:
             network = vit.network.to(self.device).requires_grad_(True)
             parameters += network.parameters()
         optimiser = torch.optim.Adam(parameters, lr=4e-4)
+        decoded = self.config.decoder.patches_per_step
 
         def run() -> Tensor:
             features = self.features
             if vit is not None:
                 features = reference.plain_keys(network, images, FEATURE_DIM)
-            decoded = self.model.draw(self.batch, self.generator).patches
-            loss = self.plain.loss(features, HEAD, self.noise, patches=decoded)
+            patches = None
+            if decoded:
+                order = torch.randperm(PATCHES, generator=self.generator, device=self.device)
+                patches = order[:decoded]
+            loss = self.plain.loss(features, HEAD, self.noise, patches=patches)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -145,7 +149,7 @@ RANDOM_VIT = {
 def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
     """Masking, encoder and slot attention, forward and backward."""
     inputs = Inputs(device, batch)
-    model, plain = inputs.model, inputs.plain
+    model, plain, masking = inputs.model, inputs.plain, inputs.config.masking
 
     def ours() -> None:
         model.zero_grad(set_to_none=True)
@@ -158,7 +162,7 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
 
     def plainly() -> None:
         plain.zero_grad(set_to_none=True)
-        features, _ = plain.masked(inputs.features, 0.7)
+        features, _ = plain.masked(inputs.features, masking.ratio)
         plain.heads(features, inputs.noise)[0][HEAD].sum().backward()
 
     name = f"masking + encoder + slot attention, forward and backward, batch {batch}"

@@ -44,13 +44,14 @@ HANDFUL = {
     "seeds": [0, 1],
     "settings": {"full": {"training": {"snapshots": [0, 10]}}},
     "tables": {
+        "heads": yaml.safe_load((ROOT / "config/tables.yaml").read_text())["tables"]["heads"],
         "course": {
             "caption": "The course of a training",
             "kind": "snapshots",
             "settings": ["full", "untrained"],
             "references": "none",
             "figures": ["snapshots"],
-        }
+        },
     },
 }
 ARGUMENTS = ["--cores", "2", "--configfile", "config/demo.yaml", "handful.yaml"]
