@@ -25,7 +25,7 @@ from mmqsa.evaluation.pictures import (
     ranked_images,
 )
 from mmqsa.features.cache import FeatureCache
-from mmqsa.reporting.style import PAGE, save, style
+from mmqsa.reporting.style import PAGE, bare, save, style
 from mmqsa.training.run import Run
 
 RANKS = ("best", "median", "worst")
@@ -54,7 +54,7 @@ def gallery(
                 overlay(axis, picture.image, prediction, best_slots(prediction, picture.truth))
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=7)
-        _bare(axes)
+        bare(axes)
         return save(figure, out)
 
 
@@ -89,7 +89,7 @@ def heads_gallery(
             for axis, title in zip(above, titles, strict=True):
                 axis.set_title(title, fontsize=7, pad=3)
             above[0].set_ylabel(f"{rank}: mBO$^c$ {100 * picture.score:.0f}", fontsize=7)
-            _bare(np.array([*above, *below]))
+            bare(np.array([*above, *below]))
         return save(figure, out)
 
 
@@ -112,7 +112,7 @@ def iterations_gallery(
                 if index == 0:
                     axis.set_title(f"slot {slot + 1}", fontsize=7)
         axes[0][0].set_title("photograph", fontsize=7)
-        _bare(axes)
+        bare(axes)
         return save(figure, out)
 
 
@@ -147,12 +147,6 @@ def _true_and_slot_boxes(axis: plt.Axes, picture: Picture) -> None:
 def _axes(figure: plt.Figure, place: SubplotSpec, columns: int) -> list[plt.Axes]:
     grid = place.subgridspec(1, columns, wspace=NEAR)
     return [figure.add_subplot(grid[0, index]) for index in range(columns)]
-
-
-def _bare(axes: np.ndarray) -> None:
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
 
 
 GALLERIES = {"gallery": gallery, "heads": heads_gallery, "iterations": iterations_gallery}

@@ -10,7 +10,7 @@ from mmqsa.data.geometry import VOID
 from mmqsa.evaluation.premise import Premise
 from mmqsa.features.cache import FeatureCache
 from mmqsa.reporting.premise import SCORE_TITLES, draw_histogram
-from mmqsa.reporting.style import PAGE, save, style
+from mmqsa.reporting.style import PAGE, bare, save, style
 
 
 def draw_premise(
@@ -54,9 +54,7 @@ def draw_premise(
         axes[0][0].set_axis_off()
         axes[0][0].legend(*axes[1][0].get_legend_handles_labels(), frameon=False, loc="center")
         axes[0][1].set_ylabel("photograph", fontsize=7)
-        for axis in axes[:, 1:].flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
+        bare(axes[:, 1:])
         label = "rank in the image (1: hidden first)"
         figure.colorbar(shown, ax=axes[1:, -1], label=label, shrink=0.8)
         return save(figure, out)

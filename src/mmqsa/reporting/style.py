@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display on a cluster
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -84,3 +85,10 @@ def legend_below(figure: Figure, axis: Axes, columns: int = 4) -> None:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6
     )
+
+
+def bare(axes: np.ndarray) -> None:
+    """Panels of images: no ticks, no grid."""
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
