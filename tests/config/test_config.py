@@ -175,6 +175,17 @@ def test_a_table_has_its_images_in_one_order_and_null_takes_away(tmp_path):
     assert list(config.image_sets(config.tables["shift"])) == ["as it is", "a", "fog"]
 
 
+def test_only_the_tables_in_printed_are_made_and_checked():
+    elsewhere = {"caption": "Elsewhere", "settings": ["not-tried"]}
+    tables = {"elsewhere": elsewhere, "mine": {"caption": "Mine"}}
+    assert list(Config.parse({"printed": ["mine"], "tables": tables}).tables) == ["mine"]
+    for printed in (None, ["elsewhere"]):
+        with pytest.raises(InputError, match=r"tables\.elsewhere.*unknown setting 'not-tried'"):
+            Config.parse({"printed": printed, "tables": tables})
+    with pytest.raises(InputError, match=r"unknown table 'other' in printed; expected .* mine"):
+        Config.parse({"printed": ["other"], "tables": tables})
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")

@@ -22,7 +22,10 @@ KNOBS = (
     *("results", "device", "require_gpu", "scheduling", "dataset", "backbone", "features"),
     *("masking", "slots", "decoder", "training", "matching", "evaluation"),
 )
-CONFIG_KEYS = (*KNOBS, "seeds", "other_datasets", "settings", "grid", "tables", "showcase")
+CONFIG_KEYS = (
+    *(*KNOBS, "seeds", "other_datasets", "settings", "grid"),
+    *("printed", "tables", "showcase"),
+)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import chain, product
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mmqsa.config.base import (
     Name,
@@ -75,15 +75,24 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
     """named points of the ablation: what differs from the sections above"""
     grid: dict[str, list[Name]] | list[Name] | None = None
     """settings to run: groups of them, which add up; null: all"""
+    printed: list[Name] | None = None
+    """the tables to make, of those below; null: all"""
     tables: dict[Name, Table] = {}
-    """what is printed; null removes a table of the config below"""
+    """what can be printed; null removes a table of the config below"""
     showcase: Name = "full"
     """the paper's method: compared with published values, its first seed shown in images"""
 
     @field_validator("tables", mode="before")
     @classmethod
-    def _without_removed(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        return {name: table for name, table in tables.items() if table is not None}
+    def _to_make(cls, tables: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """The tables to make; those that are left out may name settings that nobody tries."""
+        tables = {name: table for name, table in tables.items() if table is not None}
+        printed = info.data.get("printed")
+        if unknown := sorted(set(printed or []) - set(tables)):
+            raise ValueError(
+                f"unknown table {unknown[0]!r} in printed; expected one of {', '.join(tables)}"
+            )
+        return tables if printed is None else {name: tables[name] for name in printed}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
