@@ -12,7 +12,7 @@ import timm
 import torch
 import typer
 
-from mmqsa.config.base import read_yaml
+from mmqsa.config.files import read_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.device import choose_device, describe
 from mmqsa.features.backbone import load_backbone

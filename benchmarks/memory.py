@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import cases
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.data.scenes import write_scenes
 from mmqsa.device import describe

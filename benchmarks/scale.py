@@ -24,7 +24,7 @@ import yaml
 from PIL import Image
 
 import cases
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.device import describe
 from mmqsa.workload import IMAGES

@@ -37,6 +37,7 @@ SMALL = {
 }
 # A busy machine is no fault of the code under test.
 hypothesis.settings.register_profile("mmqsa", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("mmqsa")
 CPU = torch.device("cpu")
 

@@ -1,5 +1,6 @@
-"""The command line: bad input is one line on stderr and exit code 1."""
+"""The command line: an error is one line, and an exit code that says whose fault it was."""
 
+import errno
 import subprocess
 import sys
 
@@ -8,9 +9,11 @@ import yaml
 
 from mmqsa import __version__
 from mmqsa.cli.entry import main
-from mmqsa.config.base import dump_yaml, merged
+from mmqsa.config.base import merged
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.config.workflow import Config
+from mmqsa.errors import InputError
 
 
 def mmqsa(*arguments, **environment):
@@ -60,7 +63,7 @@ def test_bad_settings(tmp_path, caches, text, said):
     path = tmp_path / "s.yaml"
     path.write_text(text)
     found = mmqsa("train", "--features", caches["train"], "--config", path, "--out", tmp_path / "r")
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert found.stderr.count("\n") == 1 and found.stderr.startswith(f"mmqsa: {path}: ")
     assert said in found.stderr
     assert not (tmp_path / "r").exists()
@@ -69,9 +72,9 @@ def test_bad_settings(tmp_path, caches, text, said):
 def test_a_gpu_that_is_not_there(tmp_path, caches):
     command = ["train", "--features", caches["train"], "--out", tmp_path / "r"]
     found = mmqsa(*command, "--device", "cuda", CUDA_VISIBLE_DEVICES="")
-    assert found.returncode == 1 and "torch sees no GPU" in found.stderr
+    assert found.returncode == 2 and "torch sees no GPU" in found.stderr
     found = mmqsa(*command, CUDA_VISIBLE_DEVICES="", MMQSA_REQUIRE_GPU="1")  # as the rules say it
-    assert found.returncode == 1 and "require_gpu: a GPU is required" in found.stderr
+    assert found.returncode == 2 and "require_gpu: a GPU is required" in found.stderr
 
 
 def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkeypatch, capsys):
@@ -157,11 +160,45 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
 def test_a_bad_option(tmp_path, arguments, said):
     features = ("--features", "x.h5") if arguments[0] == "baseline" else ()
     found = mmqsa(*arguments, *features, "--out", tmp_path / "out")
-    assert found.returncode == 1 and said in found.stderr and found.stderr.count("\n") == 1
+    assert found.returncode == 2 and said in found.stderr and found.stderr.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, run_folder):
     (tmp_path / "file").touch()
     found = mmqsa("export", "--run", run_folder, "--out", tmp_path / "file/below")
-    assert found.returncode == 1 and found.stderr.count("\n") == 1
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
     assert found.stderr.startswith(f"mmqsa: {tmp_path}/file")
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (InputError("x.h5: damaged;\n delete it"), 2, "mmqsa: x.h5: damaged; delete it"),
+        (OSError(errno.ENOENT, "No such file", "x.h5"), 2, "mmqsa: x.h5: No such file"),
+        (OSError(errno.ENOSPC, "No space left", "x.h5"), 74, "mmqsa: x.h5: No space left"),
+        (MemoryError(), 74, "mmqsa: the machine has no more memory"),
+        (
+            KeyError("slots"),
+            70,
+            "mmqsa: a fault of mmqsa itself: KeyError: 'slots' (`mmqsa --debug",
+        ),
+    ],
+)
+def test_whatever_ends_a_command_is_one_line_and_a_code_of_its_own(
+    error, code, line, monkeypatch, capsys
+):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("mmqsa.config.workflow.Config.load", fails)
+    monkeypatch.setenv("MMQSA_DEBUG", "")  # which --debug sets
+    command = ["specs", "config.yaml", "--out", "out"]
+    monkeypatch.setattr(sys, "argv", ["mmqsa", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr().err
+    assert ended.value.code == code
+    assert printed.startswith(line) and printed.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["mmqsa", "--debug", *command])
+    with pytest.raises(type(error)):
+        main()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mmqsa.errors import InputError
+from mmqsa.errors import InputError, MachineError
 
 
 def choose_device(name: str, require_gpu: bool = False) -> torch.device:
@@ -67,13 +67,13 @@ def _free_gpu() -> torch.device:
 
 @contextmanager
 def naming_when_memory_ends(key: str) -> Iterator[None]:
-    """Turns running out of memory into an InputError that names the config's ``key``."""
+    """Turns running out of memory into a MachineError that names the config's ``key``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise InputError(
+        raise MachineError(
             f"{key}: not enough memory for it ({' '.join(str(error).split())[:120]}); lower it"
         ) from None
 

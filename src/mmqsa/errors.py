@@ -1,5 +1,13 @@
-"""The exception for bad input, which the command line prints without a traceback."""
+"""The exceptions that the command line prints as one line, without a traceback."""
 
 
 class InputError(Exception):
-    """Bad input: one line that names the file, key or value, and how to fix it. Exit status 1."""
+    """Bad input: one line that names the file, key or value, and how to fix it."""
+
+    exit_code = 2  # as of a wrong option
+
+
+class MachineError(InputError):
+    """A fault of the machine, such as a full disk, with what to do about it."""
+
+    exit_code = 74  # EX_IOERR of BSD's sysexits.h

@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 import yaml
 
-from mmqsa.config.base import dump_yaml, read_yaml
+from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.render import MARKER, knobs_markdown, knobs_yaml, schema
 from mmqsa.config.tables import ImageSet
 from mmqsa.config.training import RunConfig

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from safetensors.torch import load_file, save_file
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load

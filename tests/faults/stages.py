@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
+from mmqsa.errors import InputError
 
 # Replace a method so that its process dies of SIGKILL at the n-th call, before or after doing it.
 DIES = """
@@ -61,9 +62,9 @@ def killed(where: str, count: int, when: str, *arguments) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def refused(done: subprocess.CompletedProcess) -> str:
+def refused(done: subprocess.CompletedProcess, error: type[InputError] = InputError) -> str:
     """The one line that a stage ended with."""
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == error.exit_code, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stderr.strip().splitlines()[-1]
 

@@ -5,6 +5,7 @@ import pytest
 from project import ARGUMENTS, copy_project, snakemake
 from stages import mmqsa, refused, remount, small_disk, write_config
 
+from mmqsa.errors import MachineError
 from mmqsa.features.cache import FeatureCache
 
 pytestmark = pytest.mark.faults
@@ -22,7 +23,7 @@ def test_extraction_onto_a_full_disk(disk, tmp_path, voc_root, config, caches):
     command = ["extract", "--data", voc_root, "--split", "train", "--config", file]
     command += ["--out", disk / "train.h5"]
     remount(disk, "size=160k")
-    line = refused(mmqsa(*command))
+    line = refused(mmqsa(*command), MachineError)
     assert "train.h5.partial: cannot be written" in line and "No space left" in line
     remount(disk, "size=20m")
     done = mmqsa(*command)
@@ -40,7 +41,7 @@ def test_training_onto_a_full_disk(disk, tmp_path, config, caches, run_folder):
     command = ["train", "--features", caches["train"], "--config", file, "--out", disk / "run"]
     filler = disk / "filler"
     filler.write_bytes(b"x" * 250_000)
-    line = refused(mmqsa(*command))
+    line = refused(mmqsa(*command), MachineError)
     assert line == f"mmqsa: {disk}/run/resume.pt: No space left on device"
     assert not [path for path in (disk / "run").iterdir() if path.stat().st_size]  # no half of it
     filler.unlink()
@@ -55,7 +56,7 @@ def test_evaluation_onto_a_full_disk(disk, tmp_path, config, caches, run_folder)
     command = ["evaluate", "--run", run_folder, "--features", caches["val"], "--config", file]
     command += ["--out", disk / "metrics"]
     (disk / "filler").write_bytes(b"x" * 300_000)
-    assert refused(mmqsa(*command)).endswith("No space left on device")
+    assert refused(mmqsa(*command), MachineError).endswith("No space left on device")
     (disk / "filler").unlink()
     assert not mmqsa(*command).returncode
 
@@ -81,7 +82,7 @@ def test_a_read_only_folder(disk, tmp_path, voc_root, config, caches, run_folder
         ("controls", "--features", caches["val"], "--out", out),
         ("scenes", "--out", out),
     ):
-        line = refused(mmqsa(*command))
+        line = refused(mmqsa(*command), MachineError)
         assert str(disk) in line and "Read-only file system" in line
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import CPU, SMALL
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.features import resident
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.resident import ResidentFeatures

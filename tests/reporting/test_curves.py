@@ -1,7 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.reporting.curves import curve_figure, severity_figure, snapshots_figure

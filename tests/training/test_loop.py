@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CPU, SMALL
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache

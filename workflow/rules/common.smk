@@ -12,7 +12,7 @@ HERE = Path(str(workflow.current_basedir))  # also where another workflow takes 
 SOURCE = Path(os.path.relpath(HERE.parents[1] / "src"))
 sys.path.insert(0, str(SOURCE))
 
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import ImageSet
 from mmqsa.config.workflow import Config
 from mmqsa.digest import code_digest
@@ -29,6 +29,8 @@ from mmqsa.paths import (
 from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
 try:
+    for path in workflow.configfiles:
+        read_yaml(path)  # Snakemake takes the last of two equal keys in silence
     CONFIG = Config.parse(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None

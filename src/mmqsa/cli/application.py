@@ -1,5 +1,6 @@
 """The command line's application, and the options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from mmqsa import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+DEBUG = "MMQSA_DEBUG"
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML such as config.yaml; default: the paper's.")
@@ -36,5 +39,10 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG, help="Show the traceback of an error.")
+    ] = False,
 ) -> None:
     """Masked multi-query slot attention, from photographs to the paper's tables."""
+    if debug:
+        os.environ[DEBUG] = "1"

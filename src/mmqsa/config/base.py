@@ -1,19 +1,26 @@
-"""What all parts of the configuration share: reading, checking, merging and writing YAML."""
+"""What all parts of the configuration share: checking, merging and errors."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mmqsa.config.files import quoted, read_yaml
 from mmqsa.errors import InputError
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+MAX_COUNT = 10**12  # above any budget; what is larger overflows somewhere
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# A path or a title: what no shell, file name or table could carry is refused.
+Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
 MD5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 # Top-level keys of config.yaml: those that `make config` writes, and all. A stage reads its own and
@@ -35,6 +42,25 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        """Pydantic takes true for 1; here ``steps: true`` is a slip."""
+        section = handler(data)
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if _truth_became_number(value, getattr(section, name, None)):
+                raise ValueError(f"{name}: expected a number, not {quoted(value)}")
+        return section
+
+
+def _truth_became_number(given: Any, taken: Any) -> bool:
+    """Whether a bool, or one in a list or mapping of plain values, was taken for a number."""
+    if isinstance(given, bool):
+        return not isinstance(taken, bool) and isinstance(taken, int | float)
+    if isinstance(given, list) and isinstance(taken, list):
+        return any(map(_truth_became_number, given, taken))
+    return False
 
 
 class StageConfig(Section):
@@ -73,28 +99,10 @@ def expand(path: str, key: str) -> str:
     """
     expanded = os.path.expandvars(os.path.expanduser(path))
     if "$" in expanded:
-        raise InputError(f"{key}: {path!r} names an environment variable that is not set; set it")
+        raise InputError(
+            f"{key}: {quoted(path)} names an environment variable that is not set; set it"
+        )
     return expanded
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file's mapping. Raises InputError on a missing or malformed file."""
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: a config file is a mapping of sections")
-    return data
-
-
-def dump_yaml(data: dict[str, Any]) -> str:
-    """Plain data as YAML, keys in their given order."""
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -106,15 +114,20 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _key(part: str | int) -> str:
+    """A key as it is, or as a literal where it is not a plain word."""
+    return str(part) if re.fullmatch(r"[\w.-]{1,100}", str(part)) else quoted(part)
+
+
 def first_error(error: ValidationError) -> str:
     """The first error of a validation as ``key: what is wrong with it``."""
     details = error.errors()[0]
-    where = ".".join(str(part) for part in details["loc"])
+    where = ".".join(map(_key, details["loc"]))
     if details["type"] == "extra_forbidden":
         return f"{where}: no such key; remove it or correct its spelling"
     if details["type"] == "value_error":
         return f"{where + ': ' if where else ''}{details['ctx']['error']}"
-    return f"{where}: {details['msg']}, not {details['input']!r}"
+    return f"{where}: {details['msg']}, not {quoted(details['input'])}"
 
 
 def validated(model: type[Model], data: dict[str, Any], origin: str | Path) -> Model:

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmqsa.config.base import MD5, Count, Name, Positive, Section, Seed, StageConfig
+from mmqsa.config.base import MD5, Count, Finite, Name, Positive, Section, Seed, StageConfig, Text
+
+Block = Annotated[int, Field(ge=-1000, lt=1000)]
 
 
 class ScenesConfig(Section):
@@ -14,7 +16,7 @@ class ScenesConfig(Section):
     """scenes in the train split"""
     val: Count = 96
     """scenes in the val split"""
-    side: Annotated[int, Field(ge=32)] = 240
+    side: Annotated[int, Field(ge=32, le=4096)] = 240
     """shorter side of a scene, px"""
     seed: Seed = 0
 
@@ -26,16 +28,16 @@ class DatasetConfig(Section):
     """voc | coco | scenes (synthetic)"""
     name: Name = "voc2012"
     """names the caches and metrics"""
-    root: str = "resources/voc2012"
+    root: Text = "resources/voc2012"
     """where the data set is kept; a folder among the sources is linked, not copied"""
-    sources: Annotated[list[str], Field(min_length=1)] = [
+    sources: Annotated[list[Text], Field(min_length=1)] = [
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
     ]
     """tried in order: URLs (http, https, file) of the archive, or a folder with the data set"""
     md5: MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
     """of the archive"""
-    archives: dict[str, MD5] = {}
+    archives: dict[Text, MD5] = {}
     """for a data set of several archives: path below a source -> md5; replaces `md5`"""
     scenes: ScenesConfig = ScenesConfig()
     train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
@@ -49,25 +51,27 @@ class DatasetConfig(Section):
 class BackboneConfig(Section):
     """The frozen network whose patch features are cached."""
 
-    name: str = "vit_small_patch16_224.dino"
+    name: Annotated[str, Field(max_length=100, pattern=r"^\w+(\.\w+)?$")] = (
+        "vit_small_patch16_224.dino"
+    )
     """any ViT or Eva of timm; config/backbones has files for the usual ones"""
-    title: str | None = None
+    title: Text | None = None
     """what captions call it, where weights of your own make the name say too little"""
     pretrained: bool = True
     """false: random weights, drawn from `seed`"""
-    weights: str | None = None
+    weights: Text | None = None
     """a local file; null: timm downloads them"""
-    image_size: Annotated[int, Field(ge=16)] = 320
+    image_size: Annotated[int, Field(ge=16, le=4096)] = 320
     """side of the square, px: 20 x 20 patches"""
     feature: Literal["key", "query", "value", "token"] = "key"
     """of the block's attention, class token dropped (paper, section III)"""
-    blocks: Annotated[list[int], Field(min_length=1)] = [-1]
+    blocks: Annotated[list[Block], Field(min_length=1, max_length=100)] = [-1]
     """negative: counted from the last; of several, features are put together"""
     combine: Literal["concatenate", "sum"] = "concatenate"
     """how features of several blocks are put together"""
     position_embedding: Literal["auto", "dino", "timm"] = "auto"
     """resampling; auto: the rule of the weights' family; others move the features by percents"""
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    mean: Annotated[list[Finite], Field(min_length=3, max_length=3)] | None = None
     """RGB normalisation; null: that of the weights"""
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
     """RGB normalisation; null: that of the weights"""

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from mmqsa.config.base import Count, Positive, Section, Seed, StageConfig
+from mmqsa.config.base import Count, Positive, Section, Seed, StageConfig, Width
+from mmqsa.config.files import quoted
 from mmqsa.config.model import SlotsConfig
 from mmqsa.config.training import FeaturesConfig, Precision
 
@@ -24,7 +25,7 @@ BASELINES = {
 
 def _known(name: str) -> str:
     if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}; expected one of {', '.join(BASELINES)}")
+        raise ValueError(f"unknown baseline {quoted(name)}; expected one of {', '.join(BASELINES)}")
     return name
 
 
@@ -37,7 +38,7 @@ class SimilarityConfig(Section):
     """Training of the learned matching, on a run whose weights stay fixed."""
 
     steps: Count = 500
-    batch_size: Count = 16
+    batch_size: Width = 16
     learning_rate: Positive = 1e-3
     temperature: Positive = 0.1
     """of the cosine similarity, in the soft assignment"""
@@ -74,7 +75,7 @@ class EvaluationConfig(Section):
     cut_segments: list[Annotated[int, Field(ge=2, le=64)]] = [2, 7]
     """of the normalised cut"""
     sweep: SweepConfig = SweepConfig()
-    batch_size: Count = 32
+    batch_size: Width = 32
 
 
 class SimilarityStageConfig(StageConfig):

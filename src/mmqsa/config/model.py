@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmqsa.config.base import Count, Fraction, Section
+from mmqsa.config.base import Count, Fraction, Section, Width
 
 Initialisation = Literal["learned", "fixed", "queries"]
 MaskingScore = Literal["mean", "standardised-mean", "principal-component"]
@@ -29,10 +29,10 @@ class SlotsConfig(Section):
     num_heads: Annotated[int, Field(ge=1, le=64)] = 8
     """query heads"""
     iterations: Annotated[int, Field(ge=1, le=20)] = 3
-    slot_dim: Count = 384
-    mlp_dim: Count = 512
+    slot_dim: Width = 384
+    mlp_dim: Width = 512
     """hidden layer of the slots' MLP"""
-    encoder_dim: Count = 512
+    encoder_dim: Width = 512
     """hidden layer of the encoder MLP"""
     initialisation: Initialisation = "learned"
     """learned: a Gaussian per head | fixed: the released code's | queries: K vectors (BO-QSA)"""
@@ -45,7 +45,7 @@ class SlotsConfig(Section):
 class DecoderConfig(Section):
     """Spatial-broadcast MLP decoder."""
 
-    hidden_dim: Count = 1024
+    hidden_dim: Width = 1024
     layers: Annotated[int, Field(ge=1, le=8)] = 3
     """hidden layers"""
     patches_per_step: Count | None = None

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from mmqsa.config.base import KNOBS, dump_yaml
+from mmqsa.config.base import KNOBS
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 
 MARKER = (

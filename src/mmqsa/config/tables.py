@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mmqsa.config.base import Name, Section
 from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.files import quoted
 
 # Every metric -> its heading, in the order of print; evaluation/metrics.py has its function.
 METRICS = {
@@ -75,14 +76,14 @@ class ImageSet:
         match = re.fullmatch(rf"(?:({NAME})/)?({SPLIT})(?:-({VARIANT}))?(?::(\w+))?", name)
         if match is None:
             raise ValueError(
-                f"unknown image set {name!r}; expected [DATASET/]SPLIT[-VARIANT][:PROTOCOL], such "
-                "as val, val-fog3, detection-trainval-squash, scenes/val or val:spot"
+                f"unknown image set {quoted(name)}; expected [DATASET/]SPLIT[-VARIANT][:PROTOCOL], "
+                "such as val, val-fog3, detection-trainval-squash, scenes/val or val:spot"
             )
         image_set = cls(match[1] or dataset, match[2], match[3] or "", match[4] or "")
         possible = GEOMETRY_PROTOCOLS[image_set.geometry]
         if image_set.protocol and image_set.protocol not in possible:
             raise ValueError(
-                f"image set {name!r}: its images are not scored by the protocol "
+                f"image set {quoted(name)}: its images are not scored by the protocol "
                 f"{image_set.protocol!r}; expected {' or '.join(possible)}"
             )
         return image_set

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmqsa.config.base import Count, Positive, Section
+from mmqsa.config.base import MAX_COUNT, Count, Positive, Section, Width
 from mmqsa.config.data import ExtractionConfig
 from mmqsa.config.model import DecoderConfig, MaskingConfig, ModelConfig, SlotsConfig
 
@@ -23,7 +23,7 @@ class ScheduleConfig(Section):
 
     kind: Literal["exponential", "cosine", "constant", "released"] = "exponential"
     """released: decays from step 0 on, during the warm-up as well"""
-    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
+    warmup_steps: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 10_000
     """in steps; the released code counts images as steps"""
     half_life_steps: Count = 50_000
     """of the exponential schedules"""
@@ -34,7 +34,7 @@ class TrainingConfig(Section):
 
     steps: Count = 122_500
     """x 64 = 7.84 M images, the 500 epochs of 15,676 images of the released code"""
-    batch_size: Count = 64
+    batch_size: Width = 64
     """the released code's 4 per process cannot fill a GPU"""
     learning_rate: Positive = 4e-4
     """peak"""
@@ -51,7 +51,7 @@ class TrainingConfig(Section):
     """one CUDA graph per head, for batches too small to fill a GPU"""
     log_every: Count = 500
     """steps"""
-    snapshots: list[Annotated[int, Field(ge=0)]] = []
+    snapshots: list[Annotated[int, Field(ge=0, le=MAX_COUNT)]] = []
     """steps before the last whose weights are kept and scored as well; 0: the start"""
     checkpoint_seconds: Positive = 300.0
     """time between checkpoints"""

@@ -13,6 +13,7 @@ from mmqsa.config.base import (
     Section,
     Seed,
     StageConfig,
+    Text,
     first_error,
     merged,
     validated,
@@ -25,6 +26,7 @@ from mmqsa.config.evaluation import (
     SimilarityStageConfig,
     SweepStageConfig,
 )
+from mmqsa.config.files import quoted
 from mmqsa.config.tables import ImageSet, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
@@ -62,7 +64,7 @@ class SchedulingConfig(Section):
 class Config(RunConfig, ScoringConfig, SeedsConfig):
     """The whole of config.yaml."""
 
-    results: str = "results"
+    results: Text = "results"
     """folder for all outputs"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto | cpu | cuda | cuda:N; cpu lifts the limit of one training per GPU"""
@@ -84,13 +86,16 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
 
     @field_validator("tables", mode="before")
     @classmethod
-    def _to_make(cls, tables: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _to_make(cls, tables: Any, info: ValidationInfo) -> Any:
         """The tables to make; those that are left out may name settings that nobody tries."""
+        if not isinstance(tables, dict):
+            return tables  # which pydantic refuses
         tables = {name: table for name, table in tables.items() if table is not None}
         printed = info.data.get("printed")
         if unknown := sorted(set(printed or []) - set(tables)):
             raise ValueError(
-                f"unknown table {unknown[0]!r} in printed; expected one of {', '.join(tables)}"
+                f"unknown table {quoted(unknown[0])} in printed; "
+                f"expected one of {', '.join(tables)}"
             )
         return tables if printed is None else {name: tables[name] for name in printed}
 
@@ -115,7 +120,9 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         for name in names:
             if name not in self.settings:
                 known = ", ".join(self.settings)
-                raise ValueError(f"{where}: unknown setting {name!r}; expected one of {known}")
+                raise ValueError(
+                    f"{where}: unknown setting {quoted(name)}; expected one of {known}"
+                )
 
     def _check_table(self, where: str, table: Table) -> None:
         self._check_settings(f"{where}.settings", table.settings)
@@ -131,7 +138,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             section, _, key = table.curve.against.partition(".")
             if key not in getattr(type(getattr(self, section, None)), "model_fields", {}):
                 raise ValueError(
-                    f"{where}.curve.against: unknown key {table.curve.against!r}; expected "
+                    f"{where}.curve.against: unknown key {quoted(table.curve.against)}; expected "
                     "SECTION.KEY, such as slots.num_heads"
                 )
         for name in table.matchings:

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from mmqsa.data.geometry import Geometry, mean_colour
-from mmqsa.errors import InputError
+from mmqsa.errors import InputError, MachineError
 
 BLOCK = 64  # images that are hashed at a time
 
@@ -184,7 +184,7 @@ class CacheWriter:
             ) from None
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
-                raise InputError(f"{self.partial}: {os.strerror(error.errno)}") from None
+                raise MachineError(f"{self.partial}: {os.strerror(error.errno)}") from None
             raise InputError(
                 f"{self.partial}: damaged ({error}); delete it to start over"
             ) from None
@@ -228,7 +228,7 @@ class CacheWriter:
             self._file.flush()
         except OSError as error:
             reason = " ".join(str(error).split())
-            raise InputError(
+            raise MachineError(
                 f"{self.partial}: cannot be written ({reason}); make room, and run the same "
                 "command again to continue"
             ) from None

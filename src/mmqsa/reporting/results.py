@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mmqsa.config.base import dump_yaml, read_yaml, validated
+from mmqsa.config.base import validated
 from mmqsa.config.evaluation import BASELINES
+from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
-from mmqsa.config.base import dump_yaml
+from mmqsa.config.files import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache, check_attributes

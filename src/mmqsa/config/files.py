@@ -1,0 +1,128 @@
+"""The door for YAML and JSON: text that a person or another program wrote, as plain data."""
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmqsa.errors import InputError
+
+# Far above any real file; a file beyond them would be slow to read, or a trap.
+MAX_CHARACTERS = 2_000_000  # of a file
+MAX_DEPTH = 32  # of values inside of one another
+MAX_VALUES = 200_000  # with aliases written out
+MAX_QUOTED = 80  # characters of a value in a message
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = MAX_QUOTED
+
+
+def quoted(value: Any) -> str:
+    """A value as a message shows it: at most MAX_QUOTED characters, however large it is."""
+    text = _REPR.repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises InputError on a missing, malformed or oversized file."""
+    text = read_text(path)
+    try:
+        data = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        # ValueError: of a date that does not exist, or a number of thousands of digits.
+        raise InputError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a config file is a mapping of sections")
+    return data
+
+
+def read_json(path: str | Path) -> Any:
+    """A JSON file's value. Raises InputError on a missing, malformed or oversized file."""
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8. Raises InputError when it is missing, binary or oversized."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
+        raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"{path}: more than {MAX_CHARACTERS:,} characters; is it the right file?")
+    return text
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """Plain data as YAML, keys in their given order."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {quoted(repeated)} is there twice")
+    return data
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone; keys once, depth and number of values bounded before anything is built."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self._refuse(f"values inside of one another more than {MAX_DEPTH} deep", parent)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > MAX_VALUES:
+            self._refuse(f"more than {MAX_VALUES:,} values", node)
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, _ in node.value:  # those of a `<<` come later, and may be there as well
+                if not isinstance(key, yaml.ScalarNode):
+                    self._refuse("a list or a mapping as a key", key)
+                if key.value in keys:
+                    self._refuse(f"the key {quoted(key.value)} is there twice", key)
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def _refuse(self, reason: str, node: Any) -> None:
+        raise yaml.MarkedYAMLError(problem=reason, problem_mark=node and node.start_mark)
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """How many values a node holds, an alias counted at each of its places."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # while it is counted: a node inside of itself has no end
+        nodes = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [one for pair in node.value for one in pair]
+        )
+        known[id(node)] = 1 + sum(_values(one, known) for one in nodes)
+    return known[id(node)]
