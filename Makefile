@@ -61,6 +61,7 @@ tables: $(SHIPPED:%=tables-%)
 	$(MMQSA) join $(JOINED:%=results/%/config/tables/summary.yaml) --out results/backbones
 
 tables-%: $(LIGHT)/ready
+	rm -rf results/$*/config/tables # specs of tables that the config no longer prints
 	$(MMQSA) specs config.yaml config/tables.yaml config/$*.yaml --out results/$*/config/tables
 	$(MMQSA) table results/$*/config/tables/*.yaml --results results/$*
 	$(MMQSA) figure metrics results/$*/config/tables/*.yaml --results results/$*
