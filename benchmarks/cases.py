@@ -26,7 +26,8 @@ from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features import resident
 from mmqsa.features.backbone import FrozenViT, load_backbone
-from mmqsa.features.cache import CacheWriter, FeatureCache
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache_writer import CacheWriter
 from mmqsa.features.extract import extract, normalise
 from mmqsa.features.resident import ResidentFeatures
 from mmqsa.model.masked_slot_model import MaskedSlotModel
@@ -334,10 +335,11 @@ def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case
 def write_cache(path: Path, images: int, labelled: bool = False) -> Path:
     """A cache of random features of the paper's sizes."""
     attributes = {"dataset": "random", "split": "train", "grid": 20, "image_size": SIDE}
-    attributes |= dict.fromkeys(
-        ("backbone", "weights_sha256", "feature", "blocks", "combine", "mean", "std"), "random"
-    )
+    attributes |= {"backbone": "random", "feature": "key", "blocks": [11], "combine": "concatenate"}
     attributes |= {"position_rule": "dino", "precision": "fp32", "geometry": "crop"}
+    attributes |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    attributes |= dict.fromkeys(("ids_sha256", "weights_sha256"), "0" * 64)
+    attributes |= {"num_classes": 20, "corruption": None}
     ids = [f"{index:06}" for index in range(images)]
     writer = CacheWriter(path, ids, attributes, {}, (PATCHES, FEATURE_DIM))
     random = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation import probe as module
 from mmqsa.evaluation.probe import LinearProbe, _regression, patch_shares
-from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache import FeatureCache, Rows
 from mmqsa.features.standardise import feature_statistics
 
 
@@ -44,8 +44,14 @@ def test_the_probe_needs_labels(caches):
 def test_a_probe_of_few_images_uses_them_evenly(caches, monkeypatch):
     monkeypatch.setattr(module, "IMAGES", 2)
     cache, read = FeatureCache(caches["train"]), []
-    monkeypatch.setattr(cache, "read", lambda index: read.append(index) or cache.features[index])
-    probe = LinearProbe.fitted(cache, *feature_statistics(cache.features, "feature"))
+    statistics, real = feature_statistics(cache.features, "feature"), Rows.__getitem__
+
+    def recorded(rows, index):
+        read.extend([index] if rows.dtype == np.float16 else [])
+        return real(rows, index)
+
+    monkeypatch.setattr(Rows, "__getitem__", recorded)
+    probe = LinearProbe.fitted(cache, *statistics)
     assert read == [0, 4]  # of 8
     masks = probe.masks(np.zeros((36, 192), np.float32))
     assert masks.shape == (21, 36)

@@ -10,7 +10,7 @@ from stages import ENVIRONMENT, killed, mmqsa, refused, write_config
 from mmqsa.features.cache import FeatureCache
 
 pytestmark = pytest.mark.faults
-WRITER = "mmqsa.features.cache:CacheWriter"
+WRITER = "mmqsa.features.cache_writer:CacheWriter"
 
 
 def arrays(path) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def test_two_extractions_into_one_cache(tmp_path, voc_root, config, caches):
     waits = """
 import sys
 from mmqsa.cli import main
-from mmqsa.features.cache import CacheWriter
+from mmqsa.features.cache_writer import CacheWriter
 real = CacheWriter.write
 def write(*arguments):
     print("open", flush=True)

@@ -122,7 +122,7 @@ def test_features_that_are_not_finite_stop_every_stage_that_reads_them(
     ):
         line = refused(mmqsa(*command, "--out", out))
         assert (
-            f"{split}.h5: the features of {named[split]} are not finite; delete the cache" in line
+            f"{split}.h5: of {named[split]} the features are not finite; delete the cache" in line
         )
     assert not list(out.rglob("*.csv")) and not list(out.rglob(WEIGHTS))
 

@@ -6,15 +6,18 @@ import h5py
 import numpy as np
 import pytest
 from conftest import CPU
+from test_cache_file import ATTRIBUTES
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
-from mmqsa.features import cache as module
-from mmqsa.features.cache import CacheWriter, FeatureCache, check_attributes
+from mmqsa.features import cache_writer as module
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache_writer import CacheWriter
 from mmqsa.features.extract import extract
 
 
-def write(path, features, attributes):
+def write(path, features, attributes=ATTRIBUTES):
     """A finished cache of the given features."""
     ids = [f"image{index}" for index in range(len(features))]
     writer = CacheWriter(path, ids, attributes, {}, features.shape[1:])
@@ -26,13 +29,13 @@ def write(path, features, attributes):
 def test_features_that_differ_give_caches_made_alike_another_identity(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 2)
     features = np.arange(60, dtype=np.float16).reshape(5, 4, 3)
-    first = write(tmp_path / "a.h5", features, {"grid": 2})
-    again = write(tmp_path / "b.h5", features, {"grid": 2})
+    first = write(tmp_path / "a.h5", features)
+    again = write(tmp_path / "b.h5", features)
     features[4, 3, 2] += 1
-    other = write(tmp_path / "c.h5", features, {"grid": 2})
+    other = write(tmp_path / "c.h5", features)
     assert first.fingerprint == again.fingerprint != other.fingerprint
     digest = hashlib.sha256(features.tobytes()).hexdigest()
-    assert other.attributes == {"grid": 2, "features_sha256": digest}
+    assert other.attributes == ATTRIBUTES | {"features_sha256": digest}
 
 
 def test_an_existing_cache_is_accepted_whatever_its_features(tmp_path, voc_root, config, caches):
@@ -57,11 +60,11 @@ def test_a_difference_is_named_with_who_expects_it():
 def test_features_that_are_not_finite_are_named(tmp_path):
     features = np.zeros((5, 4, 3), np.float16)
     features[3, 1, 1] = np.nan
-    cache = write(tmp_path / "a.h5", features, {})
-    assert cache.read(slice(0, 3)).shape == (3, 4, 3)
+    cache = write(tmp_path / "a.h5", features)
+    assert cache.features[0:3].shape == (3, 4, 3)
     for rows in (3, slice(1, 5), [0, 3]):
-        with pytest.raises(InputError, match=r"a.h5: the features of image3 are not finite"):
-            cache.read(rows)
+        with pytest.raises(InputError, match=r"a.h5: of image3 the features are not finite"):
+            cache.features[rows]
 
 
 @pytest.mark.faults
@@ -69,7 +72,9 @@ def test_a_cache_of_an_earlier_version_is_refused(tmp_path, caches):
     path = shutil.copy(caches["val"], tmp_path / "val.h5")
     with h5py.File(path, "a") as file:
         file.move("features", "keys")
-    with pytest.raises(InputError, match=r"val.h5: not a readable feature cache"):
+    with pytest.raises(
+        InputError, match=r"val.h5: not a feature cache of this version: it has no features"
+    ):
         FeatureCache(path)
 
 

@@ -20,7 +20,7 @@ def test_cache_holds_what_the_contract_says(caches, voc_root, config):
     geometry = Geometry("crop", 96)
     assert cache.ids == voc.ids("val")
     assert cache.features.shape == (6, 36, 192) and cache.features.dtype == np.float16
-    assert cache.features.chunks is None  # contiguous
+    assert cache.features.dataset.chunks is None  # contiguous
     for index, image_id in enumerate(cache.ids):
         image = voc.image(image_id)
         expected = backbone.features(normalise([geometry.image(image)], backbone))[0]

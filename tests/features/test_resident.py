@@ -63,6 +63,7 @@ def test_a_cache_ten_times_larger_than_memory_trains(tmp_path, caches):
         # Sparse on disk: only the first rows are written, the others read as zeros.
         file.create_dataset("features", (images, *own.shape[1:]), "f2")[: len(own)] = own
         file.create_dataset("done", data=np.ones(images, dtype=bool))
+        file.create_dataset("image_id", data=np.arange(images).astype("S"))
     assert path.stat().st_size > 10 * limit
     (tmp_path / "config.yaml").write_text(dump_yaml(SMALL))
     arguments = ["train", "--features", path, "--config", tmp_path / "config.yaml"]

@@ -42,11 +42,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def read_json(path: str | Path) -> Any:
     """A JSON file's value. Raises InputError on a missing, malformed or oversized file."""
+    check_regular(path)
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+
+
+def check_regular(path: str | Path) -> None:
+    """Raises InputError on a pipe, a device or a folder: reading one may never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: not a regular file; name the file itself")
 
 
 def read_text(path: str | Path) -> str:

@@ -20,8 +20,8 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import boxes
 from mmqsa.evaluation.scoring import winning_slots
+from mmqsa.features.attributes import NETWORK_ATTRIBUTES
 from mmqsa.features.backbone import FrozenViT, load_backbone
-from mmqsa.features.cache import NETWORK_ATTRIBUTES
 from mmqsa.features.extract import cache_attributes, normalise
 from mmqsa.training.run import Run
 

@@ -37,7 +37,7 @@ def score_agreement(
     usage: list[tuple[str, str | int, int, float]] = []
     starts = range(0, len(ids), batch)
     for start in progress_bar(starts, desc="agreement", unit=" batches"):
-        features = torch.from_numpy(cache.read(slice(start, start + batch))).to(device)
+        features = torch.from_numpy(cache.features[start : start + batch]).to(device)
         noise, reference = image_draws(model, ids[start : start + batch])
         heads = model.run_heads(features, noise)
         first = torch.zeros(len(features), dtype=torch.int64, device=device)

@@ -23,7 +23,8 @@ from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import boxes as boxes_of
 from mmqsa.evaluation.probe import LinearProbe, patch_shares
 from mmqsa.evaluation.scoring import Scorer, label_maps
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.standardise import feature_statistics
 from mmqsa.progress import progress_bar
 
@@ -51,7 +52,7 @@ class Images:
         # Matrices of a few hundred rows: more threads only wait for each other.
         with threadpool_limits(1):
             for index in progress_bar(range(len(self.cache.ids)), desc="baseline", unit=" images"):
-                raw = torch.from_numpy(self.cache.read(index)).float()
+                raw = torch.from_numpy(self.cache.features[index]).float()
                 yield Image(index, raw.numpy(), ((raw - self.mean) / self.std).numpy())
 
 

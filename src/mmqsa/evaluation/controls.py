@@ -9,7 +9,8 @@ import numpy as np
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation.metrics import box_ious, boxes
 from mmqsa.evaluation.scoring import Scorer
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache import FeatureCache
 
 GRID = 16  # fitted boxes have their edges on sixteenths of the side
 MAX_IMAGES = 6000  # to fit boxes on, evenly from the whole: each candidate is compared with each

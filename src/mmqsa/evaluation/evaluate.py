@@ -125,7 +125,7 @@ def _predictions(
     starts = range(0, len(cache.ids), evaluation.batch_size)
     for seed in seeds:
         for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
-            batch = cache.read(slice(start, start + evaluation.batch_size))
+            batch = cache.features[start : start + evaluation.batch_size]
             features, indices = torch.from_numpy(batch).to(device), range(start, start + len(batch))
             ids = cache.ids[indices.start : indices.stop]
             noise, reference = image_draws(model, ids, seed, num_slots)

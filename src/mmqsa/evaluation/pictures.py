@@ -73,7 +73,7 @@ def pictures(
     assert cache.classes is not None
     rows = {image_id: row for row, image_id in enumerate(cache.ids)}
     ids = sorted(image_ids, key=rows.__getitem__)
-    features = torch.from_numpy(cache.read([rows[image_id] for image_id in ids]))
+    features = torch.from_numpy(cache.features[[rows[image_id] for image_id in ids]])
     model = run.model
     noise, reference = image_draws(model, ids)
     heads = model.run_heads(features, noise)
@@ -105,7 +105,7 @@ def attention_over_iterations(
 ) -> np.ndarray:
     """The first head's attention in one image after 1, 2, … iterations: (iterations, K, N)."""
     index = cache.ids.index(image_id)
-    features = torch.from_numpy(cache.read(slice(index, index + 1)))
+    features = torch.from_numpy(cache.features[index : index + 1])
     noise, _ = image_draws(run.model, [image_id])
     steps = range(1, iterations + 1)
     heads = [run.model.run_heads(features, noise, iterations=number) for number in steps]

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import write_csv
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache import FeatureCache
 from mmqsa.features.principal_component import background_direction
 from mmqsa.model.masking import visible_patches
 
@@ -124,7 +125,7 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
     square = torch.zeros(dim, dtype=torch.float64)
     for start in range(0, num_images, BLOCK):
         rows = slice(start, start + BLOCK)
-        features = torch.from_numpy(cache.read(rows)).float()
+        features = torch.from_numpy(cache.features[rows]).float()
         shares.append(object_share(cache.classes[rows], cache.grid))
         scores["mean"].append(features.mean(dim=-1).numpy())
         scores["principal-component"].append((features @ direction).numpy())

@@ -52,7 +52,7 @@ class LinearProbe:
             shares = shares[:, : train.attributes["num_classes"] + 1]
             valid = torch.from_numpy(shares.sum(axis=1) > 0.5)  # most of the patch is not void
             if valid.any():
-                standardised = (torch.from_numpy(train.read(index)).float() - mean) / std
+                standardised = (torch.from_numpy(train.features[index]).float() - mean) / std
                 features.append(standardised[valid])
                 targets.append(torch.from_numpy(shares)[valid])
         if not features:

@@ -14,10 +14,9 @@ on every use; its ``features_sha256``, of their bytes in order, tells caches apa
 alike. ``versions`` of the packages are recorded, not compared.
 """
 
-import errno
 import hashlib
 import json
-import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,62 +25,74 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from mmqsa.data.geometry import Geometry, mean_colour
-from mmqsa.errors import InputError, MachineError
+from mmqsa.data.geometry import VOID, Geometry, mean_colour
+from mmqsa.errors import InputError
+from mmqsa.features.attributes import NETWORK_ATTRIBUTES
+from mmqsa.features.cache_file import open_cache
 
-BLOCK = 64  # images that are hashed at a time
+Index = int | slice | list[int]
+
+
+class Rows:
+    """An array of a cache, (num_images, …): what is read of it is checked, image by image."""
+
+    def __init__(self, dataset: h5py.Dataset, check: Callable[[np.ndarray, Index], None]):
+        self.dataset, self._check = dataset, check
+        self.shape, self.dtype = dataset.shape, dataset.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Index) -> np.ndarray:
+        """Raises InputError that names the cache and the image."""
+        values = self.dataset[rows]
+        self._check(values, rows)
+        return values
 
 
 class FeatureCache:
     """A finished cache, opened for reading; arrays are read when they are asked for."""
 
     def __init__(self, path: str | Path):
-        """Raises InputError when the file is missing, damaged or not finished."""
+        """Raises InputError when the file is missing, damaged, of another kind or not finished."""
         self.path = Path(path)
-        try:
-            self._file = h5py.File(self.path, "r", locking=False)
-            self.attributes = read_attributes(self._file)
-            self.features: h5py.Dataset = self._file["features"]
-            """Patch features (num_images, N, D) float16."""
-            finished = bool(self._file["done"][:].all())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such feature cache; run `mmqsa extract`") from None
-        except (OSError, KeyError) as error:
-            raise InputError(
-                f"{path}: not a readable feature cache ({error}); delete it and run "
-                "`mmqsa extract` again"
-            ) from None
-        if not finished:
-            raise InputError(f"{path}: extraction has not finished; run `mmqsa extract` again")
+        self._file, self.attributes = open_cache(self.path)
 
     @property
     def ids(self) -> list[str]:
         return [image_id.decode() for image_id in self._file["image_id"][:]]
 
-    def read(self, rows: int | slice | list[int]) -> np.ndarray:
-        """Features of these images, (N, D) or (B, N, D) float16.
-
-        Raises InputError when they are not finite: masks made of them would mean nothing.
-        """
-        features = self.features[rows]
-        finite = np.isfinite(features).all(axis=(-2, -1))  # () or (B,)
-        if not finite.all():
-            image = np.extract(~finite, np.array(self.ids)[rows])[0]
-            raise InputError(
-                f"{self.path}: the features of {image} are not finite; delete the cache and "
-                "extract it again"
-            )
-        return features
+    @property
+    def features(self) -> Rows:
+        """Patch features (num_images, N, D) float16."""
+        return Rows(self._file["features"], self._check_finite)
 
     @property
-    def classes(self) -> h5py.Dataset | None:
+    def classes(self) -> Rows | None:
         """Class label maps (num_images, S, S) uint8."""
-        return self._file.get("classes")
+        labels = self._file.get("classes")
+        return None if labels is None else Rows(labels, self._check_classes)
 
     @property
     def instances(self) -> h5py.Dataset | None:
         """Instance label maps (num_images, S, S) uint8."""
         return self._file.get("instances")
+
+    def _check_finite(self, features: np.ndarray, rows: Index) -> None:
+        """Masks made of features that are not finite would mean nothing."""
+        self._check(np.isfinite(features).all(axis=(-2, -1)), rows, "features are not finite")
+
+    def _check_classes(self, labels: np.ndarray, rows: Index) -> None:
+        known = (labels <= self.attributes["num_classes"]) | (labels == VOID)
+        self._check(known.all(axis=(-2, -1)), rows, "labels are of unknown classes")
+
+    def _check(self, good: np.ndarray, rows: Index, fault: str) -> None:
+        """``good`` () or (B,): whether each of the images ``rows`` is as it must be."""
+        if not good.all():
+            image = np.extract(~good, np.array(self.ids)[rows])[0]
+            raise InputError(
+                f"{self.path}: of {image} the {fault}; delete the cache and extract it again"
+            )
 
     @cached_property
     def boxes(self) -> list[np.ndarray] | None:
@@ -124,144 +135,3 @@ class FeatureCache:
     def network(self) -> dict[str, Any]:
         """The attributes that must be equal in every cache that one model is used on."""
         return {name: self.attributes[name] for name in NETWORK_ATTRIBUTES}
-
-
-NETWORK_ATTRIBUTES = (
-    "backbone",
-    "weights_sha256",
-    "feature",
-    "blocks",
-    "combine",
-    "image_size",
-    "grid",
-    "mean",
-    "std",
-    "position_rule",
-    "precision",
-)
-
-
-def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """What made a cache, finished or not."""
-    return json.loads(file.attrs["attributes"])
-
-
-def check_attributes(
-    attributes: dict[str, Any],
-    expected: dict[str, Any],
-    path: str | Path,
-    reader: str = "this stage",
-) -> None:
-    """Raises InputError that shows the first difference, and which reader expects it."""
-    for name, value in expected.items():
-        if attributes.get(name) != value:
-            raise InputError(
-                f"{path}: made with {name} = {attributes.get(name)!r}, but {reader} expects "
-                f"{value!r}; use what it was made with, or delete it and extract again"
-            )
-
-
-class CacheWriter:
-    """A cache being filled: ``PATH.partial`` until every image is done, then renamed."""
-
-    def __init__(
-        self,
-        path: Path,
-        ids: list[str],
-        attributes: dict[str, Any],
-        versions: dict[str, str],
-        shape: tuple[int, int],
-    ):
-        """``shape`` is (N, D). An unfinished file with the same attributes is resumed."""
-        self.path = path
-        self.partial = path.with_name(path.name + ".partial")
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file = h5py.File(self.partial, "a")
-        except BlockingIOError:
-            raise InputError(
-                f"{self.partial}: another process is extracting into it; wait for it"
-            ) from None
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
-                raise MachineError(f"{self.partial}: {os.strerror(error.errno)}") from None
-            raise InputError(
-                f"{self.partial}: damaged ({error}); delete it to start over"
-            ) from None
-        if "done" in self._file:
-            check_attributes(read_attributes(self._file), attributes, self.partial)
-            self._boxed: set[int] = set(self._file["box_image"][:])
-            return
-        self._boxed = set()
-        num_images = len(ids)
-        self._file.attrs["attributes"] = json.dumps(attributes)
-        self._file.attrs["versions"] = json.dumps(versions)
-        self._file.create_dataset("features", (num_images, *shape), "f2")
-        self._file.create_dataset("image_id", data=np.array(ids, dtype="S"))
-        self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
-        self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
-        self._file.create_dataset("done", data=np.zeros(num_images, dtype=bool))
-        self._file.flush()
-
-    @property
-    def pending(self) -> np.ndarray:
-        """Indices of the images that are still to be done."""
-        return np.flatnonzero(~self._file["done"][:])
-
-    def write(
-        self, indices: np.ndarray, features: np.ndarray, labels: dict[str, list], boxes: list
-    ) -> None:
-        """Store a batch: features (B, N, D), per kind a list of (S, S) label maps or None, boxes.
-
-        Raises InputError when they cannot be written; what was stored before stays.
-        """
-        try:
-            self._file["features"][indices] = features
-            for kind, maps in labels.items():
-                for index, label_map in zip(indices, maps, strict=True):
-                    if label_map is not None:
-                        self._labels(kind, label_map.shape)[index] = label_map
-            for index, of_image in zip(indices, boxes, strict=True):
-                if of_image is not None and len(of_image):
-                    self._append(index, of_image)
-            self._file["done"][indices] = True
-            self._file.flush()
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise MachineError(
-                f"{self.partial}: cannot be written ({reason}); make room, and run the same "
-                "command again to continue"
-            ) from None
-
-    def _labels(self, kind: str, shape: tuple[int, int]) -> h5py.Dataset:
-        if kind not in self._file:
-            whole = (len(self._file["done"]), *shape)
-            self._file.create_dataset(kind, whole, "u1", fillvalue=255)  # void
-        return self._file[kind]
-
-    def _append(self, index: int, boxes: np.ndarray) -> None:
-        # A batch that was cut off between its boxes and its `done` is written again.
-        if index in self._boxed:
-            return
-        self._boxed.add(index)
-        count = len(self._file["boxes"])
-        for name in ("boxes", "box_image"):
-            self._file[name].resize(count + len(boxes), axis=0)
-        self._file["boxes"][count:] = boxes
-        self._file["box_image"][count:] = index
-
-    def finish(self) -> None:
-        """Add the features' digest, close the file and rename it. All images must be done."""
-        assert not len(self.pending)
-        digest, features = hashlib.sha256(), self._file["features"]
-        for start in range(0, len(features), BLOCK):
-            digest.update(features[start : start + BLOCK])
-        attributes = read_attributes(self._file) | {"features_sha256": digest.hexdigest()}
-        self._file.attrs["attributes"] = json.dumps(attributes)
-        if not len(self._file["boxes"]):
-            del self._file["boxes"], self._file["box_image"]
-        self._file.close()
-        self.partial.replace(self.path)
-
-    def close(self) -> None:
-        self._file.close()

@@ -22,8 +22,10 @@ from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry, mean_colour
 from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
+from mmqsa.features.attributes import check_attributes
 from mmqsa.features.backbone import FrozenViT, load_backbone
-from mmqsa.features.cache import CacheWriter, FeatureCache, check_attributes
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache_writer import CacheWriter
 from mmqsa.progress import notice, progress_bar
 
 AHEAD = 2  # batches

@@ -1,15 +1,16 @@
 """The direction of features in which background and objects differ most, found without labels."""
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmqsa.features.cache import Rows
 
 BLOCK = 128  # images at a time
 IMAGES = 4000  # to find it on, evenly from the whole
 
 
-def background_direction(features: Tensor | np.ndarray | h5py.Dataset) -> Tensor:
+def background_direction(features: Tensor | np.ndarray | Rows) -> Tensor:
     """Features (num_images, N, D) of a training set -> weights (D,); features @ weights is a score
     that is high for background.
 

@@ -23,7 +23,7 @@ class ResidentFeatures:
         self.device = device
         stored = cache.features
         self.shape = tuple(stored.shape)
-        size = stored.dtype.itemsize * stored.size
+        size = stored.dataset.nbytes
         places = [("device", device), ("memory", torch.device("cpu"))]
         self.where = next(
             (name for name, place in places if size < SHARE * free_memory(place)), "file"
@@ -31,14 +31,18 @@ class ResidentFeatures:
         if self.where == "file":
             # The dataset is contiguous, so the file itself is the array.
             self.array: Tensor | np.ndarray = np.memmap(
-                cache.path, stored.dtype, "r", offset=stored.id.get_offset(), shape=self.shape
+                cache.path,
+                stored.dtype,
+                "r",
+                offset=stored.dataset.id.get_offset(),
+                shape=self.shape,
             )
             """All of them (num_images, N, D) float16, where they are."""
         else:
             place = dict(places)[self.where]
             self.array = torch.empty(self.shape, dtype=torch.float16, device=place)
         for start in range(0, len(stored), _BLOCK):
-            block = cache.read(slice(start, start + _BLOCK))  # checked, in a file as well
+            block = cache.features[start : start + _BLOCK]  # checked, in a file as well
             if isinstance(self.array, Tensor):
                 self.array[start : start + len(block)] = torch.from_numpy(block)
 

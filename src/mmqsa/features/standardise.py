@@ -2,16 +2,17 @@
 
 from typing import Literal
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmqsa.features.cache import Rows
 
 BLOCK = 128  # images at a time
 
 
 def feature_statistics(
-    features: Tensor | np.ndarray | h5py.Dataset, per: Literal["none", "feature", "position"]
+    features: Tensor | np.ndarray | Rows, per: Literal["none", "feature", "position"]
 ) -> tuple[Tensor, Tensor]:
     """Features (num_images, N, D) -> mean (N, D) and std (1, D), float32, in bounded memory.
 

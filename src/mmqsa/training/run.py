@@ -14,7 +14,8 @@ from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.files import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
-from mmqsa.features.cache import FeatureCache, check_attributes
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, SNAPSHOTS, WEIGHTS
 

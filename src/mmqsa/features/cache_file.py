@@ -1,0 +1,152 @@
+"""The door of a feature cache: what an HDF5 file must be before a stage reads anything of it.
+
+A file from elsewhere may hold anything: links and raw storage in other files, groups in the place
+of arrays, shapes without bytes behind them. Here all of it is refused in one line.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mmqsa.config.files import check_regular
+from mmqsa.errors import InputError
+from mmqsa.features.attributes import parse_attributes
+
+MAX_BOXES = 10_000  # of an image, on average
+MAX_ID = 255  # bytes: an id is a file's name
+# Array -> dtype, dimensions; those after the fifth are absent where nothing is labelled.
+ARRAYS = {
+    "features": ("<f2", 3),
+    "image_id": ("S", 1),
+    "done": ("?", 1),
+    "classes": ("|u1", 3),
+    "instances": ("|u1", 3),
+    "boxes": ("<f4", 2),
+    "box_image": ("<i8", 1),
+}
+REQUIRED = ("features", "image_id", "done")
+# What h5py raises on a damaged file; MemoryError and OverflowError for sizes that are made up.
+DAMAGE = (
+    *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
+    *(MemoryError, OverflowError),
+)
+
+
+def open_cache(path: Path) -> tuple[h5py.File, dict[str, Any]]:
+    """A finished cache, opened for reading, and its attributes. Raises InputError."""
+    check_regular(path)
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such feature cache; run `mmqsa extract`") from None
+    except DAMAGE as error:
+        raise _damaged(path, error) from None
+    try:
+        attributes = check_cache(file, path)
+        if not file["done"][:].all():
+            raise InputError(f"{path}: extraction has not finished; run `mmqsa extract` again")
+        _check_storage(file, path)
+    except DAMAGE as error:
+        file.close()
+        raise _damaged(path, error) from None
+    except InputError:
+        file.close()
+        raise
+    return file, attributes
+
+
+def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
+    """The attributes of a cache, finished or not, whose arrays are what they must be."""
+    attributes = parse_attributes(file.attrs.get("attributes"), path)
+    grid, side = attributes["grid"], attributes["image_size"]
+    arrays = {name: _array(file, name) for name in ARRAYS if name in REQUIRED or name in file}
+    num_images, _, dim = arrays["features"].shape
+    expected = {
+        "features": (num_images, grid**2, dim),
+        "classes": (num_images, side, side),
+        "instances": (num_images, side, side),
+        "image_id": (num_images,),
+        "done": (num_images,),
+    }
+    for name, shape in expected.items():
+        if name in arrays and arrays[name].shape != shape:
+            _refuse(path, f"{name} is {arrays[name].shape}, not {shape}")
+    if not num_images or not dim:
+        _refuse(path, f"features is {arrays['features'].shape}: there is nothing in it")
+    _check_ids(arrays["image_id"], path)
+    if ("boxes" in arrays) != ("box_image" in arrays):
+        _refuse(path, "boxes and box_image go together, and one is missing")
+    if "boxes" in arrays:
+        _check_boxes(arrays["boxes"], arrays["box_image"], num_images, path)
+    return attributes
+
+
+def _array(file: h5py.File, name: str) -> h5py.Dataset:
+    """An array of the file itself, of the right kind, with all of its bytes there."""
+    path, (dtype, dimensions) = Path(file.filename), ARRAYS[name]
+    link = file.get(name, getlink=True)
+    if link is None:
+        _refuse(path, f"it has no {name}")
+    if not isinstance(link, h5py.HardLink):
+        _refuse(path, f"{name} is a link to another place")
+    array = file[name]
+    if not isinstance(array, h5py.Dataset):
+        _refuse(path, f"{name} is no array")
+    properties = array.id.get_create_plist()
+    if properties.get_external_count() or array.is_virtual:
+        _refuse(path, f"the bytes of {name} are in another file")
+    kind = "S" if array.dtype.kind == "S" else array.dtype.str
+    if (kind, array.ndim) != ("|b1" if dtype == "?" else dtype, dimensions):
+        _refuse(path, f"{name} is {array.ndim}-d {array.dtype}, not {dimensions}-d {dtype}")
+    grows = name in ("boxes", "box_image")  # in chunks, some of them half full
+    if properties.get_nfilters() or (array.chunks is not None) != grows:
+        _refuse(path, f"{name} is compressed or in pieces")
+    return array
+
+
+def _check_storage(file: h5py.File, path: Path) -> None:
+    """Whether the bytes of a finished cache are there: HDF5 fills in what was never written."""
+    for name in ARRAYS:
+        array = file.get(name)
+        if (
+            array is not None
+            and array.chunks is None
+            and array.id.get_storage_size() < array.nbytes
+        ):
+            _refuse(path, f"bytes of {name} are missing")
+
+
+def _check_ids(array: h5py.Dataset, path: Path) -> None:
+    if array.dtype.itemsize > MAX_ID:
+        _refuse(path, f"an image id has {array.dtype.itemsize} bytes")
+    ids = [image_id.decode(errors="replace") for image_id in array[:]]
+    if len(set(ids)) < len(ids):
+        repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
+        _refuse(path, f"the image {repeated!r} is there twice")
+    bad = [one for one in ids if not one or not one.isprintable() or "\ufffd" in one or "/" in one]
+    if bad:
+        _refuse(path, f"{bad[0]!r} is no image id")
+
+
+def _check_boxes(boxes: h5py.Dataset, image: h5py.Dataset, num_images: int, path: Path) -> None:
+    if boxes.shape[1] != 4 or boxes.shape[0] != image.shape[0]:
+        _refuse(path, f"boxes is {boxes.shape} and box_image {image.shape}")
+    if boxes.shape[0] > MAX_BOXES * num_images:
+        _refuse(path, f"{boxes.shape[0]:,} boxes for {num_images:,} images")
+    if not np.isfinite(boxes[:]).all():
+        _refuse(path, "a box is not finite")
+    if len(image) and not 0 <= image[:].min() <= image[:].max() < num_images:
+        _refuse(path, "a box is of an image that is not there")
+
+
+def _refuse(path: Path, reason: str) -> None:
+    raise InputError(f"{path}: not a feature cache of this version: {reason}; extract again")
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:160]
+    return InputError(
+        f"{path}: not a readable feature cache ({reason}); delete it and run `mmqsa extract` again"
+    )

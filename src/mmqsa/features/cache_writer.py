@@ -1,0 +1,126 @@
+"""Writing of a feature cache, batch by batch, so that an interrupted extraction goes on."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mmqsa.errors import InputError, MachineError
+from mmqsa.features.attributes import check_attributes
+from mmqsa.features.cache_file import check_cache
+
+BLOCK = 64  # images that are hashed at a time
+
+
+class CacheWriter:
+    """A cache being filled: ``PATH.partial`` until every image is done, then renamed."""
+
+    def __init__(
+        self,
+        path: Path,
+        ids: list[str],
+        attributes: dict[str, Any],
+        versions: dict[str, str],
+        shape: tuple[int, int],
+    ):
+        """``shape`` is (N, D). An unfinished file with the same attributes is resumed."""
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = h5py.File(self.partial, "a")
+        except BlockingIOError:
+            raise InputError(
+                f"{self.partial}: another process is extracting into it; wait for it"
+            ) from None
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+                raise MachineError(f"{self.partial}: {os.strerror(error.errno)}") from None
+            raise InputError(
+                f"{self.partial}: damaged ({error}); delete it to start over"
+            ) from None
+        if "done" in self._file:
+            check_attributes(check_cache(self._file, self.partial), attributes, self.partial)
+            self._boxed: set[int] = set(self._file["box_image"][:])
+            return
+        self._boxed = set()
+        num_images = len(ids)
+        self._file.attrs["attributes"] = json.dumps(attributes)
+        self._file.attrs["versions"] = json.dumps(versions)
+        self._file.create_dataset("features", (num_images, *shape), "f2")
+        encoded = np.array([image_id.encode() for image_id in ids])
+        self._file.create_dataset("image_id", data=encoded)
+        self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
+        self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
+        self._file.create_dataset("done", data=np.zeros(num_images, dtype=bool))
+        self._file.flush()
+
+    @property
+    def pending(self) -> np.ndarray:
+        """Indices of the images that are still to be done."""
+        return np.flatnonzero(~self._file["done"][:])
+
+    def write(
+        self, indices: np.ndarray, features: np.ndarray, labels: dict[str, list], boxes: list
+    ) -> None:
+        """Store a batch: features (B, N, D), per kind a list of (S, S) label maps or None, boxes.
+
+        Raises InputError when they cannot be written; what was stored before stays.
+        """
+        try:
+            self._file["features"][indices] = features
+            for kind, maps in labels.items():
+                for index, label_map in zip(indices, maps, strict=True):
+                    if label_map is not None:
+                        self._labels(kind, label_map.shape)[index] = label_map
+            for index, of_image in zip(indices, boxes, strict=True):
+                if of_image is not None and len(of_image):
+                    self._append(index, of_image)
+            self._file["done"][indices] = True
+            self._file.flush()
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise MachineError(
+                f"{self.partial}: cannot be written ({reason}); make room, and run the same "
+                "command again to continue"
+            ) from None
+
+    def _labels(self, kind: str, shape: tuple[int, int]) -> h5py.Dataset:
+        if kind not in self._file:
+            whole = (len(self._file["done"]), *shape)
+            self._file.create_dataset(kind, whole, "u1", fillvalue=255)  # void
+        return self._file[kind]
+
+    def _append(self, index: int, boxes: np.ndarray) -> None:
+        # A batch that was cut off between its boxes and its `done` is written again.
+        if index in self._boxed:
+            return
+        self._boxed.add(index)
+        count = len(self._file["boxes"])
+        for name in ("boxes", "box_image"):
+            self._file[name].resize(count + len(boxes), axis=0)
+        self._file["boxes"][count:] = boxes
+        self._file["box_image"][count:] = index
+
+    def finish(self) -> None:
+        """Add the features' digest, close the file and rename it. All images must be done."""
+        assert not len(self.pending)
+        digest, features = hashlib.sha256(), self._file["features"]
+        for start in range(0, len(features), BLOCK):
+            digest.update(features[start : start + BLOCK])
+        attributes = json.loads(self._file.attrs["attributes"]) | {
+            "features_sha256": digest.hexdigest()
+        }
+        self._file.attrs["attributes"] = json.dumps(attributes)
+        if not len(self._file["boxes"]):
+            del self._file["boxes"], self._file["box_image"]
+        self._file.close()
+        self.partial.replace(self.path)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,208 @@
+"""The door of feature caches: whatever an HDF5 file holds, a cache or one line."""
+
+import json
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from mmqsa.errors import InputError
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache_writer import CacheWriter
+
+IMAGES, GRID, SIDE, DIM = 3, 2, 8, 4
+ATTRIBUTES = {
+    **{"dataset": "made", "split": "val", "geometry": "crop", "corruption": None},
+    **{"backbone": "vit", "feature": "key", "blocks": [0], "combine": "concatenate"},
+    **{"position_rule": "timm", "precision": "fp32", "image_size": SIDE, "grid": GRID},
+    **{"mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": 20},
+    **dict.fromkeys(("ids_sha256", "weights_sha256"), "0" * 64),
+}
+
+
+def write_cache(path, ids=("a", "b", "c")):
+    """A small labelled cache."""
+    writer = CacheWriter(path, list(ids), ATTRIBUTES, {}, (GRID**2, DIM))
+    maps = [np.full((SIDE, SIDE), label, np.uint8) for label in (0, 1, 255)]
+    boxes = [np.array([[0.0, 0, 4, 4]]), None, np.array([[1.0, 1, 2, 2]])]
+    features = np.arange(IMAGES * GRID**2 * DIM).reshape(IMAGES, GRID**2, DIM)
+    writer.write(writer.pending, features, {"classes": maps, "instances": maps}, boxes)
+    writer.finish()
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write_cache(tmp_path_factory.mktemp("cache") / "whole.h5")
+
+
+def read_all(path):
+    """All that any stage reads of a cache."""
+    cache = FeatureCache(path)
+    return cache.ids, cache.name, cache.features[:], cache.classes[:], cache.boxes
+
+
+def replaced(name, *arguments, **options):
+    def change(file):
+        del file[name]
+        file.create_dataset(name, *arguments, **options)
+
+    return change
+
+
+def linked(name, link):
+    def change(file):
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def attribute(value):
+    return lambda file: file.attrs.__setitem__("attributes", value)
+
+
+def told(**changes):
+    return attribute(json.dumps(ATTRIBUTES | changes))
+
+
+def with_external_storage(file):
+    del file["features"]
+    outside = [("/etc/passwd", 0, 96)]
+    file.create_dataset("features", (IMAGES, GRID**2, DIM), "f2", external=outside)
+
+
+def with_virtual_storage(file):
+    del file["features"]
+    layout = h5py.VirtualLayout((IMAGES, GRID**2, DIM), "f2")
+    layout[:] = h5py.VirtualSource("other.h5", "features", (IMAGES, GRID**2, DIM))
+    file.create_virtual_dataset("features", layout)
+
+
+def label(value):
+    return lambda file: file["classes"].__setitem__((1, 0, 0), value)
+
+
+BAD = {
+    "another group": (lambda file: file.move("features", "keys"), "it has no features"),
+    "a group for an array": (linked("features", h5py.SoftLink("/")), "is a link to another place"),
+    "a soft link": (linked("features", h5py.SoftLink("/done")), "is a link to another place"),
+    "a broken link": (linked("done", h5py.SoftLink("/x")), "done is a link"),
+    "an external link": (linked("done", h5py.ExternalLink("x.h5", "/done")), "done is a link"),
+    "raw storage elsewhere": (with_external_storage, "are in another file"),
+    "a virtual array": (with_virtual_storage, "are in another file"),
+    "integer keys": (replaced("features", (IMAGES, 4, DIM), "i2"), "features is 3-d int16"),
+    "fewer keys": (replaced("features", (2, 4, DIM), "f2"), "classes is (3, 8, 8), not (2, 8, 8)"),
+    "flat keys": (replaced("features", (IMAGES, 16), "f2"), "features is 2-d"),
+    "another grid": (replaced("features", (IMAGES, 9, DIM), "f2"), "features is (3, 9, 4), not"),
+    "nothing in it": (
+        replaced("features", (0, 4, DIM), "f2"),
+        "not (0, 8, 8)",
+    ),
+    "no bytes": (replaced("features", (IMAGES, 4, DIM), "f2"), "bytes of features are missing"),
+    "wide labels": (replaced("classes", data=np.full((3, 8, 8), 300)), "classes is 3-d int64"),
+    "other labels": (replaced("classes", (IMAGES, 9, 9), "u1"), "classes is (3, 9, 9), not"),
+    "a label of 21": (label(21), "of b the labels are of unknown classes"),
+    "not finite": (
+        lambda file: file["features"].__setitem__((2, 0, 0), np.nan),
+        "of c the features are not finite",
+    ),
+    "repeated ids": (replaced("image_id", data=np.array([b"a", b"b", b"a"])), "'a' is there twice"),
+    "an id that is a path": (
+        replaced("image_id", data=np.array([b"a", b"b", b"../c"])),
+        "no image",
+    ),
+    "ids that are numbers": (replaced("image_id", data=np.arange(3)), "image_id is 1-d int64"),
+    "a box elsewhere": (lambda file: file["box_image"].__setitem__(0, 7), "is not there"),
+    "a box without end": (lambda file: file["boxes"].__setitem__((0, 0), np.inf), "not finite"),
+    "one of the boxes": (lambda file: file.__delitem__("boxes"), "and one is missing"),
+    "compressed": (
+        replaced("done", data=np.ones(3, bool), chunks=(3,), compression="gzip"),
+        "done is compressed",
+    ),
+    "not done": (lambda file: file["done"].__setitem__(1, False), "has not finished"),
+    "no attributes": (lambda file: file.attrs.__delitem__("attributes"), "no JSON text but None"),
+    "attributes that are no JSON": (attribute("{"), "no JSON text but '{'"),
+    "a list of attributes": (attribute("[1]"), "its attributes are [1]"),
+    "empty attributes": (attribute(""), "no JSON text"),
+    "attributes that are an array": (attribute(np.arange(3)), "no JSON text"),
+    "a dataset that is a path": (told(dataset="../../x"), "attributes: dataset"),
+    "a split of its own": (told(split="/tmp/x"), "attributes: split"),
+    "a corruption of its own": (told(corruption="../fog3"), "attributes: corruption"),
+    "a grid as text": (told(grid="2"), "attributes: grid"),
+    "a huge grid": (told(grid=10**30), "attributes: grid"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_cache_is_refused_in_a_line(tmp_path, whole, what):
+    change, said = BAD[what]
+    path = shutil.copy(whole, tmp_path / "bad.h5")
+    with h5py.File(path, "a", locking=False) as file:
+        change(file)
+    with pytest.raises(InputError) as refused:
+        read_all(path)
+    line = str(refused.value)
+    assert line.startswith(f"{path}: ") and said in line and "\n" not in line and len(line) < 400
+
+
+def test_ids_beyond_ascii(tmp_path):
+    path = write_cache(tmp_path / "ids.h5", ["café", "жук", "a b'$(x)"])
+    assert FeatureCache(path).ids == ["café", "жук", "a b'$(x)"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("content", [b"", b"x" * 5000, b"\x89HDF\r\n\x1a\n" + b"\0" * 500])
+def test_what_is_no_hdf5(tmp_path, content):
+    path = tmp_path / "bad.h5"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a readable feature cache"):
+        FeatureCache(path)
+
+
+@pytest.mark.faults
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5")
+    for path in (tmp_path / "pipe.h5", tmp_path):
+        with pytest.raises(InputError, match="not a regular file"):
+            FeatureCache(path)
+
+
+@pytest.mark.faults
+def test_an_unfinished_cache_that_is_something_else(tmp_path, whole):
+    """It is neither continued nor overwritten."""
+    partial = tmp_path / "val.h5.partial"
+    shutil.copy(whole, partial)
+    with h5py.File(partial, "a", locking=False) as file:
+        del file["features"]
+    before = partial.read_bytes()
+    with pytest.raises(InputError, match="it has no features"):
+        CacheWriter(tmp_path / "val.h5", ["a", "b", "c"], ATTRIBUTES, {}, (GRID**2, DIM))
+    assert partial.read_bytes() == before
+
+
+@pytest.mark.fuzz
+@given(data=some.data())
+def test_a_cache_with_any_bytes_changed(whole, tmp_path_factory, data):
+    """HDF5 has no checksums here: the same ids and shapes, other numbers, or one line."""
+    content = bytearray(whole.read_bytes())
+    for _ in range(data.draw(some.integers(1, 4))):
+        place = data.draw(some.integers(0, len(content) - 8))
+        content[place : place + 8] = data.draw(some.binary(min_size=8, max_size=8))
+    if data.draw(some.booleans()):
+        del content[data.draw(some.integers(0, len(content))) :]
+    # A name of its own: HDF5 knows a file that is open by its inode.
+    path = tmp_path_factory.getbasetemp() / f"spoiled-{os.getpid()}.h5"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        ids, _, features, classes, _ = read_all(path)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(ids) == len(features) == len(classes) and np.isfinite(features).all()
