@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmqsa.errors import InputError
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -25,6 +27,22 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write ``path``, whole or not at all; the same content may be there already.
+
+    Raises InputError when something else is, which stays.
+    """
+    if path.is_file():
+        if path.read_bytes() == content:
+            return
+        raise InputError(
+            f"{path}: exists and was made otherwise (its content differs); it stays: name another "
+            "folder, or remove it"
+        )
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -12,6 +12,7 @@ HISTORY = "history.csv"
 PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
 SNAPSHOTS = "snapshots"  # folder of a run: its weights at the steps of training.snapshots
+METRICS = "metrics"  # folder of a run: its scores
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule
 COMPRESSED = ("per_image", "per_object")  # kinds of metrics files that have thousands of rows
 
@@ -36,7 +37,7 @@ class Paths:
 
     def metrics(self, setting: str, seed: int | str, image_set: str, kind: str = "") -> Path:
         """The metrics of a run; ``kind`` one of COMPRESSED, sweep, snapshots, agreement, slots."""
-        return beside(self.run(setting, seed) / "metrics" / f"{image_set}.csv", kind)
+        return beside(self.run(setting, seed) / METRICS / f"{image_set}.csv", kind)
 
     def reference(self, image_set: str, method: str, kind: str = "") -> Path:
         """The metrics of a baseline, of the controls, or of the premise."""

@@ -1,11 +1,17 @@
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
-from conftest import SMALL
+from conftest import CPU, SMALL
+from safetensors.torch import load_file, save_file
 
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
+from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
 
@@ -39,13 +45,137 @@ def test_a_cache_of_another_backbone_is_refused(run_folder, caches):
         run.check_cache(cache)
 
 
-def test_a_run_with_a_swapped_config_is_refused(tmp_path, run_folder):
-    for name in ("model.safetensors", "config.yaml", "provenance.json"):
-        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
-    text = (tmp_path / "config.yaml").read_text().replace("num_heads: 3", "num_heads: 2")
-    (tmp_path / "config.yaml").write_text(text)
+@pytest.fixture
+def copied(tmp_path, run_folder):
+    """A run that the test may damage."""
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.faults
+def test_a_run_whose_config_was_edited_is_refused(copied):
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace("ratio: 0.7", "ratio: 0.6"))
+    with pytest.raises(InputError, match=r"config.yaml: was changed since .*model.safetensors"):
+        Run.load(copied)
+    (copied / "config.yaml").write_text(text)
+    save_file(load_file(copied / "model.safetensors"), copied / "model.safetensors")
+    Run.load(copied)  # of a version that did not bind them
+    (copied / "config.yaml").write_text(text.replace("num_heads: 3", "num_heads: 2"))
     with pytest.raises(InputError, match=r"model.safetensors: does not fit .*config.yaml"):
-        Run.load(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
+        Run.load(copied)
+    (copied / "config.yaml").write_text(text.replace("mlp_dim: 16", "mlp_dim: 65536"))
+    with pytest.raises(InputError, match="does not fit"):
+        Run.load(copied)
+
+
+def without(name):
+    return lambda record: json.dumps({key: record[key] for key in record if key != name})
+
+
+def changed(**values):
+    return lambda record: json.dumps(record | values)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda _: "", "not valid JSON"),
+        (lambda _: "[1]", "no provenance of a run"),
+        (lambda _: "null", "no provenance of a run"),
+        (without("cache"), "cache: Field required"),
+        (without("seed"), "seed: Field required"),
+        (changed(seconds=-1), "seconds: Input should be greater"),
+        (changed(cache={"grid": 2}), "cache: dataset: Field required"),
+        (changed(updates_per_head=[]), "updates_per_head"),
+        (changed(final_loss=float("nan")), "final_loss"),
+    ],
+)
+def test_a_damaged_provenance_is_named(copied, change, said):
+    path = copied / "provenance.json"
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(InputError) as refused:
+        Run.load(copied)
+    assert str(refused.value).startswith(f"{path}: ") and said in str(refused.value)
+
+
+@pytest.mark.faults
+def test_damaged_weights_are_named(copied):
+    path = copied / "model.safetensors"
+    whole = load_file(path)
+    for name, tensor, said in (
+        ("feature_mean", whole["feature_mean"] * float("nan"), "'feature_mean' is not finite"),
+        ("feature_mean", torch.zeros(3), "does not fit"),
+        ("another", torch.zeros(3), "does not fit"),
+    ):
+        save_file(whole | {name: tensor}, path)
+        with pytest.raises(InputError, match=said):
+            Run.load(copied)
+    for content in (b"", b"\xff" * 100, path.read_bytes()[:-10]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"model.safetensors: damaged run"):
+            Run.load(copied)
+    path.unlink()
+    with pytest.raises(InputError, match=r"model.safetensors: missing"):
+        Run.load(copied)
+    path.mkdir()
     with pytest.raises(InputError, match="missing"):
-        Run.load(tmp_path)
+        Run.load(copied)
+
+
+@pytest.mark.faults
+def test_a_similarity_of_other_slots_is_named(copied):
+    for tensors in ({"other": torch.eye(16)}, {"projection": torch.eye(8)}):
+        save_file(tensors, copied / "similarity.safetensors")
+        with pytest.raises(InputError, match="no similarity of this run's slots"):
+            Run.load(copied)
+
+
+def test_a_finished_run_is_left_as_it_is(copied, caches, config, capsys):
+    before = contents(copied)
+    provenance = train(FeatureCache(caches["train"]), config, 0, copied, CPU)
+    assert provenance == Run.load(copied).provenance and contents(copied) == before
+    assert "already trained with these settings" in capsys.readouterr().err
+
+
+@pytest.mark.faults
+def test_another_finished_run_is_not_overwritten(copied, caches, config):
+    (copied / "metrics").mkdir()
+    (copied / "metrics/val.csv").write_text("kept")
+    before, cache = contents(copied), FeatureCache(caches["train"])
+    longer = config.changed("test", {"training": {"steps": 31}})
+    for settings, seed, said in (
+        (longer, 0, r"with training.steps = 30, not 31; name another"),
+        (config, 1, r"with seed = 0, not 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(cache, settings, seed, copied, CPU)
+    with pytest.raises(InputError, match="with features = "):
+        train(FeatureCache(caches["val"]), config, 0, copied, CPU)
+    assert contents(copied) == before
+
+
+def test_overwriting_removes_what_was_made_from_the_old_run(copied, caches, config):
+    for name in ("similarity.safetensors", "resume.pt", "metrics/val.csv", "snapshots/step3.x"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_text("of the old run")
+    (copied / "notes.txt").write_text("mine")
+    shorter = config.changed("test", {"training": {"steps": 3}})
+    train(FeatureCache(caches["train"]), shorter, 0, copied, CPU, overwrite=True)
+    names = {str(path.relative_to(copied)) for path in contents(copied)}
+    files = {"config.yaml", "history.csv", "model.safetensors", "provenance.json"}
+    assert names == files | {"notes.txt"}
+    assert Run.load(copied).config.training.steps == 3
+
+
+@pytest.mark.faults
+def test_files_that_are_no_run_are_not_overwritten(tmp_path, caches, config):
+    """A project's folder has a config.yaml as well."""
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(InputError, match=r"config.yaml: exists, and model.safetensors does not"):
+        train(FeatureCache(caches["train"]), config, 0, tmp_path, CPU)
+    assert (tmp_path / "config.yaml").read_text() == "mine"

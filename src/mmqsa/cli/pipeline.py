@@ -91,7 +91,13 @@ def train(
     features: Features,
     out: Out,
     config: ConfigFile = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, heads and noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of weights, batches, heads and noise.")
+    ] = 0,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Remove the run that is there, with its metrics, first."),
+    ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
@@ -104,7 +110,8 @@ def train(
 
     used = choose_device(device, require_gpu)
     try:
-        done = run(FeatureCache(features), RunConfig.load(config), seed, out, used)
+        cache, settings = FeatureCache(features), RunConfig.load(config)
+        done = run(cache, settings, seed, out, used, overwrite=overwrite)
     except Stopped as stopped:
         print(f"mmqsa: {stopped}", file=sys.stderr)
         raise SystemExit(STOPPED) from None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmqsa.atomic import whole_file
+from mmqsa.atomic import write_new
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
@@ -169,8 +169,8 @@ class Scorer:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table, whole or not at all, compressed if ``path`` ends in .gz.
 
-    The same table gives the same bytes: a compressed one holds neither a time nor a name.
+    The same table gives the same bytes: a compressed one holds neither a time nor a name. Raises
+    InputError when another table is there, which stays.
     """
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
-    with whole_file(path) as temporary:
-        temporary.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    write_new(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

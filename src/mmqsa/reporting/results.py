@@ -1,6 +1,5 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
-import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mmqsa.config.tables import Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
+from mmqsa.training.provenance import read_provenance
 
 # Mask source -> its name in tables and figures.
 SOURCES = {
@@ -178,7 +178,7 @@ class Results:
     def provenance(self, setting: str, seed: int) -> dict[str, Any]:
         """The provenance of a run; empty without the run."""
         path = self.paths.run(setting, seed) / PROVENANCE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_provenance(path) if path.is_file() else {}
 
     def history(self, setting: str, seed: int) -> pd.DataFrame:
         """Loss and learning rate of a run by ``step``; empty without the run."""

@@ -23,10 +23,10 @@ from mmqsa.features.standardise import feature_statistics
 from mmqsa.memory import keep_freed_memory
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.paths import CHECKPOINT
-from mmqsa.progress import progress_bar
+from mmqsa.progress import notice, progress_bar
 from mmqsa.training import checkpoint
 from mmqsa.training.batches import Batches
-from mmqsa.training.run import Run
+from mmqsa.training.run import Run, finished_run, remove_run
 from mmqsa.training.schedule import learning_rate_factor
 from mmqsa.training.signals import Stopped, stop_signals
 from mmqsa.training.state import TrainState
@@ -42,13 +42,21 @@ def train(
     out: Path,
     device: torch.device,
     on_step: Callable[[int], None] | None = None,
+    overwrite: bool = False,
 ) -> dict:
     """Train one run into the folder ``out`` and return its provenance.
 
-    A training that was killed goes on from its checkpoint, to the same bits. ``on_step`` is called
-    before each step with its 0-based index. Raises InputError on a loss that is not finite, naming
-    the step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
+    A training that was killed goes on from its checkpoint, to the same bits; a finished one of the
+    same config, seed and features is left as it is. ``overwrite`` removes whatever run is there,
+    with all that was made from it. ``on_step`` is called before each step with its 0-based index.
+    Raises InputError when ``out`` holds another run, and on a loss that is not finite, naming the
+    step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
     """
+    if overwrite:
+        remove_run(out)
+    if finished := finished_run(out, config, cache, seed):
+        notice(f"{out}: already trained with these settings; nothing to do")
+        return finished
     keep_freed_memory()
     training, path = config.training, out / CHECKPOINT
     with stop_signals() as asked, naming_when_memory_ends("training.batch_size"):

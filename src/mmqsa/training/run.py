@@ -1,23 +1,39 @@
 """A trained run on disk: weights, resolved config, history and provenance in one folder."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
-from mmqsa.config.files import dump_yaml
+from mmqsa.config.base import validated
+from mmqsa.config.files import check_regular, dump_yaml, quoted, read_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
-from mmqsa.features.attributes import check_attributes
+from mmqsa.features.attributes import CacheAttributes, check_attributes
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masked_slot_model import MaskedSlotModel
-from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, SNAPSHOTS, WEIGHTS
+from mmqsa.paths import (
+    CHECKPOINT,
+    CONFIG,
+    HISTORY,
+    METRICS,
+    PROVENANCE,
+    SIMILARITY,
+    SNAPSHOTS,
+    WEIGHTS,
+)
+from mmqsa.training.provenance import read_provenance
+
+CONFIG_SHA256 = "config_sha256"  # in the metadata of weights
 
 
 @dataclass
@@ -38,26 +54,25 @@ class Run:
         """
         folder = Path(folder)
         weights = folder / WEIGHTS if snapshot is None else snapshot_path(folder, snapshot)
-        config = RunConfig.load(folder / CONFIG)
-        try:
-            provenance = json.loads((folder / PROVENANCE).read_text())
-            state = load_file(weights)
-            learned = (folder / SIMILARITY).exists() and load_file(folder / SIMILARITY)
-        except FileNotFoundError as error:
+        for path in (folder / CONFIG, folder / PROVENANCE, weights):
+            if not path.is_file():
+                raise InputError(f"{path}: missing; train the run, or name its folder")
+        written = read_yaml(folder / CONFIG)
+        config = validated(RunConfig, written, folder / CONFIG)
+        provenance = read_provenance(folder / PROVENANCE)
+        validated(CacheAttributes, provenance["cache"], f"{folder / PROVENANCE}: cache")
+        state, about = read_tensors(weights)
+        if about.get(CONFIG_SHA256, config_sha256(written)) != config_sha256(written):
             raise InputError(
-                f"{error.filename or weights}: missing; train the run, or name its folder"
-            ) from None
-        except (json.JSONDecodeError, SafetensorError) as error:
-            raise InputError(f"{folder}: damaged run ({error}); train it again") from None
-        num_patches, feature_dim = state["feature_mean"].shape
-        model = MaskedSlotModel(config.model, num_patches, feature_dim)
-        try:
-            model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError:
+                f"{folder / CONFIG}: was changed since {weights} was trained with it; restore it, "
+                "or train another run"
+            )
+        model = _model(config, state)
+        if model is None:
             raise InputError(
                 f"{weights}: does not fit {folder / CONFIG}; one of the two was changed"
-            ) from None
-        return cls(model.eval(), config, provenance, learned["projection"] if learned else None)
+            )
+        return cls(model.eval(), config, provenance, _similarity(folder, config))
 
     def save(
         self,
@@ -72,16 +87,18 @@ class Run:
         """
         shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)  # of another training
         (folder / SNAPSHOTS).mkdir(parents=True)
+        settings = self.config.dependencies()
+        about = {CONFIG_SHA256: config_sha256(settings)}
         for step, weights in snapshots.items():
-            _save_weights(weights, snapshot_path(folder, step))
-        write_text(folder / CONFIG, dump_yaml(self.config.dependencies()))
+            _save_weights(weights, snapshot_path(folder, step), about)
+        write_text(folder / CONFIG, dump_yaml(settings))
         lines = ["step,loss,learning_rate,images_per_second"]
         lines += [
             f"{step},{loss:.6f},{rate:.3e},{speed:.1f}" for step, loss, rate, speed in history
         ]
         write_text(folder / HISTORY, "\n".join(lines) + "\n")
         write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
-        _save_weights(self.model.state_dict(), folder / WEIGHTS)
+        _save_weights(self.model.state_dict(), folder / WEIGHTS, about)
 
     def check_cache(self, cache: FeatureCache) -> None:
         """Raises InputError when a cache was made with another backbone than the run's."""
@@ -90,13 +107,118 @@ class Run:
         check_attributes(cache.attributes, expected, cache.path, "the trained run")
 
 
+def finished_run(
+    folder: Path, config: RunConfig, cache: FeatureCache, seed: int
+) -> dict[str, Any] | None:
+    """The provenance of the run that is asked for, if it is in ``folder``; None without any.
+
+    Raises InputError that shows the first difference when another run is there, or other files of
+    the same names.
+    """
+    mine = [folder / name for name in (CONFIG, HISTORY, PROVENANCE)]
+    if not (folder / WEIGHTS).exists():
+        others = [path for path in mine if path.exists()]
+        if others and not (folder / CHECKPOINT).exists():
+            raise InputError(
+                f"{others[0]}: exists, and {WEIGHTS} does not: these are not the files of a run "
+                "that can go on; name another folder"
+            )
+        return None
+    asked = config.dependencies() | {"seed": seed, "features": cache.fingerprint}
+    provenance = read_provenance(folder / PROVENANCE)
+    there = read_yaml(folder / CONFIG)
+    there |= {"seed": provenance["seed"], "features": provenance["cache_fingerprint"]}
+    if difference := _first_difference(there, asked):
+        raise InputError(
+            f"{folder}: holds a finished run with {difference}; name another folder, or give "
+            "--overwrite to remove that run and all that was made from it"
+        )
+    return provenance
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's files, finished or not, and what was made from them; others stay."""
+    for name in (WEIGHTS, CONFIG, HISTORY, PROVENANCE, SIMILARITY, CHECKPOINT):
+        (folder / name).unlink(missing_ok=True)
+    (folder / SIMILARITY).with_suffix(".json").unlink(missing_ok=True)
+    for name in (SNAPSHOTS, METRICS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _first_difference(there: Mapping[str, Any], asked: Mapping[str, Any], where: str = "") -> str:
+    """``key = value, not value`` of the first key that differs; empty without any."""
+    for key in dict.fromkeys([*asked, *there]):
+        one, two, name = there.get(key), asked.get(key), f"{where}{key}"
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            if difference := _first_difference(one, two, f"{name}."):
+                return difference
+        elif one != two:
+            return f"{name} = {quoted(one)}, not {quoted(two)}"
+    return ""
+
+
 def snapshot_path(folder: Path, step: int) -> Path:
     """The weights that a run had after ``step`` steps."""
     return folder / SNAPSHOTS / f"step{step}.safetensors"
 
 
-def _save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+def config_sha256(settings: Mapping[str, Any]) -> str:
+    """Of a run's config as plain data: its weights carry it, so that an edited file is found."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file as float32, and its metadata.
+
+    Raises InputError when it is missing, damaged, or a tensor is not finite.
+    """
+    check_regular(path)
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            about = file.metadata() or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; train the run, or name its folder") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: damaged run ({reason}); train it again") from None
+    if bad := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
+        raise InputError(f"{path}: {quoted(bad)} is not finite; train the run again")
+    return state, about
+
+
+def _model(config: RunConfig, state: dict[str, Tensor]) -> MaskedSlotModel | None:
+    """The model of a config with these weights; None where they do not fit."""
+    mean = state.get("feature_mean")
+    if mean is None or mean.ndim != 2:
+        return None
+    with torch.device("meta"):  # shapes alone: those of an edited config may not fit in memory
+        expected = MaskedSlotModel(config.model, *mean.shape).state_dict()
+    if {name: tensor.shape for name, tensor in expected.items()} != {
+        name: tensor.shape for name, tensor in state.items()
+    }:
+        return None
+    model = MaskedSlotModel(config.model, *mean.shape)
+    model.load_state_dict(state)
+    return model
+
+
+def _similarity(folder: Path, config: RunConfig) -> Tensor | None:
+    """The (D_slot, D_slot) projection of a run, once it is learned."""
+    if not (folder / SIMILARITY).exists():
+        return None
+    state, _ = read_tensors(folder / SIMILARITY)
+    width = config.slots.slot_dim
+    if "projection" not in state or state["projection"].shape != (width, width):
+        raise InputError(
+            f"{folder / SIMILARITY}: no similarity of this run's slots; remove it, and run "
+            "`mmqsa similarity` again"
+        )
+    return state["projection"]
+
+
+def _save_weights(weights: Mapping[str, Tensor], path: Path, about: dict[str, str]) -> None:
     """Write a model's weights, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with whole_file(path) as temporary:
-        temporary.write_bytes(save(plain))  # save_file would make it unreadable to others
+        temporary.write_bytes(save(plain, about))  # save_file would make it unreadable to others
