@@ -11,7 +11,6 @@ from PIL import Image
 from pycocotools.coco import COCO
 from safetensors.torch import load_file, save_file
 
-from mmqsa.config.files import dump_yaml
 from mmqsa.config.training import RunConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load
@@ -27,6 +26,7 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 from mmqsa.features.weights import backbone_weights
 from mmqsa.training.loop import train
+from mmqsa.training.run import Run
 
 CPU = torch.device("cpu")
 
@@ -182,12 +182,12 @@ def test_an_exported_run_works_without_what_it_was_made_from(pretrained, images,
 def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_path, monkeypatch):
     """The hub is played by the random network that the run was trained on."""
     hub = tmp_path / "run"
-    shutil.copytree(run_folder, hub)
-    trained = RunConfig.load(hub / "config.yaml")
+    run = Run.load(run_folder)
+    trained = run.config
     state, _ = backbone_weights(trained.backbone)
     named = trained.backbone.model_copy(update={"pretrained": True})
     config = trained.model_copy(update={"backbone": named})
-    (hub / "config.yaml").write_text(dump_yaml(config.dependencies()))
+    Run(run.model, config, run.provenance).save(hub, [], {})
     create = backbone.create
 
     def fetch(config, pretrained, **size):
@@ -231,9 +231,9 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     drawn = load_backbone(config.backbone)
     assert drawn.weights_sha256 == drawn.state_sha256
     assert drawn.state_sha256 == provenance["cache"]["weights_sha256"]
+    run = Run.load(run_folder)
     changed = config.backbone.model_copy(update={"seed": 1})
-    (tmp_path / "exported/config.yaml").write_text(
-        dump_yaml(config.model_copy(update={"backbone": changed}).dependencies())
-    )
+    other = config.model_copy(update={"backbone": changed})
+    Run(run.model, other, run.provenance).save(tmp_path / "other", [], {})
     with pytest.raises(InputError, match="weights_sha256"):
-        load(tmp_path / "exported", "cpu")
+        load(tmp_path / "other", "cpu")

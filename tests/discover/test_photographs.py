@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmqsa.discover.photographs import as_rgb, find_photographs, read_photograph
+from mmqsa.data.photograph import as_rgb, read_photograph
+from mmqsa.discover.photographs import find_photographs
 from mmqsa.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

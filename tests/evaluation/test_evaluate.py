@@ -154,7 +154,7 @@ def test_snapshots_are_scored_like_the_run(tmp_path, caches, config):
     names = ["mask_source", "protocol", "metric"]
     for step in (4, None):
         run = Run.load(tmp_path, step)
-        alone = pd.read_csv(evaluate(run, cache, plain, tmp_path / "alone", CPU))
+        alone = pd.read_csv(evaluate(run, cache, plain, tmp_path / f"alone{step}", CPU))
         first = alone[alone["eval_seed"] == 0].set_index(names)["value"]
         found = rows[rows["step"] == (step or 6)].set_index(names)["value"]
         pd.testing.assert_series_equal(found, first)

@@ -15,6 +15,8 @@ RECORD = {
     "final_loss": 0.5,
     "num_images": 7,
     "cache_fingerprint": "abcdefabcdefabcdef",
+    "cache": {},
+    "seed": 0,
 }
 
 

@@ -2,18 +2,22 @@
 
 import contextlib
 import io
-import json
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from pycocotools.coco import COCO
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mmqsa.data.folder import PhotoFolder
+from mmqsa.config.base import Finite, validated
+from mmqsa.config.files import quoted
+from mmqsa.data.folder import PhotoFolder, check_id
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 
 SPLITS = ("train", "val")
+DAMAGE = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 class CocoFolder(PhotoFolder):
@@ -80,20 +84,55 @@ class CocoFolder(PhotoFolder):
         return _index(_annotations(self.path, split))
 
 
+class CocoObject(BaseModel):
+    """An annotation; its shape is checked against its photograph, when that is read."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
+    iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
+    area: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    segmentation: Any
+
+
 class _Index:
-    """One instances file, read by pycocotools."""
+    """One instances file, read by pycocotools and checked."""
 
     def __init__(self, path: Path):
+        if not path.is_file():
+            raise InputError(f"{path}: missing; restore it")
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints how long it took
                 self._coco = COCO(path)
             images, categories = self._coco.imgs, sorted(self._coco.getCatIds())
-            self.by_name = {Path(entry["file_name"]).stem: key for key, entry in images.items()}
-            self.classes = {key: label for label, key in enumerate(categories, start=1)}
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing; restore it") from None
-        except (json.JSONDecodeError, AssertionError, KeyError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not COCO instances ({error}); restore the file") from None
+            names = [(Path(entry["file_name"]).stem, key) for key, entry in images.items()]
+            annotations = self._coco.dataset["annotations"]
+        except (*DAMAGE, RecursionError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise InputError(f"{path}: not COCO instances ({reason}); restore the file") from None
+        self._path, self.by_name = path, {check_id(name, path): key for name, key in names}
+        self.classes = {key: label for label, key in enumerate(categories, start=1)}
+        if len(self.by_name) < len(names):
+            raise InputError(f"{path}: two photographs have one name; correct it")
+        if len(categories) > CocoFolder.num_classes:
+            raise InputError(
+                f"{path}: {len(categories)} categories, more than {CocoFolder.num_classes}"
+            )
+        for entry in annotations:
+            self._check(entry)
+        if len(self._coco.anns) < len(annotations):
+            raise InputError(f"{path}: two annotations have one id; correct it")
+
+    def _check(self, entry: dict[str, Any]) -> None:
+        about = f"{self._path}: annotation {quoted(entry.get('id'))}"
+        entry.setdefault("iscrowd", 0)
+        validated(CocoObject, entry, about)
+        for key, known in (("image_id", self._coco.imgs), ("category_id", self.classes)):
+            if entry[key] not in known:
+                raise InputError(f"{about}: unknown {key} {entry[key]}; correct it")
 
     def objects(self, image_id: str) -> list[dict]:
         """The annotations of a photograph, in the order of their ids."""
@@ -103,21 +142,58 @@ class _Index:
         """The label map (h, w) of a photograph of ``size`` (w, h): a label for each object."""
         width, height = size
         painted = np.zeros((height, width), dtype=np.uint8)
-        pairs = zip(self.objects(image_id), labels, strict=True)
-        # Crowds last: no metric counts what lies in one.
-        for entry, label in sorted(pairs, key=lambda pair: (pair[0]["iscrowd"], -pair[0]["area"])):
-            about = f"{image_id}: annotation {entry.get('id')}"
-            try:
-                mask = self._coco.annToMask(entry).astype(bool)
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{about} has no readable shape ({error})") from None
-            if mask.shape != (height, width):
-                raise InputError(
-                    f"{about} is for {mask.shape[1]}x{mask.shape[0]} px, but the photograph is "
-                    f"{width}x{height}; restore the one that was changed"
-                )
-            painted[mask] = VOID if entry["iscrowd"] else label
+        objects = self.objects(image_id)
+        masks = [self._mask(entry, image_id, size) for entry in objects]
+        areas = [entry.get("area") for entry in objects]
+        order = sorted(
+            range(len(objects)),  # crowds last: no metric counts what lies in one
+            key=lambda i: (objects[i]["iscrowd"], -(areas[i] or masks[i].sum())),
+        )
+        for index in order:
+            painted[masks[index]] = VOID if objects[index]["iscrowd"] else labels[index]
         return painted
+
+    def _mask(self, entry: dict[str, Any], image_id: str, size: tuple[int, int]) -> np.ndarray:
+        """The mask (h, w) of an annotation; pycocotools crashes on shapes that are not checked."""
+        (width, height), shape = size, entry["segmentation"]
+        about = f"{self._path}: {image_id}: annotation {entry['id']}"
+        listed = self._coco.imgs[entry["image_id"]]
+        of = (listed.get("width"), listed.get("height"))
+        if isinstance(shape, dict) and isinstance(shape.get("size"), list):
+            of = tuple(shape["size"][::-1])
+        if of != size:
+            raise InputError(
+                f"{about} is for {quoted(of[0])}x{quoted(of[1])} px, but the photograph is "
+                f"{width}x{height}; restore the one that was changed"
+            )
+        try:
+            if isinstance(shape, list):
+                validated(_Polygons, {"polygons": shape}, about)
+                points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
+                if (np.abs(points) > 2 * np.array(size)).any():
+                    raise ValueError("a polygon leaves the photograph by far")
+            elif isinstance(shape.get("counts"), list):
+                validated(_Runs, shape, about)
+                if sum(shape["counts"]) != width * height:
+                    raise ValueError("its run lengths do not add up to the photograph")
+            return self._coco.annToMask(entry).astype(bool)
+        except DAMAGE as error:
+            raise InputError(f"{about} has no readable shape ({error})") from None
+
+
+class _Polygons(BaseModel):
+    polygons: Annotated[list[Annotated[list[Finite], Field(min_length=6)]], Field(min_length=1)]
+
+    @field_validator("polygons")
+    @classmethod
+    def _pairs(cls, polygons: list[list[float]]) -> list[list[float]]:
+        if any(len(polygon) % 2 for polygon in polygons):
+            raise ValueError("a polygon has an odd number of coordinates")
+        return polygons
+
+
+class _Runs(BaseModel):
+    counts: list[Annotated[int, Field(ge=0)]]
 
 
 _index = cache(_Index)

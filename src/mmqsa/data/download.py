@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import lzma
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -13,16 +16,23 @@ from urllib.parse import unquote, urlparse
 
 import requests
 
-from mmqsa.atomic import write_text
+from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import DatasetConfig
+from mmqsa.config.files import check_regular, read_json
 from mmqsa.data.layouts import LAYOUTS
-from mmqsa.errors import InputError
+from mmqsa.errors import InputError, MachineError
 from mmqsa.progress import progress_bar
 
 RECEIPT = "receipt.json"  # written last: its folder is complete
 BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
+SCENES = "synthetic scenes"  # a receipt's source
 TIMEOUT = 30  # seconds without a byte
+# What the readers of archives raise on a damaged one.
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(OSError, ValueError, OverflowError, NotImplementedError, RuntimeError),
+)
 
 
 def download(dataset: DatasetConfig, root: Path) -> str:
@@ -33,6 +43,8 @@ def download(dataset: DatasetConfig, root: Path) -> str:
     archive is resumed from ``*.part`` after an interruption, and unpacked only when its md5 is
     right. Returns the source that was used. Raises InputError that says why each source failed.
     """
+    if read_receipt(root).get("source") == SCENES:
+        raise InputError(f"{root}: holds synthetic scenes; choose another root")
     root.mkdir(parents=True, exist_ok=True)
     archives, faults = dataset.archives, []
     for source in dataset.sources:
@@ -41,11 +53,13 @@ def download(dataset: DatasetConfig, root: Path) -> str:
             if "://" in source:
                 below = {f"{source.rstrip('/')}/{path}": md5 for path, md5 in archives.items()}
                 for url, md5 in (below or {source: dataset.md5}).items():
-                    archive = root / PurePosixPath(urlparse(url).path).name
+                    archive = root / _name(url)
                     _fetch(url, archive, md5)
                     _unpack(archive, root)
             else:
                 _link(Path(source), root, dataset.kind)
+        except MachineError:
+            raise
         except InputError as error:
             faults.append(str(error))
             continue
@@ -70,10 +84,27 @@ def _by_hand(dataset: DatasetConfig) -> str:
     return f"Fetch {name} elsewhere and name it file:///FOLDER/{name} in dataset.sources"
 
 
+def _name(url: str) -> str:
+    """What an archive's file is called."""
+    name = PurePosixPath(unquote(urlparse(url).path)).name
+    if name in ("", "..") or not name.isprintable():
+        raise InputError(f"{url}: names no file; name the archive itself")
+    return name
+
+
 def finish(root: Path, provenance: dict, kind: str) -> None:
     """Write the receipt that says ``root`` is complete: provenance and number of photographs."""
     receipt = provenance | {"photographs": LAYOUTS[kind].find(root).photographs()}
     write_text(root / RECEIPT, json.dumps(receipt, indent=2) + "\n")
+
+
+def read_receipt(root: Path) -> dict:
+    """What a data set's folder was made of; empty where it is not complete."""
+    path = root / RECEIPT
+    receipt = read_json(path) if path.exists() else {}
+    if not isinstance(receipt, dict):
+        raise InputError(f"{path}: no receipt of a data set; remove it")
+    return receipt
 
 
 def _link(folder: Path, root: Path, kind: str) -> None:
@@ -98,6 +129,7 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
     try:
         if parsed.scheme == "file":
             origin = Path(unquote(parsed.path))
+            check_regular(origin)
             with origin.open("rb") as file:
                 blocks = iter(lambda: file.read(BLOCK), b"")
                 _write(blocks, part, have=0, total=origin.stat().st_size)
@@ -105,7 +137,7 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
             _copy_http(source, part)
         else:
             raise InputError(f"{source}: not an http, https or file URL")
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, OSError, ValueError) as error:  # ValueError: no such URL
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: {reason}") from None
     actual = _md5(part)
@@ -152,31 +184,61 @@ def _unpack(archive: Path, root: Path) -> None:
     inside = root.resolve()
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     try:
-        for name, source in progress_bar(members(archive), desc="unpack", unit=" files"):
+        _check_space(archive, inside)
+        for name, size, source in progress_bar(members(archive), desc="unpack", unit=" files"):
             path = (inside / name.lstrip("/")).resolve()
             if not path.is_relative_to(inside):
                 raise tarfile.TarError(f"{name!r} leads out of the folder")
             if source is None:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with source, path.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise InputError(f"{archive}: cannot be unpacked safely ({error})") from None
+            with source:
+                _unpack_file(source, size, path)
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{archive}: cannot be unpacked safely ({reason})") from None
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Names and contents; None for a folder."""
+def _unpack_file(source: IO[bytes], size: int, path: Path) -> None:
+    """Write a file of an archive, whole or not at all; one of another size that is there stays."""
+    if path.exists():
+        if path.is_file() and path.stat().st_size == size:
+            return  # of an attempt that was interrupted
+        raise tarfile.TarError(
+            f"{path} exists and is another file; remove it, or choose another root"
+        )
+    with whole_file(path) as temporary, temporary.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
+
+
+def _check_space(archive: Path, root: Path) -> None:
+    """Raises MachineError when what is in an archive does not fit on the disk of ``root``."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as members:
+            size = sum(member.file_size for member in members.infolist())
+    else:
+        with tarfile.open(archive) as tar:
+            size = sum(member.size for member in tar)
+    free = shutil.disk_usage(root).free
+    if size > free:
+        raise MachineError(
+            f"{archive}: holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free at {root}; "
+            "make room, or choose another root"
+        )
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """Names, sizes and contents; None for a folder."""
     with tarfile.open(archive) as tar:
         for member in tar:
             if not (member.isdir() or member.isfile()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
-            yield member.name, None if member.isdir() else tar.extractfile(member)
+            yield member.name, member.size, None if member.isdir() else tar.extractfile(member)
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
     """The same of a zip; a link in it becomes a file that holds its target's name."""
     with zipfile.ZipFile(archive) as members:
         for member in members.infolist():
-            yield member.filename, None if member.is_dir() else members.open(member)
+            source = None if member.is_dir() else members.open(member)
+            yield member.filename, member.file_size, source

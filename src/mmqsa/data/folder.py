@@ -8,7 +8,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
+from mmqsa.config.files import quoted
+from mmqsa.data.photograph import read_photograph
 from mmqsa.errors import InputError
+
+MAX_ASPECT = 100  # of a photograph: cropping resizes its shorter side to that of the square
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,22 @@ class PhotoFolder(ABC):
             )
 
     def image(self, image_id: str) -> Image.Image:
-        """The photograph, decoded, RGB. Raises InputError on a damaged file."""
+        """The photograph, decoded, RGB, as it is stored. Raises InputError on a damaged file."""
         path = self.image_path(image_id)
         try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing; restore the photograph") from None
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
+            image = read_photograph(path, upright=False)
+        except InputError as error:
+            raise InputError(f"{error}; restore the file, or take its id out of the list") from None
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise InputError(
+                f"{path}: {image.width}x{image.height} px is no photograph; take its id out of the "
+                "list"
+            )
+        return image
+
+
+def check_id(image_id: str, origin: Path) -> str:
+    """An image id, which is the name of files. Raises InputError that names its ``origin``."""
+    if not image_id.isprintable() or "/" in image_id or image_id in ("", ".", ".."):
+        raise InputError(f"{origin}: {quoted(image_id)} is no image id; correct it")
+    return image_id

@@ -8,6 +8,8 @@ objects is one segment of the class label map.
 """
 
 import colorsys
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects, morphological_gradient
 
 from mmqsa.config.data import ScenesConfig
-from mmqsa.data.download import finish
+from mmqsa.data.download import RECEIPT, SCENES, finish, read_receipt
 from mmqsa.data.geometry import VOID
 from mmqsa.data.voc import CLASSES
+from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
 
 MATERIALS = 10  # of the 20 VOC classes; more are too close in hue
@@ -25,8 +28,16 @@ MIN_VISIBLE, MAX_AREA = 0.03, 0.5  # of the image
 
 
 def write_scenes(scenes: ScenesConfig, root: Path) -> int:
-    """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes."""
-    voc = root / "VOC2012"
+    """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes.
+
+    The same scenes that are there already stay. Raises InputError when anything else is.
+    """
+    made = {"source": SCENES} | scenes.model_dump()
+    receipt, voc = read_receipt(root), root / "VOC2012"
+    if receipt == made | {"photographs": scenes.train + scenes.val}:
+        return scenes.train + scenes.val
+    _check_ours(receipt, voc)
+    shutil.rmtree(voc, ignore_errors=True)  # of other scenes, or of an attempt that was interrupted
     for folder in (
         *("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations"),
         *("ImageSets/Segmentation", "ImageSets/Main"),
@@ -44,8 +55,24 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     for split, ids in splits.items():
         for challenge in ("Segmentation", "Main"):
             (voc / "ImageSets" / challenge / f"{split}.txt").write_text("\n".join(ids) + "\n")
-    finish(root, {"source": "synthetic scenes", "seed": scenes.seed}, "scenes")
+    finish(root, made, "scenes")
     return len(splits["trainval"])
+
+
+def _check_ours(receipt: dict, voc: Path) -> None:
+    """Raises InputError when there is anything else than unfinished scenes at ``voc``."""
+    if receipt:
+        raise InputError(
+            f"{voc.parent}: holds another data set, or scenes of other settings ({RECEIPT} says "
+            "which); choose another folder, or remove it"
+        )
+    names = {path.name for path in (voc / "JPEGImages").glob("*")}
+    strange = sorted(name for name in names if not re.fullmatch(r"(train|val)_\d{5}\.jpg", name))
+    if voc.is_symlink() or strange or (voc.exists() and not (voc / "JPEGImages").is_dir()):
+        raise InputError(
+            f"{voc}: holds {strange[0] if strange else 'something'} that is no scene; choose "
+            "another folder"
+        )
 
 
 def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, list[int]]:

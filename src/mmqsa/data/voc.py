@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmqsa.data.folder import PhotoFolder
+from mmqsa.config.files import read_text
+from mmqsa.data.folder import PhotoFolder, check_id
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 
@@ -57,11 +58,10 @@ class VocFolder(PhotoFolder):
             )
         folder = "Main" if split.startswith("detection-") else "Segmentation"
         path = self.path / "ImageSets" / folder / f"{split.removeprefix('detection-')}.txt"
-        try:
-            ids = path.read_text().split()
-        except OSError:
+        if not path.is_file():
             lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
-            raise InputError(f"{path}: split list missing; expected one of {lists}") from None
+            raise InputError(f"{path}: split list missing; expected one of {lists}")
+        ids = [check_id(image_id, path) for image_id in read_text(path).split()]
         if not ids:
             raise InputError(f"{path}: the split list is empty")
         repeated = len(ids) - len(set(ids))
@@ -99,12 +99,14 @@ class VocFolder(PhotoFolder):
         try:
             corners = [
                 [float(box.findtext(tag, "")) for tag in ("xmin", "ymin", "xmax", "ymax")]
-                for box in ElementTree.parse(path).iterfind("object/bndbox")
+                for box in ElementTree.fromstring(read_text(path)).iterfind("object/bndbox")
             ]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a VOC annotation ({error})") from None
-        # VOC counts pixels from 1, and its boxes include both corners.
-        return np.array(corners, dtype=np.float64).reshape(-1, 4) - [1, 1, 0, 0]
+        boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
+        if not np.isfinite(boxes).all():
+            raise InputError(f"{path}: a box is not finite; restore the file")
+        return boxes - [1, 1, 0, 0]  # VOC counts pixels from 1; its boxes include both corners
 
 
 def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -115,12 +117,13 @@ def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
                 raise InputError(
                     f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"
                 )
-            labels = np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
+            if image.size != size:  # before it is decoded: it may be of any size
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} px, but its photograph is "
+                    f"{size[0]}x{size[1]}; restore the one that was changed"
+                )
+            return np.array(image, dtype=np.uint8)
+    except InputError:
+        raise
+    except Exception as error:  # a decoder raises anything on a damaged file
         raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
-    if labels.shape != size[::-1]:
-        raise InputError(
-            f"{path}: {labels.shape[1]}x{labels.shape[0]} px, but its photograph is "
-            f"{size[0]}x{size[1]}; restore the one that was changed"
-        )
-    return labels

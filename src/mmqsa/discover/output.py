@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from mmqsa.atomic import whole_file, write_text
+from mmqsa.data.photograph import read_photograph
 from mmqsa.data.scenes import label_image, voc_palette
-from mmqsa.discover.photographs import find_photographs, read_photograph
+from mmqsa.discover.photographs import find_photographs
 from mmqsa.discover.segmenter import Segmentation, Segmenter
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar

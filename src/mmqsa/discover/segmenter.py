@@ -14,8 +14,8 @@ from torch import Tensor
 from mmqsa.config.data import BackboneConfig
 from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.data.geometry import Geometry
+from mmqsa.data.photograph import as_rgb
 from mmqsa.device import choose_device, computing_in
-from mmqsa.discover.photographs import as_rgb
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.metrics import boxes

@@ -163,8 +163,14 @@ def snapshot_path(folder: Path, step: int) -> Path:
 
 
 def config_sha256(settings: Mapping[str, Any]) -> str:
-    """Of a run's config as plain data: its weights carry it, so that an edited file is found."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    """Of a run's config as plain data: its weights carry it, so that an edited file is found.
+
+    Where the backbone's weights are kept may change: their own hash is compared.
+    """
+    backbone = dict(settings.get("backbone", {}))
+    backbone.pop("weights", None)
+    text = json.dumps({**settings, "backbone": backbone}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
