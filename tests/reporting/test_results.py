@@ -6,7 +6,7 @@ import pytest
 from mmqsa.config.tables import METRICS
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.reporting.results import SOURCES, load_spec, read_metrics, read_published, table_spec
+from mmqsa.reporting.results import SOURCES, load_spec, read_published, table_spec
 
 
 def test_a_spec_keeps_only_settings_that_are_run(made):
@@ -77,19 +77,6 @@ def test_what_does_not_exist_is_empty(made):
     assert results.provenance("full", 0) == {} and results.history("full", 0).empty
 
 
-def test_ids_of_digits_keep_their_zeros(tmp_path):
-    (tmp_path / "m.csv").write_text("image_id,paper/corloc\n000139,1\n")
-    assert read_metrics(tmp_path / "m.csv")["image_id"].tolist() == ["000139"]
-    with pytest.raises(InputError, match="not a metrics file"):
-        read_metrics(tmp_path / "absent.csv")
-    whole = gzip.compress(b"image_id,name\n000139,a\n" * 99)
-    for name, content in (("cut", whole[:-20]), ("torn", whole[:20] + whole[30:]), ("plain", b"a")):
-        path = tmp_path / f"{name}-per_image.csv.gz"
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}-per_image.csv.gz: not a metrics file"):
-            read_metrics(path)
-
-
 def test_a_file_from_before_they_were_compressed_is_not_taken_for_none(made):
     made.metrics("full", 0, [{"image_id": "a", "paper/mbo_c": 0.5}], kind="per_image")
     path = made.paths.metrics("full", 0, "voc2012-val", "per_image")
@@ -106,9 +93,13 @@ def test_every_published_number_has_a_source_and_a_known_metric(tmp_path):
     assert len(published) > 40 and published["source"].notna().all()
     assert set(published["metric"]) <= set(METRICS)
     assert set(published["protocol"]) == {"paper", "dinosaur", "spot", "boxes"}
-    (tmp_path / "mine.csv").write_text("protocol,metric\npaper,corloc\n")
+    text = "protocol,method,encoder,metric,value,source,note\npaper,ours,,corloc,1.5,here,\n"
+    (tmp_path / "mine.csv").write_text(text)
     assert len(read_published(tmp_path / "mine.csv")) == 1
-    with pytest.raises(InputError, match=r"absent.csv: not a table of published"):
+    (tmp_path / "mine.csv").write_text(text.replace("source", "sauce"))
+    with pytest.raises(InputError, match=r"mine.csv: .*it has no column source"):
+        read_published(tmp_path / "mine.csv")
+    with pytest.raises(InputError, match=r"absent.csv: "):
         read_published(tmp_path / "absent.csv")
 
 

@@ -18,7 +18,7 @@ from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.matching import align, reorder
-from mmqsa.reporting.results import read_metrics
+from mmqsa.reporting.metrics_file import read_table
 from mmqsa.training.run import Run
 
 SCORE = "paper/mbo_c"
@@ -29,7 +29,7 @@ def ranked_images(per_image: Path, num_images: int) -> list[str]:
 
     Raises InputError when the table has no mBO^c of attention masks.
     """
-    table = read_metrics(per_image)
+    table = read_table(per_image, "per_image", ("matching", "mask_source"))
     first = table[
         (table["matching"] == table["matching"].iloc[0])
         & (table["mask_source"] == "attention")

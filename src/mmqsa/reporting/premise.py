@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmqsa.reporting.results import Results, read_metrics
+from mmqsa.reporting.metrics_file import read_table
+from mmqsa.reporting.results import Results
 from mmqsa.reporting.style import PAGE
 from mmqsa.reporting.typeset import Printed
 
@@ -83,4 +84,4 @@ def _read(results: Results, kind: str) -> pd.DataFrame:
     path = results.paths.reference(images, "premise", kind)
     if not path.is_file():
         return pd.DataFrame()
-    return read_metrics(path).assign(features=results.spec.features)
+    return read_table(path, kind or "premise").assign(features=results.spec.features)

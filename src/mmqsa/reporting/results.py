@@ -1,6 +1,5 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -10,13 +9,14 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mmqsa.config.base import validated
+from mmqsa.config.base import Name, Seed, validated
 from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
+from mmqsa.reporting.metrics_file import read_table
 from mmqsa.training.provenance import read_provenance
 
 # Mask source -> its name in tables and figures.
@@ -35,14 +35,14 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: Name
     table: Table
-    images: dict[str, list[str]]  # label of a row -> image sets whose mean it shows
+    images: dict[str, list[Name]]  # label of a row -> image sets whose mean it shows
     protocols: dict[str, list[str]]  # label of a row -> protocols that it prints
     num_slots: int
-    seeds: dict[str, list[int]]  # of every setting
+    seeds: dict[Name, list[Seed]]  # of every setting
     showcase: str  # the setting that is the paper's method
-    references: list[str]  # baselines and controls
+    references: list[Name]  # baselines and controls
     comparable: bool  # the paper's data set and backbone: differences to its values mean something
     features: str  # what they are called, for captions
     setup: str  # images, features and training budget, for captions
@@ -129,7 +129,7 @@ class Results:
 
         With columns ``setting``, ``seed``, ``row`` (label of the images) and ``images``.
         """
-        return _concatenated(
+        entries = (
             (
                 self.paths.metrics(setting, seed, images, kind),
                 {"setting": setting, "seed": seed, "row": row, "images": images},
@@ -138,13 +138,15 @@ class Results:
             for setting, seed in self.spec.runs
             for row, images in self._image_sets()
         )
+        of_slots = kind in ("agreement", "slots")
+        return _concatenated(entries, kind, () if of_slots else ("matching", "mask_source"))
 
     def references(self, kind: str = "") -> pd.DataFrame:
         """The same of baselines and controls.
 
         With columns ``method`` (the stage's name), ``kind`` (method, supervised or control).
         """
-        return _concatenated(
+        entries = (
             (
                 self.paths.reference(images, method, kind),
                 {"method": method, "kind": BASELINES.get(method, "control"), "row": row},
@@ -153,6 +155,7 @@ class Results:
             for method in self.spec.references
             for row, images in self._image_sets()
         )
+        return _concatenated(entries, kind, ("name",))
 
     def _image_sets(self) -> Iterable[tuple[str, str]]:
         return ((row, name) for row, names in self.spec.images.items() for name in names)
@@ -183,7 +186,7 @@ class Results:
     def history(self, setting: str, seed: int) -> pd.DataFrame:
         """Loss and learning rate of a run by ``step``; empty without the run."""
         path = self.paths.run(setting, seed) / HISTORY
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        return read_table(path, "history") if path.is_file() else pd.DataFrame()
 
 
 def _of_protocols(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
@@ -194,16 +197,18 @@ def _of_protocols(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
     return metrics.drop(columns=others)
 
 
-def _concatenated(entries: Iterable[tuple[Path, dict[str, Any], list[str]]]) -> pd.DataFrame:
+def _concatenated(
+    entries: Iterable[tuple[Path, dict[str, Any], list[str]]], kind: str, columns: tuple[str, ...]
+) -> pd.DataFrame:
     tables = [
-        _of_protocols(read_metrics(path), protocols).assign(**names)
+        _of_protocols(read_table(path, kind, columns), protocols).assign(**names)
         for path, names, protocols in entries
         if _exists(path)
     ]
     if tables:
         return pd.concat(tables)
-    columns = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
-    return pd.DataFrame(columns=sorted(columns))
+    empty = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
+    return pd.DataFrame(columns=sorted(empty))
 
 
 def _exists(path: Path) -> bool:
@@ -221,17 +226,6 @@ def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return means.agg(value=value, eval_sd=("value", "std"), n_images=n_images).reset_index()
 
 
-def read_metrics(path: Path) -> pd.DataFrame:
-    """A metrics file, per image or not; image ids are text. Raises InputError that names it."""
-    try:
-        return pd.read_csv(path, dtype={"image_id": str})  # COCO's are digits
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a metrics file ({error}); evaluate again") from None
-
-
 def read_published(path: Path | None = None) -> pd.DataFrame:
     """Published numbers with their sources; None: those of the package. Raises InputError."""
-    try:
-        return pd.read_csv(path or Path(__file__).with_name("published.csv"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a table of published numbers ({error})") from None
+    return read_table(path or Path(__file__).with_name("published.csv"), "published")
