@@ -1,7 +1,10 @@
 """Segmentation of images and its files: segmenter.py, output.py, export.py."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from mmqsa.config.training import RunConfig
 from mmqsa.data.voc import VocFolder
-from mmqsa.discover import load
+from mmqsa.discover import load, output
+from mmqsa.discover import segmenter as segmenter_module
 from mmqsa.discover.export import export
 from mmqsa.discover.output import discover
 from mmqsa.discover.segmenter import BACKBONE, find_objects
@@ -138,7 +142,101 @@ def test_files(segmenter, images, tmp_path):
         for annotation in coco.dataset["annotations"]
     ]
     assert len(coco.loadRes(detections).anns) == len(coco.anns)
-    assert discover(segmenter, [folder / "one.png"], out) == 1  # again, over what was there
+    with pytest.raises(InputError, match="exists and is no empty folder; name a new one"):
+        discover(segmenter, [folder / "one.png"], out)
+
+
+@pytest.mark.faults
+def test_one_photograph_that_fails_loses_no_other(segmenter, images, tmp_path, monkeypatch):
+    """Whatever it fails of: reading, segmenting together, alone, or writing."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name, size in (("a", 50), ("b", 51), ("c", 52), ("d", 53)):
+        images[0].resize((size, size)).save(folder / f"{name}.png")
+    odd = os.fsdecode(b"\xff\xfe.png")  # no UTF-8
+    images[1].save(folder / odd)
+
+    class Fragile:
+        def __call__(self, photographs, ids):
+            if any(image.size == (51, 51) for image in photographs):
+                raise ValueError("cannot")
+            return segmenter(photographs, ids)
+
+    real = output.overlay
+
+    def overlay(image, objects):
+        if image.size == (52, 52):
+            raise RuntimeError("too wide")
+        return real(image, objects)
+
+    monkeypatch.setattr(output, "overlay", overlay)
+    with pytest.raises(
+        InputError, match=r"2 of 5 photographs were skipped: .*b.png, .*c.png; .* 3"
+    ):
+        discover(Fragile(), [folder], out, batch=3)
+    table, coco = pd.read_csv(out / "objects.csv"), json.loads((out / "coco.json").read_text())
+    names = {Path(name).name for name in table["image"]}
+    assert names == {"a.png", "d.png", "\\xff\\xfe.png"}
+    assert len(coco["images"]) == 3 and (out / "masks/\\xff\\xfe.png").is_file()
+
+
+@pytest.mark.faults
+def test_what_is_done_is_there_when_it_is_stopped(segmenter, images, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index in range(3):
+        images[index].save(folder / f"{index}.png")
+
+    class Stopped:
+        calls = 0
+
+        def __call__(self, photographs, ids):
+            self.calls += 1
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return segmenter(photographs, ids)
+
+    with pytest.raises(KeyboardInterrupt):
+        discover(Stopped(), [folder], out, batch=1)
+    assert pd.read_csv(out / "objects.csv")["image"].nunique() == 2
+    assert len(json.loads((out / "coco.json").read_text())["images"]) == 2
+
+
+@pytest.mark.faults
+def test_a_full_disk_ends_it_and_is_no_fault_of_a_photograph(
+    segmenter, images, tmp_path, monkeypatch
+):
+    images[0].save(tmp_path / "a.png")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    monkeypatch.setattr(output, "_write_pictures", full)
+    with pytest.raises(OSError, match="No space left"):
+        discover(segmenter, [tmp_path / "a.png"], tmp_path / "out")
+
+
+@pytest.mark.faults
+def test_nothing_is_written_over(segmenter, images, tmp_path):
+    images[0].save(tmp_path / "a.png")
+    (tmp_path / "objects.csv").write_text("mine")
+    for out in (tmp_path, tmp_path / "a.png"):
+        with pytest.raises(InputError, match="exists and is no empty folder"):
+            discover(segmenter, [tmp_path / "a.png"], out)
+    assert (tmp_path / "objects.csv").read_text() == "mine"
+
+
+def test_a_large_image_has_the_objects_of_a_small_one(monkeypatch):
+    """Found on fewer pixels, and enlarged: the same but for a pixel along the edges."""
+    masks = torch.rand(3, 16, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
+    whole = find_objects(masks, 400, 300)
+    monkeypatch.setattr(segmenter_module, "DRAWN_PIXELS", 30_000)
+    drawn = find_objects(masks, 400, 300)
+    assert drawn.labels.shape == whole.labels.shape
+    assert np.mean(drawn.labels == whole.labels) > 0.98
+    np.testing.assert_allclose(drawn.boxes, whole.boxes, atol=3)
+    np.testing.assert_allclose(drawn.scores, whole.scores, atol=0.01)
+    assert drawn.areas.sum() == 120_000
 
 
 @pytest.fixture(scope="module")

@@ -74,3 +74,15 @@ def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
     ]
     names = [str(name) for _, name in listed]
     assert names == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    inside, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for path in (inside / "a.jpg", elsewhere / "b.jpg"):
+        path.parent.mkdir()
+        path.touch()
+    (inside / "link").symlink_to(elsewhere)
+    (inside / "same").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(inside)
+    listed = find_photographs([inside], besides=tmp_path / "out")
+    assert [path.name for path, _ in listed] == ["a.jpg", "b.jpg"]

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from functools import cache
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -35,6 +36,33 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+
+def carried(folder):
+    """A folder as Snakemake can carry it: a brace in its name would be a wildcard, a link has none."""
+    if "{" not in folder:
+        return folder
+    target = Path(folder).resolve()
+    link = Path(".snakemake/folders") / sha256(str(target).encode()).hexdigest()[:12]
+    for made in (target, link.parent):
+        made.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(target)
+    return str(link)
+
+
+def with_carried(dataset):
+    return dataset.model_copy(update={"root": carried(dataset.root)})
+
+
+CONFIG = CONFIG.model_copy(
+    update={
+        "results": carried(CONFIG.results),
+        "dataset": with_carried(CONFIG.dataset),
+        "other_datasets": {
+            name: with_carried(dataset) for name, dataset in CONFIG.other_datasets.items()
+        },
+    }
+)
 PATHS = Paths(Path(CONFIG.results))
 DATASET = CONFIG.dataset
 GPU = 0 if CONFIG.device == "cpu" else 1
@@ -59,12 +87,12 @@ IMAGE_SETS = {
 
 
 wildcard_constraints:
-    setting="|".join(CONFIG.settings),
+    setting="|".join(map(re.escape, CONFIG.settings)),
     seed=r"\d+",
-    table="|".join(CONFIG.tables) or "none",
+    table="|".join(map(re.escape, CONFIG.tables)) or "none",
     kind="|".join(FIGURE_KINDS),
     gallery="gallery|heads|iterations",
-    dataset="|".join(CONFIG.datasets),
+    dataset="|".join(map(re.escape, CONFIG.datasets)),
     image_set="|".join(map(re.escape, IMAGE_SETS)),
     method="|".join(CONFIG.evaluation.baselines) or "none",
     root="|".join(re.escape(dataset.root) for dataset in CONFIG.datasets.values()),

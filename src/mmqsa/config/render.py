@@ -69,9 +69,10 @@ def schema() -> dict[str, Any]:
         return {key: inline(value) for key, value in node.items() if key != "required"}
 
     whole = inline(raw)
-    tables = whole["properties"]["tables"]["patternProperties"]
-    for pattern, table in tables.items():  # null removes a table of the config below
-        tables[pattern] = {"anyOf": [table, {"type": "null"}]}
+    for key in ("tables", "other_datasets"):  # null takes away one of the config below
+        entries = whole["properties"][key]["patternProperties"]
+        for pattern, entry in entries.items():
+            entries[pattern] = {"anyOf": [entry, {"type": "null"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 

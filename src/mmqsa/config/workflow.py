@@ -1,5 +1,6 @@
 """The whole of config.yaml: the knobs of every stage, the settings of the ablation, the tables."""
 
+import os
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain, product
@@ -72,7 +73,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
     """true: `auto` stops where there is no GPU instead of using the CPU"""
     scheduling: SchedulingConfig = SchedulingConfig()
     other_datasets: dict[Name, DatasetConfig] = {}
-    """further data sets to evaluate on; the `images` of a table name them"""
+    """further data sets to evaluate on, which the `images` of a table name; null takes one away"""
     settings: dict[Name, dict[str, Any]] = {"full": {}}
     """named points of the ablation: what differs from the sections above"""
     grid: dict[str, list[Name]] | list[Name] | None = None
@@ -98,6 +99,32 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                 f"expected one of {', '.join(tables)}"
             )
         return tables if printed is None else {name: tables[name] for name in printed}
+
+    @field_validator("other_datasets", mode="before")
+    @classmethod
+    def _still_there(cls, datasets: Any) -> Any:
+        """null takes one of the config below away."""
+        if not isinstance(datasets, dict):
+            return datasets
+        return {name: one for name, one in datasets.items() if one is not None}
+
+    @model_validator(mode="after")
+    def _data_sets_differ(self) -> Self:
+        if self.dataset.name in self.other_datasets:
+            raise ValueError(
+                f"other_datasets.{self.dataset.name}: has the name of the data set that is trained "
+                "on; give it another, or null to take it away"
+            )
+        places: dict[str, str] = {}
+        for name, dataset in self.datasets.items():
+            root = os.path.abspath(dataset.root)
+            if root in places:
+                raise ValueError(
+                    f"other_datasets: {places[root]} and {name} have one root, "
+                    f"{quoted(dataset.root)}; give each its own"
+                )
+            places[root] = name
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -47,7 +47,8 @@ class Geometry:
     def image(self, image: Image.Image) -> np.ndarray:
         """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing."""
         width, height, left, top = self._frame(*image.size, of_labels=False)
-        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
         square = Image.new("RGB", (self.side, self.side), self.fill)
         square.paste(resized, (-left, -top))
         return np.asarray(square, dtype=np.uint8)

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 
+ORIENTATION = 274  # the EXIF tag
 MAX_PIXELS = 100_000_000  # 300 MB decoded; known from a file's head, before anything is decoded
 # Pillow warns of what is refused here, or is read all the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -50,7 +51,7 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
     Of an animation the first frame; 16-bit grey keeps its 8 highest bits, and grey in floats is
     stretched from its lowest value to its highest. ``upright`` turns it as its EXIF data say.
     """
-    if upright:
+    if upright and image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image, dtype=np.float64)
@@ -61,4 +62,5 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")  # of 50 megapixels one copy

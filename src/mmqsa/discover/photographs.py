@@ -1,6 +1,7 @@
 """The photographs among files and folders."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, P
     for path in paths:
         inside = sorted(
             file
-            for file in (path.rglob("*") if path.is_dir() else [])
+            for file in (_files(path) if path.is_dir() else [])
             if file.suffix.lower() in suffixes
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
             and excluded not in file.resolve().parents
@@ -40,3 +41,15 @@ def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, P
         free = next(stem for stem in stems if name.with_name(stem) not in named)
         named[name.with_name(free)] = path
     return [(path, name) for name, path in named.items()]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder; linked folders are followed, each folder once."""
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()  # a link to a folder that it is in, or a second one
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (Path(root, name) for name in names)

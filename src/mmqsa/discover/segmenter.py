@@ -1,7 +1,7 @@
 """Segmentation of images of any size with a trained run and its backbone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -26,6 +26,7 @@ from mmqsa.features.extract import cache_attributes, normalise
 from mmqsa.training.run import Run
 
 MAX_OBJECTS = 255  # a label map is uint8
+DRAWN_PIXELS = 4_000_000
 BACKBONE = "backbone"  # name, with any suffix, of the backbone's weights in a run's folder
 
 
@@ -53,7 +54,8 @@ class Segmentation:
     @property
     def areas(self) -> np.ndarray:
         """Pixels of the background and of every object: (1 + M,)."""
-        return np.bincount(self.labels.ravel(), minlength=len(self.scores) + 1)
+        # Pillow counts without an integer of 8 bytes for every pixel.
+        return np.array(Image.fromarray(self.labels).histogram()[: len(self.scores) + 1])
 
 
 class Segmenter:
@@ -145,8 +147,16 @@ def find_objects(
 ) -> Segmentation:
     """The masks (K, N) of one image -> its objects at ``width`` x ``height`` px.
 
-    Of more than 255 objects the largest are kept.
+    Of more than 255 objects the largest are kept. A large image's objects are found on
+    DRAWN_PIXELS, which is far finer than the patches, and enlarged.
     """
+    if width * height > DRAWN_PIXELS:
+        scale = (DRAWN_PIXELS / (width * height)) ** 0.5
+        small = (max(1, int(width * scale)), max(1, int(height * scale)))
+        found = find_objects(masks, *small, smallest, split)
+        whole = Image.fromarray(found.labels).resize((width, height), Image.Resampling.NEAREST)
+        labels = np.asarray(whole)
+        return replace(found, labels=labels, boxes=boxes(labels))
     slots, values = (maps[0].cpu().numpy() for maps in winning_slots(masks[None], height, width))
     border = np.concatenate([slots[[0, -1]].ravel(), slots[1:-1, [0, -1]].ravel()])
     background = np.bincount(border, minlength=len(masks)).argmax()

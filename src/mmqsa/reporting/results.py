@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from mmqsa.config.base import Name, Seed, validated
 from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.files import dump_yaml, read_yaml
+from mmqsa.config.provenance import read_provenance
 from mmqsa.config.tables import Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
 from mmqsa.reporting.metrics_file import read_table
-from mmqsa.training.provenance import read_provenance
 
 # Mask source -> its name in tables and figures.
 SOURCES = {

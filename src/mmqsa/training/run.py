@@ -16,6 +16,7 @@ from torch import Tensor
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import validated
 from mmqsa.config.files import check_regular, dump_yaml, quoted, read_yaml
+from mmqsa.config.provenance import read_provenance
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.attributes import CacheAttributes, check_attributes
@@ -31,7 +32,6 @@ from mmqsa.paths import (
     SNAPSHOTS,
     WEIGHTS,
 )
-from mmqsa.training.provenance import read_provenance
 
 CONFIG_SHA256 = "config_sha256"  # in the metadata of weights
 
