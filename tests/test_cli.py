@@ -202,3 +202,37 @@ def test_whatever_ends_a_command_is_one_line_and_a_code_of_its_own(
     monkeypatch.setattr(sys, "argv", ["mmqsa", "--debug", *command])
     with pytest.raises(type(error)):
         main()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--features", "x.h5"),
+        ("evaluate", "--run", "run", "--features", "x.h5"),
+        ("scenes",),
+        ("specs", "config.yaml"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_refused_at_once(tmp_path, command):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    found = mmqsa(*command, "--out", path)
+    assert found.returncode == 2 and found.stderr == f"mmqsa: --out {path}: a file; name a folder\n"
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.faults
+def test_specs_are_not_written_over_other_files(tmp_path):
+    (tmp_path / "config.yaml").write_text("tables: {config: {caption: Mine}}\n")
+    found = mmqsa("specs", tmp_path / "config.yaml", "--out", tmp_path)
+    assert found.returncode == 2 and f"{tmp_path / 'config.yaml'}: " in found.stderr
+    assert (tmp_path / "config.yaml").read_text() == "tables: {config: {caption: Mine}}\n"
+
+
+@pytest.mark.faults
+def test_a_spec_whose_name_is_a_path_writes_nowhere(tmp_path):
+    spec = {"name": "../../outside", "table": {"caption": "x"}}
+    (tmp_path / "spec.yaml").write_text(dump_yaml(spec))
+    found = mmqsa("table", tmp_path / "spec.yaml", "--results", tmp_path / "a/b")
+    assert found.returncode == 2 and "spec.yaml: name: " in found.stderr

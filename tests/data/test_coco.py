@@ -170,14 +170,15 @@ def test_what_is_wrong_is_named(coco_root, tmp_path):
 
 @pytest.mark.workflow
 def test_the_pipeline_on_coco(coco_root, tmp_path):
-    """Linked by rule, then every stage to a table and the images."""
-    project = copy_project(tmp_path / "project")
+    """Linked by rule, then every stage to a table and the images; folders of odd names."""
+    odd, project = "a b'$(touch x)\"", copy_project(tmp_path / "project")
     tables = yaml.safe_load((project / "config/tables.yaml").read_text())["tables"]
     changes = {
         "dataset": {
-            **{"kind": "coco", "name": "coco2017", "root": "resources/coco"},
+            **{"kind": "coco", "name": "coco2017", "root": f"resources/{odd}"},
             **{"sources": [str(coco_root)], "train_split": "train"},
         },
+        "results": f"results/{odd}",
         "grid": ["full"],
         "seeds": [0],
         "evaluation": {"baselines": ["probe", "oracle"]},
@@ -185,7 +186,8 @@ def test_the_pipeline_on_coco(coco_root, tmp_path):
     }
     (project / "coco.yaml").write_text(yaml.safe_dump(changes))
     snakemake(project, *ARGUMENTS, "coco.yaml")
-    results = project / "results/demo"
+    results = project / "results" / odd
+    assert not [path for path in project.rglob("x") if path.is_file()]
     scored = pd.read_csv(results / "runs/full/seed0/metrics/coco2017-val.csv")
     assert set(scored["protocol"]) == {"paper", "dinosaur", "spot"}
     assert scored["value"].notna().all()

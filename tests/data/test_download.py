@@ -1,16 +1,20 @@
 import hashlib
 import io
+import os
+import shutil
 import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from mmqsa.config.data import DatasetConfig
 from mmqsa.data import download as module
 from mmqsa.data.download import RECEIPT, download
-from mmqsa.errors import InputError
+from mmqsa.errors import InputError, MachineError
 
 pytestmark = pytest.mark.faults
 
@@ -186,3 +190,75 @@ def test_unset_variable_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("MMQSA_NOWHERE", raising=False)
     with pytest.raises(InputError, match=r"dataset.sources: '\$MMQSA_NOWHERE'.*not set"):
         download(DatasetConfig(sources=["$MMQSA_NOWHERE"]), tmp_path / "root")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monkeypatch, kind):
+    """Its sizes are added up first: an archive of zeros is small."""
+    path = tmp_path / f"large.{kind}"
+    if kind == "tar":
+        archive(path, {"VOCdevkit/zeros": b"\0" * 3_000_000})
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as large:
+            large.writestr("VOCdevkit/zeros", b"\0" * 3_000_000)
+    free = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: free)
+    dataset = DatasetConfig(
+        sources=[f"file://{path}"], md5=hashlib.md5(path.read_bytes()).hexdigest()
+    )
+    with pytest.raises(MachineError, match=r"holds 0\.0 GB, and 0\.0 GB are free .*make room"):
+        download(dataset, tmp_path / "out")
+    assert not (tmp_path / "out/VOCdevkit").exists()
+
+
+@pytest.mark.parametrize("source", ["file:///PIPE", "http://", "file:///", "http://[x/voc.tar"])
+def test_a_source_that_is_no_file_is_named(tmp_path, source):
+    os.mkfifo(tmp_path / "pipe.tar")
+    source = source.replace("/PIPE", f"{tmp_path}/pipe.tar")
+    with pytest.raises(InputError, match=r"not a regular file|names no file|http"):
+        download(DatasetConfig(sources=[source]), tmp_path / "out")
+
+
+def test_files_that_are_there_stay(tmp_path, tar):
+    """A whole file of an interrupted attempt is not written again; another one is refused."""
+    path = tmp_path / "out/VOCdevkit/VOC2012/JPEGImages/a.jpg"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    dataset = DatasetConfig(sources=[f"file://{tar[0]}"], md5=tar[1])
+    with pytest.raises(InputError, match=r"a.jpg exists and is another file"):
+        download(dataset, tmp_path / "out")
+    assert path.read_bytes() == b"mine"
+    path.unlink()
+    download(dataset, tmp_path / "out")
+    made = path.stat().st_mtime_ns
+    (tmp_path / "out" / RECEIPT).unlink()
+    download(dataset, tmp_path / "out")
+    assert path.stat().st_mtime_ns == made
+
+
+@pytest.mark.fuzz
+@given(data=some.data())
+def test_any_archive_is_unpacked_or_refused(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("archive")
+    path = root / f"any.{data.draw(some.sampled_from(['tar', 'tar.gz', 'zip']))}"
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+            small.writestr("a/b", b"x" * 2000)
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as small:
+            info = tarfile.TarInfo("a/b")
+            info.size = 2000
+            small.addfile(info, io.BytesIO(b"x" * 2000))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(some.integers(0, 5))):
+        content[data.draw(some.integers(0, len(content) - 1))] = data.draw(some.integers(0, 255))
+    path.write_bytes(content[: data.draw(some.integers(0, len(content)))])
+    (root / "inside/out").mkdir(parents=True)
+    try:
+        module._unpack(path, root / "inside/out")
+    except InputError as error:
+        assert "\n" not in str(error)
+    outside = {one.name for one in root.iterdir()} | {
+        one.name for one in (root / "inside").glob("*")
+    }
+    assert outside <= {path.name, "inside", "out"}

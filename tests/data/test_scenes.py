@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from mmqsa.config.data import ScenesConfig
 from mmqsa.data.scenes import MAX_AREA, MIN_VISIBLE, voc_palette, write_scenes
 from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
 
 
 def test_scenes_are_a_voc_folder_with_agreeing_labels(voc_root):
@@ -43,3 +45,31 @@ def test_palette_is_vocs():
     assert palette[1].tolist() == [128, 0, 0]  # aeroplane
     assert palette[15].tolist() == [192, 128, 128]  # person
     assert palette[255].tolist() == [224, 224, 192]  # void
+
+
+@pytest.mark.faults
+def test_scenes_are_written_over_nothing_else(tmp_path, own_voc):
+    few = ScenesConfig(train=2, val=1, side=48)
+    linked, real = tmp_path / "linked", tmp_path / "real/VOC2012"
+    linked.mkdir()
+    (linked / "VOC2012").symlink_to(own_voc)
+    (real / "JPEGImages").mkdir(parents=True)
+    (real / "JPEGImages/2007_000027.jpg").write_text("mine")
+    for root in (linked, real.parent):
+        before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+        with pytest.raises(InputError, match=r"that is no scene; choose another folder"):
+            write_scenes(few, root)
+        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_the_same_scenes_stay_and_others_are_refused(tmp_path):
+    few, photograph = ScenesConfig(train=2, val=1, side=48), "VOC2012/JPEGImages/train_00000.jpg"
+    write_scenes(few, tmp_path)
+    made = (tmp_path / photograph).stat().st_mtime_ns
+    assert write_scenes(few, tmp_path) == 3
+    assert (tmp_path / photograph).stat().st_mtime_ns == made
+    with pytest.raises(InputError, match="scenes of other settings"):
+        write_scenes(few.model_copy(update={"seed": 1}), tmp_path)
+    (tmp_path / "receipt.json").unlink()  # as Snakemake does before it makes them again
+    assert write_scenes(few.model_copy(update={"train": 1}), tmp_path) == 2
+    assert len(list((tmp_path / "VOC2012/JPEGImages").iterdir())) == 2

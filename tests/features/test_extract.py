@@ -117,3 +117,21 @@ def test_a_cache_made_otherwise_is_refused_and_stays(tmp_path, voc_root, config)
     with pytest.raises(InputError, match=r"val.h5: made with weights_sha256 = .* delete it"):
         extract(voc, "val", other, out, CPU)
     assert out.read_bytes() == before
+
+
+@pytest.mark.faults
+def test_what_is_no_cache_is_not_written_over(tmp_path, voc_root, config):
+    voc, mine = VocFolder.find(voc_root), {}
+    for name in ("x.json", "notes.h5", "y.json"):
+        mine[name] = tmp_path / name
+        mine[name].write_text('{"mine": 1}')
+    (tmp_path / "folder.h5").mkdir()
+    for out, said in (
+        ("x.json", "a feature cache is called NAME.h5"),
+        ("notes.h5", "notes.h5: exists and is of another kind; it stays"),
+        ("y.h5", "y.json: exists and is of another kind; it stays"),
+        ("folder.h5", "not a regular file"),
+    ):
+        with pytest.raises(InputError, match=said):
+            extract(voc, "val", config, tmp_path / out, CPU)
+    assert all(path.read_text() == '{"mine": 1}' for path in mine.values())

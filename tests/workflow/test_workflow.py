@@ -79,6 +79,20 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert set(resolved) == set(RunConfig.depends_on) and "root" not in resolved["dataset"]
 
 
+@pytest.mark.faults
+def test_the_demo_in_folders_whose_names_are_commands_and_wildcards(tmp_path):
+    """Every rule; a brace is carried by a link, and test_coco has names without one."""
+    name = "a b'$(touch x)\"{y}"
+    folder = copy_project(tmp_path / name)
+    one = {"seeds": [0], "grid": {"paper": ["full", "untrained"]}}
+    places = {"results": f"out {name}", "dataset": {"root": f"data {name}"}}
+    (folder / "hostile.yaml").write_text(yaml.safe_dump(one | places))
+    snakemake(folder, *ARGUMENTS, "hostile.yaml")
+    assert (folder / f"out {name}/tables/matching.md").read_text().count("±") > 3
+    assert (folder / f"data {name}/receipt.json").is_file()
+    assert not [path for path in tmp_path.rglob("x") if path.is_file()]
+
+
 def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
     folder, arguments = demo
     assert planned(snakemake(folder, "-n", *arguments)) == {}

@@ -7,10 +7,19 @@ from typing import Annotated
 import typer
 
 from mmqsa import __version__
+from mmqsa.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 DEBUG = "MMQSA_DEBUG"
+
+
+def _folder(path: Path) -> Path:
+    """Refuse a file before anything is computed for a folder in its place."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path}: a file; name a folder")
+    return path
+
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML such as config.yaml; default: the paper's.")
@@ -23,7 +32,7 @@ RequireGpu = Annotated[
 DataRoot = Annotated[
     Path, typer.Option("--data", help="Folder in VOC or COCO layout, or one that holds it.")
 ]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
+Out = Annotated[Path, typer.Option(help="Folder to write to.", callback=_folder)]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
 RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
 

@@ -51,7 +51,7 @@ def extract(
             "detection-trainval."
         ),
     ],
-    out: Out,
+    out: Annotated[Path, typer.Option(help="The feature cache to write, NAME.h5.")],
     config: ConfigFile = None,
     variant: Annotated[
         str,

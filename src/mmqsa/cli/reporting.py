@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
+from mmqsa.errors import InputError
 
 ResultsFolder = Annotated[Path, typer.Option(help="Results folder.")]
 Published = Annotated[
@@ -13,7 +14,16 @@ Published = Annotated[
 ]
 Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/config/tables/*).")]
 PerImage = Annotated[Path, typer.Option(help="per_image.csv.gz of the run on these features.")]
-Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
+
+
+def _figure(stem: Path) -> Path:
+    for path in (Path(f"{stem}.{suffix}") for suffix in ("png", "pdf")):
+        if path.is_dir():
+            raise InputError(f"--out {stem}: {path} is a folder; name another figure")
+    return stem
+
+
+Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.", callback=_figure)]
 
 figure = typer.Typer(help="Draw figures: pdf and png.", no_args_is_help=True)
 app.add_typer(figure, name="figure")
@@ -27,11 +37,15 @@ def specs(
     """Write the spec of every table in a config, to make tables without Snakemake."""
     from mmqsa.atomic import write_text
     from mmqsa.config.workflow import Config
-    from mmqsa.reporting.results import table_spec
+    from mmqsa.reporting.results import load_spec, table_spec
 
     config = Config.load(*configs)
-    for name in config.tables:
-        write_text(out / f"{name}.yaml", table_spec(config, name))
+    paths = {name: out / f"{name}.yaml" for name in config.tables}
+    for path in paths.values():
+        if path.exists():
+            load_spec(path)  # something else would be lost
+    for name, path in paths.items():
+        write_text(path, table_spec(config, name))
     print(f"{out}: specs of {', '.join(config.tables)}")
 
 
@@ -66,6 +80,8 @@ def join(specs: Specs, out: Out, published: Published = None) -> None:
     from mmqsa.reporting.results import Results, load_spec, read_published
 
     values = read_published(published)
+    if out.resolve() in {spec.resolve().parents[2] for spec in specs}:
+        raise InputError(f"--out {out}: one of the folders that are joined; name another")
     several = [Results(load_spec(spec), Paths(spec.parents[2]), values) for spec in specs]
     print(f"{', '.join(map(str, run_join(several, out)))}: written")
 
@@ -79,7 +95,6 @@ def figure_metrics(
     ] = None,
 ) -> None:
     """Draw the figures of tables, from metrics alone."""
-    from mmqsa.errors import InputError
     from mmqsa.paths import Paths
     from mmqsa.reporting.figures import draw
     from mmqsa.reporting.results import Results, load_spec, read_published
@@ -111,7 +126,6 @@ def figure_gallery(
 ) -> None:
     """Draw images with ground truth, masks and boxes; none is picked by hand."""
     from mmqsa.data.layouts import open_folder
-    from mmqsa.errors import InputError
     from mmqsa.evaluation.gallery import GALLERIES
     from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run

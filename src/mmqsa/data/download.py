@@ -80,13 +80,16 @@ def _by_hand(dataset: DatasetConfig) -> str:
             "dataset.sources"
         )
     urls = (source for source in dataset.sources if "://" in source)
-    name = PurePosixPath(urlparse(next(urls, "archive")).path).name
+    name = next(urls, "archive").rpartition("/")[2]
     return f"Fetch {name} elsewhere and name it file:///FOLDER/{name} in dataset.sources"
 
 
 def _name(url: str) -> str:
     """What an archive's file is called."""
-    name = PurePosixPath(unquote(urlparse(url).path)).name
+    try:
+        name = PurePosixPath(unquote(urlparse(url).path)).name
+    except ValueError as error:
+        raise InputError(f"{url}: no URL ({error})") from None
     if name in ("", "..") or not name.isprintable():
         raise InputError(f"{url}: names no file; name the archive itself")
     return name

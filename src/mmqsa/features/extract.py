@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 
 import mmqsa
 from mmqsa.atomic import write_text
 from mmqsa.config.data import ExtractionConfig
+from mmqsa.config.files import check_regular, read_json
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry, mean_colour
@@ -46,6 +48,7 @@ def extract(
     done now: 0 when ``out`` is already what the config asks for. Raises InputError when ``out`` was
     made with other attributes; it stays unchanged.
     """
+    _check_output(out)
     ids = photographs.ids(split)
     photographs.check(ids)
     backbone = load_backbone(config.backbone)
@@ -86,6 +89,20 @@ def extract(
         writer.finish()
     _write_identity(out)
     return len(pending)
+
+
+def _check_output(out: Path) -> None:
+    """Raises InputError where a cache, or the identity beside it, would replace another file."""
+    if out.suffix != ".h5":
+        raise InputError(f"{out}: a feature cache is called NAME.h5; correct --out")
+    check_regular(out)
+    identity, known = out.with_suffix(".json"), True
+    if identity.exists():
+        found = read_json(identity)
+        known = isinstance(found, dict) and "ids_sha256" in found
+    for path, ours in ((out, not out.exists() or h5py.is_hdf5(out)), (identity, known)):
+        if not ours:
+            raise InputError(f"{path}: exists and is of another kind; it stays: name another --out")
 
 
 def _write_identity(out: Path) -> None:

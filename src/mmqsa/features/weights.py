@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmqsa.config.base import expand
 from mmqsa.config.data import BackboneConfig
+from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 from mmqsa.features.positions import smooth_positions
 
@@ -55,6 +56,7 @@ def backbone_weights(
 
 def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
     """Weights from a .safetensors or a tensors-only .pth file, checked against the network."""
+    check_regular(path)
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -68,8 +70,11 @@ def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
     except Exception as error:
         reason = f"not a plain tensor file: {type(error).__name__}"
         raise InputError(f"{path}: not readable as weights ({reason})") from None
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds a {type(state).__name__}, not tensors by name")
     expected = native.state_dict()
-    weights = {key: value.float() for key, value in state.items() if key in expected}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    weights = {key: value.float() for key, value in tensors.items() if key in expected}
     for key, tensor in expected.items():
         if key not in weights:
             raise InputError(f"{path}: has no {key}; these are not the weights of {name}")
@@ -79,6 +84,8 @@ def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
                 f"{path}: {key} is {shapes[0]}, {name} has {shapes[1]}; "
                 "these are another network's weights: correct backbone.name or backbone.weights"
             )
+        if not weights[key].isfinite().all():
+            raise InputError(f"{path}: {key} is not finite; fetch the weights again")
     return weights
 
 
