@@ -186,6 +186,17 @@ def test_only_the_tables_in_printed_are_made_and_checked():
         Config.parse({"printed": ["other"], "tables": tables})
 
 
+def test_data_sets_have_names_and_roots_of_their_own():
+    other = {"kind": "scenes", "root": "resources/scenes"}
+    Config.parse({"other_datasets": {"scenes": other}})
+    with pytest.raises(InputError, match=r"voc2012: has the name of the data set that is trained"):
+        Config.parse({"other_datasets": {"voc2012": other}})
+    same = {"kind": "scenes", "root": "resources/../resources/voc2012/"}
+    with pytest.raises(InputError, match="and voc2012 have one root"):
+        Config.parse({"other_datasets": {"scenes": same}})
+    assert Config.parse({"other_datasets": {"voc2012": None}}).other_datasets == {}
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")

@@ -200,3 +200,15 @@ def test_an_unlabelled_cache_cannot_be_scored(tmp_path, own_voc, config):
     extract(VocFolder.find(own_voc), "val", config, tmp_path / "val.h5", CPU)
     with pytest.raises(InputError, match="has no label maps, so nothing can be scored"):
         score_controls(FeatureCache(tmp_path / "val.h5"), tmp_path)
+
+
+@pytest.mark.faults
+def test_other_scores_are_not_overwritten(run_folder, caches, config, tmp_path):
+    run, cache = Run.load(run_folder), FeatureCache(caches["val"])
+    path = evaluate(run, cache, only(config), tmp_path, CPU)
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+    assert evaluate(run, cache, only(config), tmp_path, CPU) == path  # the same
+    two = only(config).changed("test", {"evaluation": {"seeds": [5]}})
+    with pytest.raises(InputError, match=r"exists and was made otherwise .*it stays"):
+        evaluate(run, cache, two, tmp_path, CPU)
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
