@@ -6,6 +6,8 @@ import pytest
 import torch
 import yaml
 from conftest import CPU, SMALL
+from hypothesis import given
+from hypothesis import strategies as some
 from safetensors.torch import load_file, save_file
 
 from mmqsa.config.training import RunConfig
@@ -179,3 +181,27 @@ def test_files_that_are_no_run_are_not_overwritten(tmp_path, caches, config):
     with pytest.raises(InputError, match=r"config.yaml: exists, and model.safetensors does not"):
         train(FeatureCache(caches["train"]), config, 0, tmp_path, CPU)
     assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+@pytest.mark.fuzz
+@given(data=some.data())
+def test_a_run_with_any_bytes_changed(run_folder, tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp() / "spoiled"
+    shutil.copytree(run_folder, folder, dirs_exist_ok=True)
+    path = folder / data.draw(
+        some.sampled_from(["model.safetensors", "provenance.json", "config.yaml"])
+    )
+    content = bytearray(path.read_bytes())
+    near = min(len(content), 3000) - 1  # where the headers are
+    for _ in range(data.draw(some.integers(0, 4))):
+        place = data.draw(some.integers(0, near))
+        content[place : place + data.draw(some.integers(0, 8))] = data.draw(some.binary(max_size=8))
+    if data.draw(some.booleans()):
+        del content[data.draw(some.integers(0, len(content))) :]
+    path.write_bytes(content)
+    try:
+        run = Run.load(folder)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(bool(one.isfinite().all()) for one in run.model.state_dict().values())
