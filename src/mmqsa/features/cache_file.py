@@ -5,7 +5,7 @@ of arrays, shapes without bytes behind them. Here all of it is refused in one li
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
@@ -16,11 +16,11 @@ from mmqsa.features.attributes import parse_attributes
 
 MAX_BOXES = 10_000  # of an image, on average
 MAX_ID = 255  # bytes: an id is a file's name
-# Array -> dtype, dimensions; those after the fifth are absent where nothing is labelled.
+# Array -> dtype (S: bytes of any length), dimensions. Those that are not REQUIRED may be absent.
 ARRAYS = {
     "features": ("<f2", 3),
     "image_id": ("S", 1),
-    "done": ("?", 1),
+    "done": ("|b1", 1),
     "classes": ("|u1", 3),
     "instances": ("|u1", 3),
     "boxes": ("<f4", 2),
@@ -84,7 +84,7 @@ def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
 
 
 def _array(file: h5py.File, name: str) -> h5py.Dataset:
-    """An array of the file itself, of the right kind, with all of its bytes there."""
+    """An array of the file itself, of the right kind."""
     path, (dtype, dimensions) = Path(file.filename), ARRAYS[name]
     link = file.get(name, getlink=True)
     if link is None:
@@ -98,7 +98,7 @@ def _array(file: h5py.File, name: str) -> h5py.Dataset:
     if properties.get_external_count() or array.is_virtual:
         _refuse(path, f"the bytes of {name} are in another file")
     kind = "S" if array.dtype.kind == "S" else array.dtype.str
-    if (kind, array.ndim) != ("|b1" if dtype == "?" else dtype, dimensions):
+    if (kind, array.ndim) != ARRAYS[name]:
         _refuse(path, f"{name} is {array.ndim}-d {array.dtype}, not {dimensions}-d {dtype}")
     grows = name in ("boxes", "box_image")  # in chunks, some of them half full
     if properties.get_nfilters() or (array.chunks is not None) != grows:
@@ -141,7 +141,7 @@ def _check_boxes(boxes: h5py.Dataset, image: h5py.Dataset, num_images: int, path
         _refuse(path, "a box is of an image that is not there")
 
 
-def _refuse(path: Path, reason: str) -> None:
+def _refuse(path: Path, reason: str) -> NoReturn:
     raise InputError(f"{path}: not a feature cache of this version: {reason}; extract again")
 
 
