@@ -327,7 +327,7 @@ def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case
         run = Run(model.eval(), config, {"cache": cache.attributes})
 
         def ours(run: Run = run, config: Config = config) -> None:
-            evaluate(run, cache, config, folder / "metrics", device)
+            evaluate(run, cache, config, Path(tempfile.mkdtemp(dir=folder)), device)
 
         yield Case(f"evaluation of {images} images, 8 heads, {name}", images, None, ours)
 

@@ -17,7 +17,7 @@ def test_a_photograph_of_zero_bytes(tmp_path, own_voc, config):
     path.write_bytes(b"")
     command = ["extract", "--data", own_voc, "--split", "train", "--config", file, "--out", out]
     line = refused(mmqsa(*command))
-    assert f"{path}: cannot be decoded" in line and line.endswith("restore the file")
+    assert f"{path}: cannot be decoded" in line and "restore the file" in line
     assert not out.exists()
     path.write_bytes(content)
     done = mmqsa(*command)

@@ -29,6 +29,8 @@ from mmqsa.paths import (
 )
 from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
+if "{" in str(HERE):  # in the path of environment.yml Snakemake takes it for a wildcard
+    raise WorkflowError(f"{HERE.parents[1]}: a folder with a brace in its name; move the workflow")
 try:
     for path in workflow.configfiles:
         read_yaml(path)  # Snakemake takes the last of two equal keys in silence

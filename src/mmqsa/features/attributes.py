@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmqsa.config.base import Finite, Name, Text, Width, validated
 from mmqsa.config.files import quoted
-from mmqsa.config.tables import SPLIT, VARIANT
+from mmqsa.config.tables import NAME, SPLIT
 from mmqsa.errors import InputError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,7 +36,7 @@ class CacheAttributes(BaseModel):
     std: Colour
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     num_classes: Annotated[int, Field(ge=1, le=254)]
-    corruption: Annotated[str, Field(pattern=rf"^(?:{VARIANT})$")] | None
+    corruption: Annotated[str, Field(pattern=rf"^{NAME}[1-5]$")] | None
     features_sha256: Sha256 | None = None  # once the cache is finished
 
 
