@@ -93,7 +93,7 @@ def test_the_demo_in_folders_whose_names_are_commands_and_wildcards(tmp_path):
     assert not [path for path in tmp_path.rglob("x") if path.is_file()]
     braced = folder.rename(tmp_path / name)
     refused = snakemake(braced, "-n", *ARGUMENTS, check=False)
-    assert refused.returncode and f"{braced}: a folder with a brace" in refused.stderr
+    assert refused.returncode and f"{braced}: a folder with a brace" in refused.stdout + refused.stderr
 
 
 def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
