@@ -1,6 +1,7 @@
 """The command line: an error is one line, and an exit code that says whose fault it was."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -17,8 +18,6 @@ from mmqsa.errors import InputError
 
 
 def mmqsa(*arguments, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "mmqsa", *map(str, arguments)],
         capture_output=True,
@@ -155,6 +154,8 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
             "unknown corruption 'rain3'",
         ),
         (("discover", "x.jpg", "--run", "nowhere"), "nowhere/config.yaml"),
+        (("discover", "x.jpg", "--run", "x", "--num-slots", "0"), "'--num-slots': Input should"),
+        (("scenes", "--aut", "x"), "No such option: --aut"),
     ],
 )
 def test_a_bad_option(tmp_path, arguments, said):
@@ -175,6 +176,9 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, run_folder):
     [
         (InputError("x.h5: damaged;\n delete it"), 2, "mmqsa: x.h5: damaged; delete it"),
         (OSError(errno.ENOENT, "No such file", "x.h5"), 2, "mmqsa: x.h5: No such file"),
+        (OSError(errno.ENAMETOOLONG, "Too long", "x.h5"), 2, "mmqsa: x.h5: Too long"),
+        (OSError(errno.ELOOP, "Too many links", "x.h5"), 2, "mmqsa: x.h5: Too many links"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "no"), 2, "mmqsa: 'a\\udcff': a name that"),
         (OSError(errno.ENOSPC, "No space left", "x.h5"), 74, "mmqsa: x.h5: No space left"),
         (MemoryError(), 74, "mmqsa: the machine has no more memory"),
         (
@@ -223,6 +227,19 @@ def test_a_file_in_the_place_of_a_folder_is_refused_at_once(tmp_path, command):
 
 
 @pytest.mark.faults
+def test_a_folder_of_any_name(tmp_path):
+    """One that is no UTF-8 is printed all the same; too long a one, or a circle, is bad input."""
+    (tmp_path / "s.yaml").write_text("dataset: {scenes: {train: 1, val: 1, side: 32}}")
+    (tmp_path / "circle").symlink_to("circle")
+    names = {os.fsdecode(b"\xff"): 0, "a" * 300: 2, "circle": 2}
+    for name, code in names.items():
+        found = mmqsa("scenes", "--config", tmp_path / "s.yaml", "--out", tmp_path / name)
+        assert found.returncode == code and (code == 0 or found.stderr.count("\n") == 1)
+    assert (tmp_path / os.fsdecode(b"\xff") / "VOC2012").is_dir()
+    assert (tmp_path / "circle").is_symlink()
+
+
+@pytest.mark.faults
 def test_specs_are_not_written_over_other_files(tmp_path):
     (tmp_path / "config.yaml").write_text("tables: {config: {caption: Mine}}\n")
     found = mmqsa("specs", tmp_path / "config.yaml", "--out", tmp_path)
@@ -234,5 +251,6 @@ def test_specs_are_not_written_over_other_files(tmp_path):
 def test_a_spec_whose_name_is_a_path_writes_nowhere(tmp_path):
     spec = {"name": "../../outside", "table": {"caption": "x"}}
     (tmp_path / "spec.yaml").write_text(dump_yaml(spec))
+    (tmp_path / "a/b").mkdir(parents=True)
     found = mmqsa("table", tmp_path / "spec.yaml", "--results", tmp_path / "a/b")
     assert found.returncode == 2 and "spec.yaml: name: " in found.stderr

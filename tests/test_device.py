@@ -118,6 +118,7 @@ def test_running_out_of_memory_names_the_key():
         raise RuntimeError("shapes")
 
 
-def test_an_unknown_device_is_refused():
-    with pytest.raises(InputError, match="unknown device 'gpu'; expected auto, cpu, cuda or"):
-        choose_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "meta", "mps", "cpu:1", "cuda:-1", "cuda:9999999999", ""])
+def test_an_unknown_device_is_refused(name):
+    with pytest.raises(InputError, match=f"unknown device '{name}'; expected auto, cpu, cuda or"):
+        choose_device(name)

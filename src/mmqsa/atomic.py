@@ -1,11 +1,15 @@
 """Files that are either whole or absent."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmqsa.errors import InputError
+
+# A disk's faults; any other error of the system may be the file's.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @contextmanager
@@ -18,7 +22,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end: writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # A long name leaves no room for more: of the name 50 characters, which are at most 200 bytes.
+    temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

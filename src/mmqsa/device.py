@@ -3,6 +3,7 @@
 import fcntl
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from mmqsa.config.files import quoted
 from mmqsa.errors import InputError, MachineError
 
 
@@ -26,12 +28,11 @@ def choose_device(name: str, require_gpu: bool = False) -> torch.device:
                 "CUDA_VISIBLE_DEVICES empty?); fix that, or set require_gpu to false"
             )
         name = "cuda" if available else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
         raise InputError(
-            f"--device: unknown device {name!r}; expected auto, cpu, cuda or cuda:N"
-        ) from None
+            f"--device: unknown device {quoted(name)}; expected auto, cpu, cuda or cuda:N"
+        )
+    device = torch.device(name)
     if device.type != "cuda":
         return device
     if not available:

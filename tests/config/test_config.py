@@ -3,6 +3,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.render import MARKER, knobs_markdown, knobs_yaml, schema
@@ -195,6 +196,53 @@ def test_data_sets_have_names_and_roots_of_their_own():
     with pytest.raises(InputError, match="and voc2012 have one root"):
         Config.parse({"other_datasets": {"scenes": same}})
     assert Config.parse({"other_datasets": {"voc2012": None}}).other_datasets == {}
+    for name, split in (("detection", "detection-val"), ("all-but", "all-but-val")):
+        with pytest.raises(InputError, match=f"the split {split} of voc2012 and val of"):
+            Config.parse({"other_datasets": {f"voc2012-{name}": other}})
+    Config.parse({"other_datasets": {"voc2012-b": other}})
+
+
+def numbers(model, where=()):
+    """Every number of the config, as the path of its key."""
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            yield from numbers(value, (*where, name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield *where, name
+
+
+@pytest.mark.parametrize("key", list(numbers(Config())), ids=".".join)
+def test_every_number_has_bounds(key):
+    """What no machine could carry out is refused by its own key, before anything is computed."""
+    for value in (-1, 1e300, 10**30, float("nan"), float("inf")):
+        data = value
+        for name in reversed(key):
+            data = {name: data}
+        with pytest.raises(InputError, match=f"config: {'.'.join(key)}: "):
+            Config.parse(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("seeds: [0, 1, 0]", "settings: {full: {seeds: [3, 3]}}", "evaluation: {seeds: [1, 1]}"),
+        *("evaluation: {baselines: [lost, lost]}", "evaluation: {kmeans_clusters: [2, 2]}"),
+        *("evaluation: {sweep: {num_slots: [2, 2]}}", "training: {snapshots: [1, 1]}"),
+        *("matching: {strategies: [mask, mask]}", "evaluation: {mask_sources: [decoder, decoder]}"),
+    ],
+)
+def test_what_is_listed_twice_would_count_twice(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match="is there twice; name each once"):
+        Config.load(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "section", [{"kmeans_clusters": []}, {"cut_segments": []}, {"sweep": {"iterations": []}}]
+)
+def test_what_is_scored_is_not_empty(section):
+    with pytest.raises(InputError, match="at least 1 item"):
+        Config.parse({"evaluation": section})
 
 
 def test_missing_file(tmp_path):

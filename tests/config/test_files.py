@@ -2,13 +2,15 @@
 
 import copy
 import json
+import os
+import threading
 import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from mmqsa.config.base import StageConfig, merged
@@ -53,7 +55,14 @@ def refused(tmp_path):
         ("backbone: {name: hf-hub:timm/vit_tiny}", "backbone.name"),
         ("backbone: {name: ../vit}", "backbone.name"),
         ('dataset: {root: "a\\nb"}', "dataset.root"),
-        ("when: 2024-99-99", "not valid YAML"),
+        ("when: 2024-99-99", "'2024-99-99' is no 'timestamp' in \"bad.yaml\", line 1"),
+        ('a: !!int ""', "'' is no 'int'"),
+        ('a: !!bool "x"', "'x' is no 'bool'"),
+        ('a: !!timestamp "9"', "'9' is no 'timestamp'"),
+        ("training: {steps: 0x" + "f" * 9000 + "}", "training.steps"),
+        ("a: \0", 'not allowed in "bad.yaml"'),
+        ("1: 2", "1: Keys should be strings"),
+        ("training: {steps: 10, null: 3}", "training.None"),
         ("a: " + "[" * 1000 + "]" * 1000, "more than 32 deep"),
         ("a: &a [*a]", "more than 200,000 values"),
         (BOMB, "more than 200,000 values"),
@@ -69,6 +78,23 @@ def test_bad_yaml(refused, text, said):
     begun = time.monotonic()
     assert said in refused(text)
     assert time.monotonic() - begun < 5
+
+
+def test_a_pipe_is_read_as_long_as_something_comes(tmp_path, monkeypatch):
+    """``--config <(…)`` is one; one that nobody writes into would be waited for without end."""
+    monkeypatch.setattr("mmqsa.config.files.PATIENCE", 0.2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"pipe: cannot be read \(nothing comes through"):
+        read_yaml(pipe)
+    with open(os.open(pipe, os.O_RDWR), "wb", buffering=0) as writer:
+        with pytest.raises(InputError, match=r"nothing comes through this pipe for"):
+            read_yaml(pipe)
+        writer.write(b"a: 1")
+        threading.Timer(0.05, writer.close).start()
+        assert read_yaml(pipe) == {"a": 1}
+    with pytest.raises(InputError, match="not a regular file"):
+        read_json(pipe)
 
 
 def test_a_key_twice_in_json(refused):
@@ -131,6 +157,7 @@ sections = some.dictionaries(
 
 @pytest.mark.fuzz
 @given(text=some.binary(max_size=200) | sections.map(lambda data: dump_yaml(data).encode()))
+@example(text=b"settings: {a: {? '\n\n' : 1}}")
 def test_any_yaml_is_a_config_or_one_line(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(text)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
+from pycocotools import mask as run_lengths
 
-from mmqsa.data.coco import CocoFolder, _index
+from mmqsa.data.coco import CocoFolder, _decoded, _index
 from mmqsa.data.photograph import read_photograph
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
@@ -57,6 +58,23 @@ def test_a_16_bit_photograph_keeps_its_range(own_voc):
     np.testing.assert_allclose(grey, deep // 257, atol=1)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_float_photograph_without_end_is_named(tmp_path, value):
+    grey = np.zeros((30, 40), dtype=np.float32)
+    grey[7, 9] = value
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: .*not finite"):
+        read_photograph(tmp_path / "a.tif")
+
+
+def test_a_program_is_no_photograph(tmp_path):
+    """Pillow would give PostScript to an interpreter."""
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (20, 20)).save(path, "EPS")
+    with pytest.raises(InputError, match=r"a\.jpg: .*no image that Pillow can read"):
+        read_photograph(path)
+
+
 def test_a_photograph_stays_as_its_labels_are_drawn(own_voc):
     voc = VocFolder(own_voc)
     path, exif = voc.image_path(voc.ids("train")[0]), Image.Exif()
@@ -91,6 +109,7 @@ def test_a_label_map_of_any_size_is_refused_before_it_is_decoded(own_voc):
         (b"\xff\xfe\x00\x01", "cannot be read"),
         (b"train_00000 ../../secret", "'../../secret' is no image id"),
         (b"a\x07b", "is no image id"),
+        (b"a" * 260, "no image id: more than 240 bytes"),
         (b"", "is empty"),
         (b"a a", "1 ids are repeated"),
     ],
@@ -101,7 +120,20 @@ def test_a_list_that_is_none(own_voc, content, said):
         VocFolder(own_voc).ids("train")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "x", ""])
+@pytest.mark.parametrize(
+    "names, said",
+    [([], "the split is empty"), ([b"\xff.jpg"], "no image id"), ([b"a" * 250 + b".jpg"], "240")],
+)
+def test_photographs_that_no_list_names(own_voc, names, said):
+    for path in (own_voc / "JPEGImages").glob("train_*"):
+        path.unlink()
+    for name in names:
+        (own_voc / "JPEGImages" / os.fsdecode(name)).touch()
+    with pytest.raises(InputError, match=rf"JPEGImages: .*{said}"):
+        VocFolder(own_voc).ids("all-but-val")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e308", "3", "x", ""])
 def test_a_box_that_is_no_number(own_voc, value):
     voc = VocFolder(own_voc)
     image_id = voc.ids("train")[0]
@@ -178,7 +210,29 @@ WRONG = {
     "a polygon far away": (shape([[1, 1, 5, 1, 5, 1e30]]), "leaves the photograph"),
     "a polygon of no numbers": (shape([[1, 1, 5, 1, 5, float("nan")]]), "annotation 1"),
     "runs of a huge size": (shape({"size": [10**9, 10**9], "counts": [1]}), "is for 1000000000x"),
-    "runs that are too many": (shape({"size": [30, 40], "counts": [0, 10**9]}), "do not add up"),
+    "runs that are too many": (shape({"size": [30, 40], "counts": [0, 10**9]}), "counts.1"),
+    "runs of one px too many": (shape({"size": [30, 40], "counts": [0, 1201]}), "do not add up"),
+    "runs that are too few": (shape({"size": [30, 40], "counts": "`05"}), "do not add up"),
+    "runs that are cut": (shape({"size": [30, 40], "counts": "`0o"}), "cut or damaged"),
+    "runs without text": (shape({"size": [30, 40], "counts": ""}), "cut or damaged"),
+    "polygons without end": (shape([[1, 1, 2, 1, 2, 2]] * 10_001), "annotation 1: polygons"),
+    "an endless outline": (shape([[1, 1, 39, 29] * 30_000]), "outline is longer"),
+    "300 objects": (
+        lambda content: content["annotations"].extend(
+            content["annotations"][0] | {"id": 10 + one} for one in range(299)
+        ),
+        "image 1 has 301 objects, more than the 254",
+    ),
+    "no photographs": (lambda content: {**content, "images": [], "annotations": []}, "is empty"),
+    "two photographs of one id": (
+        lambda content: content["images"].append(content["images"][0] | {"file_name": "2.jpg"}),
+        "two photographs have one name or id",
+    ),
+    "two categories of one id": (of("categories", id=7), "two categories have one id"),
+    "a box far away": (of("annotations", bbox=[1e308, 2, 1e308, 4]), "annotation 1: bbox.0"),
+    "a box of no number": (of("annotations", bbox=[1, 2, float("nan"), 4]), "annotation 1: bbox.2"),
+    "a box of less than nothing": (of("annotations", bbox=[9, 9, -3, 4]), "ends before it begins"),
+    "a long name": (of("images", file_name="a" * 300 + ".jpg"), "shorten it"),
     "runs below zero": (shape({"size": [30, 40], "counts": [-1, 1201]}), "counts.0"),
     "runs of junk": (shape({"size": [30, 40], "counts": "oooooooooo0"}), "no readable shape"),
     "many categories": (
@@ -195,8 +249,27 @@ def test_annotations_that_are_wrong_are_named(tmp_path, what):
     with pytest.raises(InputError) as refused:
         read_all(folder)
     line = str(refused.value)
-    assert "instances_val2017.json: " in line and said in line
+    assert str(tmp_path) in line and said in line
     assert "\n" not in line and len(line) < 500
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    rng = np.random.default_rng(0)
+    for side in (1, 2, 30):
+        small = rng.integers(0, 2, (9, 7), dtype=np.uint8)
+        mask = np.asfortranarray(np.kron(small, np.ones((side, side), np.uint8)))
+        for one in (mask, 1 - mask, 0 * mask):
+            runs = _decoded(run_lengths.encode(one)["counts"].decode())
+            assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), one.ravel("F"))
+
+
+def test_one_name_in_both_splits_is_refused(tmp_path):
+    """Its file says which annotations are its own."""
+    folder = coco(tmp_path)
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "train2017/1.jpg").touch()
+    with pytest.raises(InputError, match=r"1\.jpg is in both splits"):
+        folder.ids("val")
 
 
 def test_an_area_that_is_absent_is_that_of_the_shape(tmp_path):

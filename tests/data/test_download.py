@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import os
@@ -82,7 +83,8 @@ def test_resumes_after_an_interruption(tmp_path, server, tar):
     dataset = DatasetConfig(sources=[url], md5=tar[1])
     with pytest.raises(InputError, match=r"voc.tar"):
         download(dataset, tmp_path / "out")
-    half = (tmp_path / "out/voc.tar.part").stat().st_size
+    (part,) = (tmp_path / "out").glob("voc.tar.*.part")
+    half = part.stat().st_size
     assert half and not (tmp_path / "out" / RECEIPT).exists()
     assert download(dataset, tmp_path / "out") == url
     assert asked == [None, f"bytes={half}-"]
@@ -211,6 +213,22 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monk
     assert not (tmp_path / "out/VOCdevkit").exists()
 
 
+@pytest.mark.parametrize("function", ["_write", "_unpack_file"])
+def test_a_full_disk_is_no_fault_of_a_source(tmp_path, tar, monkeypatch, function):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, function, full)
+    dataset = DatasetConfig(sources=[f"file://{tar[0]}"] * 2, md5=tar[1])
+    with pytest.raises(OSError, match="No space left"):
+        download(dataset, tmp_path / "out")
+
+
+def test_a_source_of_too_long_a_name_is_told_of_and_the_next_one_is_asked(tmp_path, own_voc):
+    sources = ["/" + "a" * 300, f"file:///{'a' * 300}.tar", str(own_voc)]
+    assert download(DatasetConfig(sources=sources), tmp_path / "out") == str(own_voc)
+
+
 @pytest.mark.parametrize("source", ["file:///PIPE", "http://", "file:///", "http://[x/voc.tar"])
 def test_a_source_that_is_no_file_is_named(tmp_path, source):
     os.mkfifo(tmp_path / "pipe.tar")
@@ -234,6 +252,91 @@ def test_files_that_are_there_stay(tmp_path, tar):
     (tmp_path / "out" / RECEIPT).unlink()
     download(dataset, tmp_path / "out")
     assert path.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("size", [-512, -1, -(10**6)])
+@pytest.mark.parametrize("where", ["head", "attributes", "name"])
+def test_a_member_with_a_size_below_zero_is_refused(tmp_path, size, where):
+    info = tarfile.TarInfo("a/b")
+    if where == "attributes":
+        info.pax_headers = {"size": str(size)}
+    else:
+        info.size = size
+    if where == "name":  # of the next member, which is read whole
+        info.type = tarfile.GNUTYPE_LONGNAME
+    form = tarfile.PAX_FORMAT if where == "attributes" else tarfile.GNU_FORMAT
+    before = tarfile.TarInfo("first").tobuf()
+    path = tmp_path / "voc.tar"
+    path.write_bytes(before + info.tobuf(form) + bytes(1024))
+    with pytest.raises(InputError, match=r"cannot be unpacked safely \(.* has a size of -"):
+        module._unpack(path, tmp_path / "out")
+
+
+def test_a_damaged_head_is_not_taken_for_the_end(tmp_path):
+    path = tmp_path / "voc.tar"
+    archive(path, {"a": b"a", "b": b"b"})
+    content = bytearray(path.read_bytes())
+    content[2 * 512] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="unexpected end of data"):
+        module._unpack(path, tmp_path)
+
+
+def test_other_data_in_the_root_is_refused_and_stays(tmp_path, tar, own_voc):
+    """Of another archive, whether its receipt is there or not, of a user, or linked."""
+    root, (path, md5) = tmp_path / "out", tar
+    download(DatasetConfig(sources=[f"file://{path}"], md5=md5), root)
+    photograph = root / "VOCdevkit/VOC2012/JPEGImages/a.jpg"
+    other, few = tmp_path / "other.tar", tmp_path / "few.tar"
+    changed = {name: content.replace(b"x", b"y") for name, content in VOC.items()}
+    others = {other: archive(other, changed)}
+    others[few] = archive(few, {name.replace("a.jpg", "b.jpg"): VOC[name] for name in VOC})
+
+    def refused(said, source, md5="0" * 32):
+        before = {one: one.read_bytes() for one in root.rglob("*") if one.is_file()}
+        with pytest.raises(InputError, match=said):
+            download(DatasetConfig(sources=[source], md5=md5), root)
+        assert (
+            before.items()
+            <= {one: one.read_bytes() for one in root.rglob("*") if one.is_file()}.items()
+        )
+
+    for one, sum_ in others.items():
+        refused("holds another data set", f"file://{one}", sum_)
+    (root / RECEIPT).unlink()
+    refused(r"a\.jpg exists and is another file", f"file://{other}", others[other])
+    refused(r"a\.jpg: is not of this data set", f"file://{few}", others[few])
+    (root / "VOC2012").symlink_to(own_voc)
+    refused(r"\.jpg: is not of this data set", f"file://{path}", md5)
+    assert photograph.read_bytes() == b"x" * 500_000 and not (root / RECEIPT).exists()
+
+
+@pytest.mark.parametrize("name", ["voc.tar", "voc.tar.part", RECEIPT])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_of_the_users_own_stays(tmp_path, tar, name, linked):
+    root = tmp_path / "out"
+    root.mkdir()
+    mine = tmp_path / "mine" if linked else root / name
+    mine.write_text('{"mine": 1}')
+    if linked:
+        (root / name).symlink_to(mine)
+    dataset = DatasetConfig(sources=[f"file://{tar[0]}"], md5=tar[1])
+    if name == "voc.tar.part":
+        download(dataset, root)
+    else:
+        with pytest.raises(InputError, match=rf"{name}: .*remove it"):
+            download(dataset, root)
+    assert mine.read_text() == '{"mine": 1}' and (root / name).is_symlink() == linked
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "VOC2012", "/nowhere"])
+def test_a_link_of_the_users_own_stays(tmp_path, own_voc, target):
+    root = tmp_path / "out"
+    (root / "elsewhere/JPEGImages").mkdir(parents=True)
+    (root / "VOC2012").symlink_to(target)
+    with pytest.raises(InputError, match=r"VOC2012: already holds, or leads to, other data"):
+        download(DatasetConfig(sources=[str(own_voc)]), root)
+    assert (root / "VOC2012").readlink().name == target.strip("/")
 
 
 @pytest.mark.fuzz

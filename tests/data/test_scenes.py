@@ -47,6 +47,13 @@ def test_palette_is_vocs():
     assert palette[255].tolist() == [224, 224, 192]  # void
 
 
+@pytest.mark.parametrize("number", [0, 100_001, 10**12])
+def test_the_number_of_scenes_is_bounded(number):
+    assert ScenesConfig(train=100_000)
+    with pytest.raises(ValueError, match="train"):
+        ScenesConfig(train=number)
+
+
 @pytest.mark.faults
 def test_scenes_are_written_over_nothing_else(tmp_path, own_voc):
     few = ScenesConfig(train=2, val=1, side=48)
@@ -55,14 +62,29 @@ def test_scenes_are_written_over_nothing_else(tmp_path, own_voc):
     (linked / "VOC2012").symlink_to(own_voc)
     (real / "JPEGImages").mkdir(parents=True)
     (real / "JPEGImages/2007_000027.jpg").write_text("mine")
-    for root in (linked, real.parent):
-        before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-        with pytest.raises(InputError, match=r"that is no scene; choose another folder"):
+    labels = tmp_path / "labels/VOC2012/SegmentationClass/mine.png"  # without a photograph
+    for path in (labels, tmp_path / "file/VOC2012"):
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    (labels.parents[1] / "JPEGImages").mkdir()
+    inside = tmp_path / "inside/VOC2012/Annotations"
+    inside.parent.mkdir(parents=True)
+    inside.symlink_to(own_voc / "Annotations")
+    (tmp_path / "photographs/JPEGImages").mkdir(parents=True)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop/VOC2012").symlink_to("VOC2012")
+    others = (tmp_path / name for name in ("labels", "file", "inside", "photographs", "loop"))
+    for root in (linked, real.parent, *others):
+        before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+        with pytest.raises(
+            InputError, match=r"(is no scene|another data set); choose another folder"
+        ):
             write_scenes(few, root)
-        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+        assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before
 
 
 def test_the_same_scenes_stay_and_others_are_refused(tmp_path):
+    (tmp_path / "VOC2012/JPEGImages").mkdir(parents=True)  # of an attempt that was interrupted
     few, photograph = ScenesConfig(train=2, val=1, side=48), "VOC2012/JPEGImages/train_00000.jpg"
     write_scenes(few, tmp_path)
     made = (tmp_path / photograph).stat().st_mtime_ns
@@ -70,6 +92,9 @@ def test_the_same_scenes_stay_and_others_are_refused(tmp_path):
     assert (tmp_path / photograph).stat().st_mtime_ns == made
     with pytest.raises(InputError, match="scenes of other settings"):
         write_scenes(few.model_copy(update={"seed": 1}), tmp_path)
+    (tmp_path / photograph).rename(tmp_path / "away.jpg")
+    with pytest.raises(InputError, match=r"VOC2012: not whole; remove .*receipt.json"):
+        write_scenes(few, tmp_path)
     (tmp_path / "receipt.json").unlink()  # as Snakemake does before it makes them again
     assert write_scenes(few.model_copy(update={"train": 1}), tmp_path) == 2
     assert len(list((tmp_path / "VOC2012/JPEGImages").iterdir())) == 2

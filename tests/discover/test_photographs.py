@@ -1,9 +1,12 @@
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmqsa.data import photograph
 from mmqsa.data.photograph import as_rgb, read_photograph
 from mmqsa.discover.photographs import find_photographs
 from mmqsa.errors import InputError
@@ -49,6 +52,18 @@ def test_deep_grey_keeps_its_range():
     assert np.asarray(as_rgb(Image.fromarray(floats)))[0, :, 0].tolist() == [0, 127, 255]
 
 
+def test_tiles_are_as_the_whole(monkeypatch):
+    deep = np.arange(600, dtype=np.uint16).reshape(20, 30) * 109
+    layer = Image.fromarray(RGB)
+    layer.putalpha(Image.fromarray(RGB[..., 0]))
+    images = [layer, *(Image.fromarray(deep.astype(kind)) for kind in ("u2", ">u2", "i4", "f4"))]
+    whole = [np.asarray(as_rgb(image)) for image in images]
+    monkeypatch.setattr(photograph, "TILE", 7)
+    for image, expected in zip(images, whole, strict=True):
+        assert np.array_equal(as_rgb(image), expected)
+    assert np.array_equal(whole[1][..., 0], deep // 257)
+
+
 def test_what_is_no_image_is_refused_by_name(tmp_path):
     (tmp_path / "text.jpg").write_text("nothing")
     whole = io.BytesIO()
@@ -74,6 +89,30 @@ def test_files_and_folders_are_listed_with_names_of_their_own(tmp_path):
     ]
     names = [str(name) for _, name in listed]
     assert names == ["a-png", "a", "a-2", "sub/a", "a-jpg", "absent"]
+
+
+def test_names_are_names_of_files(tmp_path, monkeypatch):
+    """Also of paths that have none, and of two whose bytes are written out alike."""
+    monkeypatch.chdir(tmp_path)
+    odd, written = os.fsdecode(b"\xff.jpg"), "\\xff.png"
+    paths = [Path(name) for name in (".", "..jpg", "a" * 300, odd, written)]
+    names = [str(name) for _, name in find_photographs(paths, besides=Path("out"))]
+    assert names == ["photographs", "--jpg", "a" * 300, "\\xff", "\\xff-png"]
+
+
+def test_a_link_that_leads_nowhere_ends_no_listing(tmp_path):
+    inside, out = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    (inside / "b.jpg").touch()
+    for link, target in ((inside / "a.jpg", "a.jpg"), (inside / "sub", "sub"), (out, "out")):
+        link.symlink_to(target)
+    for link in (inside / "c.jpg", inside / "d"):
+        link.symlink_to("nowhere")
+    listed = [path for path, _ in find_photographs([inside, inside / "sub"], besides=out)]
+    assert [path.name for path in listed] == ["a.jpg", "b.jpg", "c.jpg", "sub"]
+    for path in (listed[0], listed[2], listed[3], tmp_path / ("a" * 300)):
+        with pytest.raises(InputError, match=path.name):
+            read_photograph(path)
 
 
 def test_linked_folders_are_followed_once(tmp_path):

@@ -1,5 +1,9 @@
 """Other methods on planted features, where the answer is known, and on real files."""
 
+import shutil
+from types import SimpleNamespace
+
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +55,8 @@ class Planted(list):
     """Images of planted features, for two clusters."""
 
     config = EvaluationConfig(kmeans_clusters=[2], cut_segments=[2], seeds=[0])
+    cache = SimpleNamespace(grid=GRID, path="planted.h5")
+    check_clusters = Images.check_clusters
 
 
 def test_clusterings_find_the_planted_object(planted):
@@ -61,6 +67,24 @@ def test_clusterings_find_the_planted_object(planted):
         assert (masks.sum(axis=0) == 1).all()
         found = masks.argmax(axis=0) == masks.argmax(axis=0)[np.flatnonzero(inside)[0]]
         np.testing.assert_array_equal(found, inside)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("method", ["kmeans", "normalised-cut"])
+def test_images_that_are_all_alike_say_nothing(method, recwarn):
+    alike = np.zeros((GRID**2, 4), np.float32)
+    assert len(list(METHODS[method](Planted([Image(0, alike, alike)])))) == 1
+    assert not recwarn.list
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "method, key", [("kmeans", "kmeans_clusters"), ("normalised-cut", "cut_segments")]
+)
+def test_more_clusters_than_patches(method, key, monkeypatch):
+    monkeypatch.setattr(Planted.cache, "grid", 1)
+    with pytest.raises(InputError, match=f"evaluation.{key}: 2, but planted.h5 has 1 patches"):
+        next(METHODS[method](Planted()))
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +167,19 @@ def test_a_graph_that_joins_all_patches_is_named(
 
 def test_every_baseline_has_its_function_and_the_reverse():
     assert set(METHODS) == set(BASELINES)
+
+
+@pytest.mark.faults
+def test_a_training_cache_of_another_width_is_refused(tmp_path, caches, config):
+    path = shutil.copy(caches["train"], tmp_path / "train.h5")
+    with h5py.File(path, "a", locking=False) as file:
+        del file["features"]
+        file["features"] = np.ones((8, 36, 8), np.float16)
+    val, narrow = FeatureCache(caches["val"]), FeatureCache(path)
+    with pytest.raises(
+        InputError, match=r"features = \(36, 192\), but .*train.h5 expects \(36, 8\)"
+    ):
+        score_baseline("kmeans", val, narrow, config, tmp_path)
 
 
 def test_an_unknown_baseline_is_refused(config):

@@ -2,9 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation import premise as module
 from mmqsa.evaluation.premise import Premise, measure_premise, object_share, write_premise
+from mmqsa.evaluation.premise_figure import draw_premise
 from mmqsa.features.cache import FeatureCache
 
 
@@ -82,3 +84,11 @@ def test_another_networks_training_set_is_refused(tmp_path, caches):
     train.attributes["weights_sha256"] = "other"
     with pytest.raises(InputError, match="weights_sha256"):
         measure_premise(cache, train)
+
+
+@pytest.mark.faults
+def test_images_of_one_kind_alone_cannot_be_drawn(caches, voc_root, tmp_path):
+    cache, shape = FeatureCache(caches["val"]), (6, 36)
+    nothing = Premise(np.zeros(shape), 0.0, {name: np.zeros(shape) for name in module.SCORES})
+    with pytest.raises(InputError, match="no image has background and object patches"):
+        draw_premise(nothing, cache, VocFolder.find(voc_root), tmp_path / "f")

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from mmqsa.config.base import validated
 from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
 from mmqsa.features.backbone import load_backbone
@@ -224,6 +225,38 @@ def test_weights_of_another_network(tmp_path, state):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"has no cls_token; these are not the weights of"):
         load_backbone(local(path))
+
+
+SPOILED = {
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "nested": lambda tensor: torch.nested.nested_tensor([tensor]),
+    "quantised": lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    "without numbers": lambda tensor: tensor.to("meta"),
+    "whole": lambda tensor: tensor.to(torch.int8),
+    "of one number": lambda tensor: torch.zeros(1).expand(10**12),
+    "none": lambda tensor: None,
+}
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", SPOILED)
+def test_weights_that_are_no_plain_arrays(tmp_path, state, kind, recwarn):
+    torch.save(state | {"norm.weight": SPOILED[kind](state["norm.weight"])}, tmp_path / "w.pth")
+    recwarn.clear()
+    with pytest.raises(InputError, match=r"w.pth: .*norm.weight|w.pth: not readable as weights"):
+        load_backbone(local(tmp_path / "w.pth"))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "key, values",
+    [("mean", [123.7, 116.3, 103.5]), ("std", [58.4, 57.1, 57.4]), ("std", [0, 0, 0])],
+)
+def test_colours_are_those_of_pixels_from_0_to_1(key, values):
+    with pytest.raises(InputError, match=rf"backbone: {key}.0: .*than or equal"):
+        validated(BackboneConfig, {key: values}, "backbone")
 
 
 @pytest.mark.faults

@@ -83,6 +83,21 @@ def with_virtual_storage(file):
     file.create_virtual_dataset("features", layout)
 
 
+def with_boxes_never_written(file):
+    """Millions of them in a small file: HDF5 would fill the memory with zeros."""
+    for name in ("boxes", "box_image"):
+        file[name].resize(9_000_000, axis=0)
+
+
+def with_images_never_written(file):
+    for name, shape in (("features", (10**9, 4, DIM)), ("done", (10**9,)), ("image_id", (10**9,))):
+        dtype = file[name].dtype
+        del file[name]
+        file.create_dataset(name, shape, dtype)
+    for name in ("classes", "instances", "boxes", "box_image"):
+        del file[name]
+
+
 def label(value):
     return lambda file: file["classes"].__setitem__((1, 0, 0), value)
 
@@ -104,6 +119,10 @@ BAD = {
         "not (0, 8, 8)",
     ),
     "no bytes": (replaced("features", (IMAGES, 4, DIM), "f2"), "bytes of features are missing"),
+    "boxes never written": (with_boxes_never_written, "bytes of box_image are missing"),
+    "images never written": (with_images_never_written, "more than any stage could read"),
+    "ids never written": (replaced("image_id", (IMAGES,), "S1"), "bytes of image_id are missing"),
+    "features too wide": (replaced("features", (IMAGES, 4, 10**9), "f2"), "more than any stage"),
     "wide labels": (replaced("classes", data=np.full((3, 8, 8), 300)), "classes is 3-d int64"),
     "other labels": (replaced("classes", (IMAGES, 9, 9), "u1"), "classes is (3, 9, 9), not"),
     "a label of 21": (label(21), "of b the labels are of unknown classes"),
@@ -135,6 +154,10 @@ BAD = {
     "a corruption of its own": (told(corruption="../fog3"), "attributes: corruption"),
     "a grid as text": (told(grid="2"), "attributes: grid"),
     "a huge grid": (told(grid=10**30), "attributes: grid"),
+    "patches that are not whole": (told(image_size=9), "not divided by a grid of 2 patches"),
+    "a mean of 0 to 255": (told(mean=[123.7, 116.3, 103.5]), "attributes: mean.0"),
+    "a mean without end": (told(mean=[1e300] * 3), "attributes: mean.0"),
+    "a std of nothing": (told(std=[0.0] * 3), "attributes: std.0"),
 }
 
 
@@ -149,6 +172,13 @@ def test_what_is_no_cache_is_refused_in_a_line(tmp_path, whole, what):
         read_all(path)
     line = str(refused.value)
     assert line.startswith(f"{path}: ") and said in line and "\n" not in line and len(line) < 400
+
+
+def test_a_cache_of_a_network_with_rotary_positions(tmp_path, whole):
+    path = shutil.copy(whole, tmp_path / "rotary.h5")
+    with h5py.File(path, "a", locking=False) as file:
+        told(position_rule="rotary")(file)
+    assert FeatureCache(path).network["position_rule"] == "rotary"
 
 
 def test_ids_beyond_ascii(tmp_path):
@@ -184,6 +214,62 @@ def test_an_unfinished_cache_that_is_something_else(tmp_path, whole):
     with pytest.raises(InputError, match="it has no features"):
         CacheWriter(tmp_path / "val.h5", ["a", "b", "c"], ATTRIBUTES, {}, (GRID**2, DIM))
     assert partial.read_bytes() == before
+
+
+def of_another_kind(path):
+    with h5py.File(path, "w", libver="latest") as file:
+        file["mine"] = np.arange(9)
+
+
+def without_boxes(path):
+    """It would be finished without those of the images that are done."""
+    with h5py.File(path, "a", locking=False) as file:
+        del file["boxes"], file["box_image"]
+        file["done"][1] = False
+
+
+def with_damage(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"SNOD", b"GONE"))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "spoil, ids, said",
+    [
+        (of_another_kind, "abc", "its attributes are no JSON text"),
+        (without_boxes, "abc", "it has no boxes"),
+        (with_damage, "abc", "delete it"),
+        (lambda path: None, "abd", "of other images"),
+        (lambda path: path.write_bytes(b"mine"), "abc", "delete it to start over"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "abc", "not a regular file"),
+    ],
+)
+def test_an_unfinished_cache_is_continued_only_if_it_is_one(tmp_path, whole, spoil, ids, said):
+    partial = tmp_path / "val.h5.partial"
+    shutil.copy(whole, partial)
+    spoil(partial)
+    before = partial.read_bytes() if partial.is_file() else None
+    with pytest.raises(InputError, match=said):
+        CacheWriter(tmp_path / "val.h5", list(ids), ATTRIBUTES, {}, (GRID**2, DIM))
+    assert before is None or partial.read_bytes() == before
+
+
+def test_a_cache_without_boxes_that_only_lacks_its_name(tmp_path, whole):
+    """It was killed after the arrays of boxes, which hold none, were taken away."""
+    partial = tmp_path / "val.h5.partial"
+    shutil.copy(whole, partial)
+    with h5py.File(partial, "a", locking=False) as file:
+        del file["boxes"], file["box_image"]
+    writer = CacheWriter(tmp_path / "val.h5", ["a", "b", "c"], ATTRIBUTES, {}, (GRID**2, DIM))
+    assert not len(writer.pending)
+    writer.finish()
+    assert FeatureCache(tmp_path / "val.h5").boxes is None
+
+
+def test_each_image_has_its_own_boxes(whole):
+    boxes = FeatureCache(whole).boxes
+    assert [of_image.tolist() for of_image in boxes] == [[[0, 0, 4, 4]], [], [[1, 1, 2, 2]]]
 
 
 @pytest.mark.fuzz

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from mmqsa.errors import InputError
+
 RECORD = {
     "mmqsa": "0.1.0",
     "packages": {"torch": "2"},
@@ -41,3 +43,27 @@ def test_provenance_of_every_run(runs):
     table, text = runs.table(kind="provenance")
     assert len(table) == 2 and table["torch"].astype(str).tolist() == ["2", "2"]
     assert "abcdefabcdef " in text and text.count("missing") == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("packages", {}),
+        ("packages", {"torch": 2}),
+        ("python", None),
+        ("seconds", "90"),
+        ("seconds", 1e300),
+        ("seed", True),
+        ("num_parameters", 10**30),
+        ("updates_per_head", []),
+        ("updates_per_head", ["1"]),
+        ("device", "x" * 5000),
+    ],
+)
+def test_a_damaged_record_is_named(runs, key, value):
+    path = runs.paths.run("full", 1) / "provenance.json"
+    path.write_text(json.dumps(RECORD | {key: value}))
+    for kind in ("compute", "provenance"):
+        with pytest.raises(InputError, match=rf"{path}: {key}"):
+            runs.table(kind=kind)

@@ -90,3 +90,28 @@ def test_snapshots_are_drawn_against_images_with_the_loss_beside_them(made):
     assert course.get_xydata().tolist() == [[0, 1.0], [1600, 11.0]]
     assert loss.get_xscale() == "symlog" and loss.get_xticks().tolist() == [0]
     assert across.get_ydata() == [58.0, 58.0] and metric.get_title() == "mBO$^c$"
+
+
+@pytest.mark.faults
+def test_a_run_that_lost_its_config_is_named(heads):
+    for seed in (0, 1):
+        (heads.paths.run("heads1", seed) / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"runs/heads1/seed0/config\.yaml: cannot be read"):
+        curve_figure(heads.results(curve={"against": "slots.num_heads"}))
+
+
+@pytest.mark.faults
+def test_a_curve_of_no_line(heads):
+    curve = {"against": "slots.num_heads", "lines": {"none of them": []}}
+    assert curve_figure(heads.results(curve=curve, references="none")).axes
+
+
+@pytest.mark.faults
+def test_snapshots_that_saw_no_images(made):
+    rows = [
+        row | {"step": step, "images_seen": 0}
+        for step in (0, 9)
+        for row in made.scores(1.0, "mbo_c")
+    ]
+    made.metrics("full", 0, rows, kind="snapshots")
+    assert snapshots_figure(made.results(kind="snapshots")).axes

@@ -51,7 +51,8 @@ def test_signs_of_failure(signs):
 
 
 def test_seeds_that_differ_and_a_loss_that_is_flat(signs, made):
-    made.metrics("full", 0, made.scores(50.0, "corloc"), mask_source="attention")
+    rows = made.scores(50.0, "corloc", "corloc_one_box", "miou_with_background")
+    made.metrics("full", 0, rows, mask_source="attention")
     for seed in SEEDS:
         rows = {"step": range(20), "loss": [1.0] * 20}
         made.write(made.paths.run("full", seed) / "history.csv", rows)
@@ -104,3 +105,12 @@ def test_the_page_says_what_to_try_for_every_sign():
     page = (Path(__file__).parents[2] / "docs/diagnosis.md").read_text()
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", page, re.M)[1:]
     assert [sign for sign, *_ in rows] == list(CHECKS)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("steps, loss", [(range(900, 920), 1.0), (range(20), 0.0)])
+def test_a_loss_that_tells_nothing_is_not_measured(signs, made, steps, loss):
+    for seed in SEEDS:
+        rows = {"step": steps, "loss": [loss] * 20}
+        made.write(made.paths.run("full", seed) / "history.csv", rows)
+    assert signs()[0]["loss still falling at the end"] == "not measured"

@@ -1,11 +1,20 @@
 """The same table of two results folders, and the premises of their backbones."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from made import Made
 
 from mmqsa.cli import application
+from mmqsa.config.files import dump_yaml, read_yaml
+from mmqsa.errors import InputError
+from mmqsa.paths import Paths
+from mmqsa.reporting.join import results_of
 from mmqsa.reporting.premise import SCORE_TITLES
+from mmqsa.reporting.results import Results, load_spec, read_published
+from mmqsa.reporting.tables import make_table
 
 
 @pytest.fixture
@@ -77,3 +86,77 @@ def test_a_folder_without_a_premise_is_left_out(folders, tmp_path):
     application.app(["join", *folders, "--out", str(tmp_path / "none")], standalone_mode=False)
     assert not (tmp_path / "none/tables/premise.md").exists()
     assert (tmp_path / "none/tables/made.md").exists()
+
+
+@pytest.mark.faults
+def test_joined_again_onto_itself(folders, tmp_path):
+    out = tmp_path / "out"
+    for _ in range(2):
+        application.app(["join", *folders, "--out", str(out)], standalone_mode=False)
+        first = {path: path.read_bytes() for path in out.rglob("*.*")}
+    assert first == {path: path.read_bytes() for path in out.rglob("*.*")} and len(first) == 12
+
+
+@pytest.mark.faults
+def test_a_folder_with_other_results_stays(folders, tmp_path):
+    def refused(said):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+        with pytest.raises(InputError, match=said):
+            application.app(["join", *folders, "--out", str(out)], standalone_mode=False)
+        assert before == {path: path.read_bytes() for path in before}
+
+    out = tmp_path / "one"  # one of those that are joined
+    refused("has config, so it holds no joined tables")
+    out = tmp_path / "plain"
+    make_table(replace(load_results(folders[0]), paths=Paths(out)))
+    refused(r"made\.csv: no joined table; it stays")
+    (out / "runs").mkdir()
+    refused("has runs, so it holds no joined tables")
+
+
+@pytest.mark.faults
+def test_specs_that_make_no_table_together(folders, tmp_path, monkeypatch):
+    def refused(said, *specs):
+        with pytest.raises(InputError, match=said):
+            application.app(["join", *specs, "--out", str(tmp_path / "out")], standalone_mode=False)
+        assert not (tmp_path / "out").exists()
+
+    refused("has the features of .*, so their rows would be alike", *folders, folders[0])
+    (tmp_path / "x.yaml").write_bytes(Path(folders[0]).read_bytes())
+    refused(r"x\.yaml: no spec of a results folder", folders[0], str(tmp_path / "x.yaml"))
+    monkeypatch.chdir(tmp_path)
+    refused("no spec of a results folder", "x.yaml")
+    for kind in ("compute", "diagnosis", "provenance", "claims", "strata", "comparisons"):
+        spec = read_yaml(folders[1])
+        spec["table"]["kind"] = kind
+        Path(folders[1]).write_text(dump_yaml(spec))
+        refused(f"the table made is one of {kind}; expected metrics", *folders)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("mean,", "sum,", "unknown score 'sum'"),
+        ("auc_per_image", "auc", "it has no column auc_per_image"),
+        ("principal-component", "mean", "row 3 repeats another"),
+        ("0.9", "9", "auc_per_image is 9.0, which is not a number from 0 to 1"),
+    ],
+)
+def test_a_damaged_premise_is_named(folders, tmp_path, old, new, said):
+    path = tmp_path / "one/controls/voc2012-val-premise.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=f"{path}: .*{said}"):
+        application.app(["join", *folders, "--out", str(tmp_path / "out")], standalone_mode=False)
+
+
+@pytest.mark.faults
+def test_a_premise_has_every_score(folders, tmp_path):
+    path = tmp_path / "one/controls/voc2012-val-premise-histogram.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(InputError, match=f"{path}: has no score principal-component"):
+        application.app(["join", *folders, "--out", str(tmp_path / "out")], standalone_mode=False)
+
+
+def load_results(spec):
+    return Results(load_spec(Path(spec)), Paths(results_of(Path(spec))), read_published())

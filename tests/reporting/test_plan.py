@@ -1,5 +1,8 @@
+import io
+
 import pytest
 
+from mmqsa.cli import application
 from mmqsa.errors import InputError
 from mmqsa.reporting.plan import summarise
 
@@ -34,3 +37,20 @@ def test_a_plan_of_nothing_and_no_plan():
     assert summarise("Nothing to be done").loc[0, "jobs"] == 0
     with pytest.raises(InputError, match="no plan in it"):
         summarise("snakemake: command not found")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("amount", ["1.2.3", "9" * 400, ".", "..", "1e9", "-4"])
+def test_amounts_that_are_no_numbers_are_not_known(amount):
+    text = f"rule a:\n    resources: mem_mb={amount}, runtime=60\n"
+    table = summarise(text).set_index("rule")
+    assert table.loc["a", "memory (GB)"] == 0 and table.loc["a", "time limit (h)"] == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("content", [b"\xff\xfe\0", b"y\n" * 1000, b""])
+def test_what_is_no_plan(content, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    monkeypatch.setattr("mmqsa.reporting.plan.MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="standard input: "):
+        application.app(["plan"], standalone_mode=False)

@@ -3,6 +3,7 @@ import gzip
 import pandas as pd
 import pytest
 
+from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import METRICS
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
@@ -45,6 +46,39 @@ def test_a_spec_with_an_unknown_key_is_refused(tmp_path):
     (tmp_path / "t.yaml").write_text(text + "other: 1\n")
     with pytest.raises(InputError, match=r"t\.yaml: other"):
         load_spec(tmp_path / "t.yaml")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("seeds", {"full": [0, 0], "random": [0]}, r"seeds\.full: 0 is there twice"),
+        ("seeds", {"full": [0], "random": []}, r"seeds\.random: List should have at least 1"),
+        ("seeds", {"random": [0]}, "seeds: none of the setting full"),
+        ("seeds", None, "seeds: "),
+        ("protocols", {}, "protocols: "),
+        ("protocols", {"": []}, "protocols.'': List should have at least 1"),
+        ("protocols", {"other": ["paper"]}, "protocols: expected the rows of images"),
+        ("images", {"": ["voc2012-val", "voc2012-val"]}, "'voc2012-val' is there twice"),
+        ("images", {"": ["../val"]}, "images"),
+        ("num_slots", True, "num_slots: "),
+        ("num_slots", 10**30, "num_slots: "),
+        ("features", "x" * 5000, "features: "),
+        ("table", {"caption": "C", "settings": ["full", "full"]}, "'full' is there twice"),
+        (
+            "table",
+            {"caption": "C", "curve": {"against": "nothing"}},
+            r"curve\.against: unknown key",
+        ),
+        ("table", {"caption": "C", "curve": {"against": "masking.strategy"}}, "unknown key"),
+    ],
+)
+def test_a_spec_is_whole(made, key, value, said):
+    made.results()
+    path = made.paths.results / "spec.yaml"
+    path.write_text(dump_yaml(read_yaml(path) | {key: value}))
+    with pytest.raises(InputError, match=said):
+        load_spec(path)
 
 
 def test_means_over_evaluation_seeds_and_image_sets(made):

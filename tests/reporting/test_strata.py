@@ -35,7 +35,8 @@ def test_strata_by_size_number_and_class(runs):
 
 def test_instances_are_printed_where_there_are_any(runs):
     rows = [row | {"labels": labels} for row in OBJECTS for labels in ("class", "instance")]
-    runs.metrics("full", 0, rows, kind="per_object", mask_source="attention")
+    for seed in (0, 1):
+        runs.metrics("full", seed, rows, kind="per_object", mask_source="attention")
     tidy, printed = strata_table(runs.results(kind="strata"))
     assert printed_labels(tidy) == "instance" and "An object is an instance" in printed.caption
 

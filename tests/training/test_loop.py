@@ -193,13 +193,36 @@ def test_a_checkpoint_of_other_code_is_refused(tmp_path, caches, train_until, mo
 
 
 @pytest.mark.faults
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
-    wild = altered(training={"learning_rate": 1e30, "gradient_clip": None, "steps": 40})
+def test_a_checkpoint_that_is_none_is_named(tmp_path, caches, monkeypatch):
+    cache, path = FeatureCache(caches["train"]), tmp_path / CHECKPOINT
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"resume.pt: not a regular file"):
+        train(cache, altered(), 0, tmp_path, CPU)
+    path.unlink()
+    for state in ({"identity": "mine", "model": {}}, [1], {"other": 1}):
+        monkeypatch.setattr(loop, "_identity", lambda *_: "mine")
+        torch.save(state, path)
+        with pytest.raises(InputError, match=r"resume.pt: damaged checkpoint \("):
+            train(cache, altered(), 0, tmp_path, CPU)
+
+
+@pytest.mark.faults
+def test_a_model_of_any_size_is_refused_before_it_is_made(tmp_path, caches):
+    wide = altered(slots={"slot_dim": 16384, "num_heads": 64})
     with pytest.raises(
-        InputError, match=r"the loss \((nan|inf)\) is not finite at step [23]; "
+        InputError, match=r"slots, decoder: a model of [\d,]+ parameters, more than"
+    ):
+        train(FeatureCache(caches["train"]), wide, 0, tmp_path, CPU)
+
+
+@pytest.mark.faults
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
+    wild = altered(training={"learning_rate": 1e3, "gradient_clip": None, "steps": 40})
+    with pytest.raises(
+        InputError, match=r"the loss \((nan|inf)\) is not finite at step \d+; "
     ) as e:
         train(FeatureCache(caches["train"]), wild, 0, tmp_path, CPU)
-    assert "last finite loss: 1." in str(e.value) and "good checkpoint: none. Lower" in str(e.value)
+    assert "last finite loss: 5." in str(e.value) and "good checkpoint: none. Lower" in str(e.value)
     assert not list(tmp_path.iterdir())
 
 

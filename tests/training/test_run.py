@@ -1,7 +1,10 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -47,6 +50,17 @@ def test_a_cache_of_another_backbone_is_refused(run_folder, caches):
         run.check_cache(cache)
 
 
+def test_a_cache_of_another_width_is_refused(run_folder, caches, tmp_path):
+    path = shutil.copy(caches["val"], tmp_path / "val.h5")
+    with h5py.File(path, "a", locking=False) as file:
+        del file["features"]
+        file["features"] = np.ones((6, 36, 8), np.float16)
+    with pytest.raises(
+        InputError, match=r"features = \(36, 8\), but the trained run .*\(36, 192\)"
+    ):
+        Run.load(run_folder).check_cache(FeatureCache(path))
+
+
 @pytest.fixture
 def copied(tmp_path, run_folder):
     """A run that the test may damage."""
@@ -69,7 +83,7 @@ def test_a_run_whose_config_was_edited_is_refused(copied):
     (copied / "config.yaml").write_text(text.replace("num_heads: 3", "num_heads: 2"))
     with pytest.raises(InputError, match=r"model.safetensors: does not fit .*config.yaml"):
         Run.load(copied)
-    (copied / "config.yaml").write_text(text.replace("mlp_dim: 16", "mlp_dim: 65536"))
+    (copied / "config.yaml").write_text(text.replace("mlp_dim: 16", "mlp_dim: 16384"))
     with pytest.raises(InputError, match="does not fit"):
         Run.load(copied)
 
@@ -111,6 +125,8 @@ def test_damaged_weights_are_named(copied):
     whole = load_file(path)
     for name, tensor, said in (
         ("feature_mean", whole["feature_mean"] * float("nan"), "'feature_mean' is not finite"),
+        ("feature_mean", whole["feature_mean"].to(torch.complex64), "'feature_mean' is torch.comp"),
+        ("feature_mean", whole["feature_mean"].to(torch.int64), "'feature_mean' is torch.int64"),
         ("feature_mean", torch.zeros(3), "does not fit"),
         ("another", torch.zeros(3), "does not fit"),
     ):
@@ -121,6 +137,9 @@ def test_damaged_weights_are_named(copied):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"model.safetensors: damaged run"):
             Run.load(copied)
+    os.truncate(path, 10**12)  # it takes no room on a disk
+    with pytest.raises(InputError, match=r"model.safetensors: more than .* no weights of a run"):
+        Run.load(copied)
     path.unlink()
     with pytest.raises(InputError, match=r"model.safetensors: missing"):
         Run.load(copied)

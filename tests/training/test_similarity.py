@@ -33,10 +33,35 @@ def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
 def test_it_is_seeded(folder, caches):
     cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
     learned = []
-    for _ in range(2):
-        train_similarity(Run.load(folder), cache, config, folder, CPU)
+    for again in (False, True):
+        train_similarity(Run.load(folder), cache, config, folder, CPU, overwrite=again)
         learned.append((folder / "similarity.safetensors").read_bytes())
     assert learned[0] == learned[1]
+
+
+@pytest.mark.faults
+def test_one_that_was_learned_otherwise_stays(folder, caches, capsys):
+    cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
+    losses = train_similarity(Run.load(folder), cache, config, folder, CPU)
+    path, record = folder / "similarity.safetensors", folder / "similarity.json"
+    before = path.read_bytes()
+    again = train_similarity(Run.load(folder), cache, config, folder, CPU)
+    assert again == pytest.approx(losses, abs=1e-6)
+    assert "already learned with these settings" in capsys.readouterr().err
+    other, another = SimilarityConfig(steps=4, batch_size=4), FeatureCache(caches["val"])
+    for features, changed, said in (
+        (cache, other, r"similarity.safetensors: was learned with steps = 3, not 4; give --over"),
+        (another, config, r"was learned with cache_fingerprint = "),
+    ):
+        with pytest.raises(InputError, match=said):
+            train_similarity(Run.load(folder), features, changed, folder, CPU)
+    assert path.read_bytes() == before
+    record.write_text('{"steps": 3}')
+    with pytest.raises(InputError, match=r"similarity.json: first_loss: Field required"):
+        train_similarity(Run.load(folder), cache, config, folder, CPU)
+    (folder / "metrics").mkdir()
+    train_similarity(Run.load(folder), cache, other, folder, CPU, overwrite=True)
+    assert path.read_bytes() != before and not (folder / "metrics").exists()
 
 
 def test_one_head_has_nothing_to_match(folder, caches):

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from project import ARGUMENTS, copy_project, finish, planned, snakemake, start
+from project import ARGUMENTS, HANDFUL, copy_project, finish, planned, snakemake, start
 
 from mmqsa.config.training import RunConfig
 from mmqsa.reporting.plan import summarise
@@ -20,22 +21,36 @@ from mmqsa.reporting.plan import summarise
 pytestmark = pytest.mark.workflow
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory) -> Path:
-    """A copy of the project, as a fresh clone would be."""
-    return copy_project(tmp_path_factory.mktemp("clone"))
+# Folders of results and data whose names are a command, quotes, a space and a wildcard.
+NAME = "a b'$(touch x)\"{y}"
+RESULTS, DATA = f"results {NAME}", f"data {NAME}"
+
+
+def carried(folder: Path) -> str:
+    """The link that stands for the folder of results: a brace in a path is a wildcard."""
+    target = str((folder / RESULTS).resolve())
+    return f".snakemake/folders/{sha256(target.encode()).hexdigest()[:12]}"
+
+
+def copy_hostile(folder: Path) -> Path:
+    """A copy of the project, with such folders for its results and data."""
+    places = {"results": RESULTS, "dataset": {**HANDFUL["dataset"], "root": DATA}}
+    copy_project(folder)
+    (folder / "handful.yaml").write_text(yaml.safe_dump(HANDFUL | places))
+    return folder
 
 
 @pytest.fixture(scope="module")
-def demo(copy) -> tuple[Path, list[str]]:
+def demo(tmp_path_factory) -> tuple[Path, list[str]]:
     """The demo's chain on a handful of scenes: the finished folder, and Snakemake's arguments."""
-    snakemake(copy, *ARGUMENTS)
-    return copy, ARGUMENTS
+    folder = copy_hostile(tmp_path_factory.mktemp("clone") / NAME.partition("{")[0])
+    snakemake(folder, *ARGUMENTS)
+    return folder, ARGUMENTS
 
 
 def test_the_chain_ends_in_tables_and_figures(demo):
     folder, _ = demo
-    results = folder / "results/demo"
+    results = folder / RESULTS
     for table in ("headline", "matching", "heads", "masking"):
         frame = pd.read_csv(results / "tables" / f"{table}.csv")
         assert {"setting", "method", "supervised", "control"} <= set(frame["kind"])
@@ -80,20 +95,16 @@ def test_the_chain_ends_in_tables_and_figures(demo):
 
 
 @pytest.mark.faults
-def test_the_demo_in_folders_whose_names_are_commands_and_wildcards(tmp_path):
-    """Every rule; a brace is carried by a link, and test_coco has names without one."""
-    name = "a b'$(touch x)\"{y}"
-    folder = copy_project(tmp_path / name.partition("{")[0])
-    one = {"seeds": [0], "grid": {"paper": ["full", "untrained"]}}
-    places = {"results": f"out {name}", "dataset": {"root": f"data {name}"}}
-    (folder / "hostile.yaml").write_text(yaml.safe_dump(one | places))
-    snakemake(folder, *ARGUMENTS, "hostile.yaml")
-    assert "Hungarian" in (folder / f"out {name}/tables/matching.md").read_text()
-    assert (folder / f"data {name}/receipt.json").is_file()
-    assert not [path for path in tmp_path.rglob("x") if path.is_file()]
-    braced = folder.rename(tmp_path / name)
+def test_folders_whose_names_are_commands_and_wildcards(demo, tmp_path):
+    """The demo ran in such folders; of the workflow's own, only a brace is refused."""
+    folder, _ = demo
+    assert (folder / RESULTS / "tables/matching.md").is_file()
+    assert (folder / DATA / "receipt.json").is_file()
+    assert not [path for path in folder.parent.rglob("x") if path.is_file()]
+    braced = copy_project(tmp_path / NAME)
     refused = snakemake(braced, "-n", *ARGUMENTS, check=False)
-    assert refused.returncode and f"{braced}: a folder with a brace" in refused.stdout + refused.stderr
+    assert refused.returncode
+    assert f"{braced}: a folder with a brace" in refused.stdout + refused.stderr
 
 
 def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
@@ -102,7 +113,7 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
     for path in (
         *folder.glob("src/mmqsa/**/*.py"),
         folder / "config.yaml",
-        folder / "results/demo/features/scenes/train.h5",
+        folder / RESULTS / "features/scenes/train.h5",
     ):
         path.touch()
     assert planned(snakemake(folder, "-n", *arguments)) == {}
@@ -220,8 +231,10 @@ def test_another_workflow_takes_this_one_as_a_module(demo, tmp_path):
     folder, _ = demo
     configs = [folder / name for name in ("config.yaml", "config/tables.yaml")]
     changes = [folder / name for name in ("config/demo.yaml", "handful.yaml")]
-    lines = [f'configfile: "{path}"' for path in configs]
-    lines += [f'module mmqsa:\n    snakefile: "{folder}/workflow/Snakefile"\n    config: config']
+    lines = [f"configfile: {str(path)!r}" for path in configs]
+    lines += [
+        f"module mmqsa:\n    snakefile: {str(folder / 'workflow/Snakefile')!r}\n    config: config"
+    ]
     lines += ["use rule * from mmqsa as mmqsa_*"]
     rule = "rule mine:\n    default_target: True\n    input: rules.mmqsa_tables.input\n"
     rule += '    output: "mine.txt"\n    shell: "ls {input:q} > {output}"'
@@ -229,13 +242,14 @@ def test_another_workflow_takes_this_one_as_a_module(demo, tmp_path):
     arguments = ["--cores", "2", "--configfile", *changes]
     jobs = planned(snakemake(tmp_path, "-n", *arguments))
     assert jobs["mine"] == 1 and jobs["mmqsa_train"] == 6
-    for made in ("results", "resources"):
-        shutil.copytree(folder / made, tmp_path / made)
+    for made in (RESULTS, DATA):
+        shutil.copytree(folder / made, tmp_path / made, dirs_exist_ok=True)
     assert planned(snakemake(tmp_path, "-n", *arguments)) == {"mine": 1}
-    target = "results/demo/controls/scenes-val-controls.csv"
-    (tmp_path / target).unlink()
+    made = "controls/scenes-val-controls.csv"
+    (tmp_path / RESULTS / made).unlink()
+    target = f"{carried(tmp_path)}/{made}"
     snakemake(tmp_path, *arguments, "--allowed-rules", "mmqsa_controls", "--", target)
-    assert (tmp_path / target).read_bytes() == (folder / target).read_bytes()
+    assert (tmp_path / target).read_bytes() == (folder / RESULTS / made).read_bytes()
 
 
 def test_the_report_opens_offline(demo):
@@ -252,7 +266,7 @@ def test_the_report_opens_offline(demo):
 def test_what_changed_upstream_does_not_hide_what_is_missing(demo, tmp_path):
     """Snakemake looks at nothing below a changed job, but follows inputs that are not ancient."""
     folder, arguments = demo
-    table, away = folder / "results/demo/tables/masking.csv", tmp_path / "masking.csv"
+    table, away = folder / RESULTS / "tables/masking.csv", tmp_path / "masking.csv"
     table.rename(away)
     try:
         path = tmp_path / "change.yaml"
@@ -278,7 +292,7 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
     folder, _ = demo
     shipped = tmp_path / "results"
     shutil.copytree(
-        folder / "results/demo",
+        folder / RESULTS,
         shipped,
         ignore=shutil.ignore_patterns(
             "*.h5", "*.safetensors", "tables", "figures", "logs", "config"
@@ -317,16 +331,17 @@ def test_tables_from_results_without_features_or_weights(demo, tmp_path):
     for spec in specs:
         for suffix in ("csv", "md", "tex"):
             name = f"tables/{spec.stem}.{suffix}"
-            assert (shipped / name).read_bytes() == (folder / "results/demo" / name).read_bytes()
+            assert (shipped / name).read_bytes() == (folder / RESULTS / name).read_bytes()
 
 
 @pytest.mark.faults
 def test_snakemake_and_all_its_jobs(demo, tmp_path):
     """The demo's chain was not killed; this one is, twice, in the middle of a job."""
     whole, arguments = demo
-    folder = copy_project(tmp_path / "project")
-    target = "results/demo/runs/full/seed0/metrics/scenes-val.csv"
-    for made in ("resources/demo-scenes", "results/demo/runs/full/seed0"):
+    folder = copy_hostile(tmp_path / "project")
+    run = Path(RESULTS, "runs/full/seed0")
+    target = f"{carried(folder)}/runs/full/seed0/metrics/scenes-val.csv"
+    for made in (Path(DATA, "VOC2012"), run):
         process = start(folder, *arguments, "--", target)
         deadline = time.monotonic() + 120
         while not (folder / made).exists() and time.monotonic() < deadline:
@@ -339,8 +354,9 @@ def test_snakemake_and_all_its_jobs(demo, tmp_path):
         assert "--unlock" in locked.stdout + locked.stderr
         snakemake(folder, *arguments, "--unlock")
     finish(start(folder, *arguments, "--", target))
-    pd.testing.assert_frame_equal(pd.read_csv(folder / target), pd.read_csv(whole / target))
-    weights = "results/demo/runs/full/seed0/model.safetensors"
+    scores = [pd.read_csv(place / run / "metrics/scenes-val.csv") for place in (folder, whole)]
+    pd.testing.assert_frame_equal(*scores)
+    weights = run / "model.safetensors"
     assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
 
 
@@ -348,7 +364,7 @@ def test_snakemake_and_all_its_jobs(demo, tmp_path):
 def test_results_from_the_future_are_not_made_again(demo):
     """All that a fast clock made looks newer than what came after it was set right."""
     folder, arguments = demo
-    runs, later = folder / "results/demo", time.time() + 86_400
+    runs, later = folder / RESULTS, time.time() + 86_400
     found = [
         path
         for kind in ("*.h5", "*.json", "*.safetensors", "*/config.yaml")

@@ -16,7 +16,7 @@ DEBUG = "MMQSA_DEBUG"
 
 def _folder(path: Path) -> Path:
     """Refuse a file before anything is computed for a folder in its place."""
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         raise InputError(f"--out {path}: a file; name a folder")
     return path
 

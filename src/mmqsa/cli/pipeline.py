@@ -63,7 +63,10 @@ def extract(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Images per pass; default: the config's.", envvar="MMQSA_EXTRACTION_BATCH"
+            min=1,
+            max=4096,
+            help="Images per pass; default: the config's.",
+            envvar="MMQSA_EXTRACTION_BATCH",
         ),
     ] = None,
     device: Device = "auto",
@@ -200,6 +203,10 @@ def similarity(
     run: RunFolder,
     features: Annotated[Path, typer.Option(help="The training split's feature cache.")],
     config: ConfigFile = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Remove the one that is there, and the metrics, first."),
+    ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
@@ -213,7 +220,7 @@ def similarity(
 
     similarity_config = SimilarityStageConfig.load(config).matching.similarity
     trained, cache, used = Run.load(run), FeatureCache(features), choose_device(device, require_gpu)
-    first, last = train_similarity(trained, cache, similarity_config, run, used)
+    first, last = train_similarity(trained, cache, similarity_config, run, used, overwrite)
     print(f"{run / SIMILARITY}: loss {first:.4f} at first, {last:.4f} at last")
 
 
@@ -275,6 +282,10 @@ def premise(
 
     if (data is None) != (figure is None):
         raise InputError("--data, --figure: one without the other; give both or none")
+    if figure:
+        from mmqsa.reporting.style import figure_paths
+
+        figure_paths(figure)
     cache = FeatureCache(features)
     measured = measure_premise(cache, FeatureCache(train))
     written = write_premise(measured, cache.name, ratio, out)

@@ -8,7 +8,7 @@ import typer
 from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
 from mmqsa.errors import InputError
 
-ResultsFolder = Annotated[Path, typer.Option(help="Results folder.")]
+ResultsFolder = Annotated[Path, typer.Option(help="Results folder.", exists=True, file_okay=False)]
 Published = Annotated[
     Path | None, typer.Option(help="Published numbers with sources; default: the package's.")
 ]
@@ -16,14 +16,7 @@ Specs = Annotated[list[Path], typer.Argument(help="Specs of tables (RESULTS/conf
 PerImage = Annotated[Path, typer.Option(help="per_image.csv.gz of the run on these features.")]
 
 
-def _figure(stem: Path) -> Path:
-    for path in (Path(f"{stem}.{suffix}") for suffix in ("png", "pdf")):
-        if path.is_dir():
-            raise InputError(f"--out {stem}: {path} is a folder; name another figure")
-    return stem
-
-
-Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.", callback=_figure)]
+Stem = Annotated[Path, typer.Option(help="Path of the figure, without suffix.")]
 
 figure = typer.Typer(help="Draw figures: pdf and png.", no_args_is_help=True)
 app.add_typer(figure, name="figure")
@@ -54,9 +47,12 @@ def plan() -> None:
     """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` prints its GPU-hours."""
     import sys
 
-    from mmqsa.reporting.plan import summarise
+    from mmqsa.reporting.plan import MAX_BYTES, summarise
 
-    table = summarise(sys.stdin.read())
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"standard input: a plan of more than {MAX_BYTES // 10**6} MB; split it")
+    table = summarise(content.decode(errors="replace"))
     print(table.to_markdown(index=False, floatfmt=".1f", intfmt=","))
 
 
@@ -77,12 +73,11 @@ def join(specs: Specs, out: Out, published: Published = None) -> None:
     """Make one table of several results folders, and one of their backbones' premises."""
     from mmqsa.paths import Paths
     from mmqsa.reporting.join import join as run_join
+    from mmqsa.reporting.join import results_of
     from mmqsa.reporting.results import Results, load_spec, read_published
 
     values = read_published(published)
-    if out.resolve() in {spec.resolve().parents[2] for spec in specs}:
-        raise InputError(f"--out {out}: one of the folders that are joined; name another")
-    several = [Results(load_spec(spec), Paths(spec.parents[2]), values) for spec in specs]
+    several = [Results(load_spec(spec), Paths(results_of(spec)), values) for spec in specs]
     print(f"{', '.join(map(str, run_join(several, out)))}: written")
 
 
@@ -128,8 +123,10 @@ def figure_gallery(
     from mmqsa.data.layouts import open_folder
     from mmqsa.evaluation.gallery import GALLERIES
     from mmqsa.features.cache import FeatureCache
+    from mmqsa.reporting.style import figure_paths
     from mmqsa.training.run import Run
 
+    figure_paths(out)
     if kind not in GALLERIES:
         raise InputError(f"--kind {kind}: unknown gallery; expected one of {', '.join(GALLERIES)}")
     sources = Run.load(run), FeatureCache(features), open_folder(data)

@@ -6,15 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from mmqsa.config.files import quoted, read_yaml
 from mmqsa.errors import InputError
 
 MAX_COUNT = 10**12  # above any budget; what is larger overflows somewhere
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-Width = Annotated[int, Field(ge=1, le=65_536)]
+Steps = Annotated[int, Field(ge=1, le=10**9)]
+Batch = Annotated[int, Field(ge=1, le=4096)]
+Width = Annotated[int, Field(ge=1, le=16_384)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-15, le=1e3, allow_inf_nan=False)]  # of learning
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -22,6 +32,19 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$")]
 MD5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{quoted(value)} is there twice; name each once")
+    return values
+
+
+# What is listed twice would be computed twice, and count twice in a mean.
+Item = TypeVar("Item")
+Distinct = Annotated[list[Item], Field(max_length=1000), AfterValidator(_each_once)]
+OneOrMore = Annotated[list[Item], Field(min_length=1, max_length=1000), AfterValidator(_each_once)]
 
 # Top-level keys of config.yaml: those that `make config` writes, and all. A stage reads its own and
 # skips the others.
@@ -114,7 +137,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _key(part: str | int) -> str:
+def key_text(part: str | int) -> str:
     """A key as it is, or as a literal where it is not a plain word."""
     return str(part) if re.fullmatch(r"[\w.-]{1,100}", str(part)) else quoted(part)
 
@@ -122,7 +145,7 @@ def _key(part: str | int) -> str:
 def first_error(error: ValidationError) -> str:
     """The first error of a validation as ``key: what is wrong with it``."""
     details = error.errors()[0]
-    where = ".".join(map(_key, details["loc"]))
+    where = ".".join(map(key_text, details["loc"]))
     if details["type"] == "extra_forbidden":
         return f"{where}: no such key; remove it or correct its spelling"
     if details["type"] == "value_error":

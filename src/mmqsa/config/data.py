@@ -4,19 +4,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmqsa.config.base import MD5, Count, Finite, Name, Positive, Section, Seed, StageConfig, Text
+from mmqsa.config.base import MD5, Batch, Name, OneOrMore, Section, Seed, StageConfig, Text
 
+Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
+# Of pixels from 0 to 1.
+Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
+Std = Annotated[list[Annotated[float, Field(ge=1e-3, le=1)]], Field(min_length=3, max_length=3)]
 
 
 class ScenesConfig(Section):
     """Synthetic scenes, used where there are no photographs."""
 
-    train: Count = 320
+    train: Scenes = 320
     """scenes in the train split"""
-    val: Count = 96
+    val: Scenes = 96
     """scenes in the val split"""
-    side: Annotated[int, Field(ge=32, le=4096)] = 240
+    side: Annotated[int, Field(ge=32, le=2048)] = 240
     """shorter side of a scene, px"""
     seed: Seed = 0
 
@@ -65,21 +69,21 @@ class BackboneConfig(Section):
     """side of the square, px: 20 x 20 patches"""
     feature: Literal["key", "query", "value", "token"] = "key"
     """of the block's attention, class token dropped (paper, section III)"""
-    blocks: Annotated[list[Block], Field(min_length=1, max_length=100)] = [-1]
+    blocks: OneOrMore[Block] = [-1]
     """negative: counted from the last; of several, features are put together"""
     combine: Literal["concatenate", "sum"] = "concatenate"
     """how features of several blocks are put together"""
     position_embedding: Literal["auto", "dino", "timm"] = "auto"
     """resampling; auto: the rule of the weights' family; others move the features by percents"""
-    mean: Annotated[list[Finite], Field(min_length=3, max_length=3)] | None = None
-    """RGB normalisation; null: that of the weights"""
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
-    """RGB normalisation; null: that of the weights"""
+    mean: Mean | None = None
+    """RGB normalisation of pixels from 0 to 1; null: that of the weights"""
+    std: Std | None = None
+    """RGB normalisation of pixels from 0 to 1; null: that of the weights"""
     seed: Seed = 0
     """of random weights"""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """fp32 | tf32 | bf16 | fp16; bf16 changes the features by 0.4 %"""
-    batch_size: Count = 8
+    batch_size: Batch = 8
     """changes speed and memory only; 8 is fastest on a CPU, raise it on a GPU"""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from mmqsa.config.base import Count, Positive, Section, Seed, StageConfig, Width
+from mmqsa.config.base import Batch, Distinct, OneOrMore, Rate, Section, StageConfig
 from mmqsa.config.files import quoted
 from mmqsa.config.model import SlotsConfig
 from mmqsa.config.training import FeaturesConfig, Precision
@@ -29,6 +29,8 @@ def _known(name: str) -> str:
     return name
 
 
+EvaluationSeed = Annotated[int, Field(ge=0, lt=2**32)]  # scikit-learn takes no larger one
+Segments = OneOrMore[Annotated[int, Field(ge=2, le=64)]]
 BaselineName = Annotated[
     str, AfterValidator(_known), WithJsonSchema({"enum": list(BASELINES), "type": "string"})
 ]
@@ -37,18 +39,18 @@ BaselineName = Annotated[
 class SimilarityConfig(Section):
     """Training of the learned matching, on a run whose weights stay fixed."""
 
-    steps: Count = 500
-    batch_size: Width = 16
-    learning_rate: Positive = 1e-3
-    temperature: Positive = 0.1
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    batch_size: Batch = 16
+    learning_rate: Rate = 1e-3
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)] = 0.1
     """of the cosine similarity, in the soft assignment"""
-    sinkhorn_iterations: Count = 10
+    sinkhorn_iterations: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
 class MatchingConfig(Section):
     """How the slots of different heads are matched before they are merged."""
 
-    strategies: Annotated[list[MatchingName], Field(min_length=1)] = list(get_args(MatchingName))
+    strategies: OneOrMore[MatchingName] = list(get_args(MatchingName))
     """all are scored on the same run; none is the reference head alone"""
     similarity: SimilarityConfig = SimilarityConfig()
 
@@ -56,26 +58,26 @@ class MatchingConfig(Section):
 class SweepConfig(Section):
     """Values at evaluation other than those of the training, one at a time."""
 
-    num_slots: list[Annotated[int, Field(ge=2, le=64)]] = list(range(2, 13))
-    iterations: list[Annotated[int, Field(ge=1, le=20)]] = list(range(1, 8))
+    num_slots: Segments = list(range(2, 13))
+    iterations: OneOrMore[Annotated[int, Field(ge=1, le=20)]] = list(range(1, 8))
 
 
 class EvaluationConfig(Section):
     """What is scored."""
 
-    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = list(get_args(MaskSource))
+    mask_sources: OneOrMore[MaskSource] = list(get_args(MaskSource))
     """masks of the decoder (the paper) | last attention | each head decoded, masks merged"""
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    seeds: OneOrMore[EvaluationSeed] = [0, 1, 2]
     """of slot noise and reference head"""
     precision: Precision = "fp32"
     """of heads and decoder | auto | tf32 | bf16; metrics are always computed in full"""
-    baselines: list[BaselineName] = list(BASELINES)
+    baselines: Distinct[BaselineName] = list(BASELINES)
     """other methods on the same features"""
-    kmeans_clusters: list[Annotated[int, Field(ge=2, le=64)]] = [2, 3, 4, 5, 6, 7]
-    cut_segments: list[Annotated[int, Field(ge=2, le=64)]] = [2, 7]
+    kmeans_clusters: Segments = [2, 3, 4, 5, 6, 7]
+    cut_segments: Segments = [2, 7]
     """of the normalised cut"""
     sweep: SweepConfig = SweepConfig()
-    batch_size: Width = 32
+    batch_size: Batch = 32
 
 
 class SimilarityStageConfig(StageConfig):

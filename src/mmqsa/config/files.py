@@ -1,7 +1,11 @@
 """The door for YAML and JSON: text that a person or another program wrote, as plain data."""
 
+import io
 import json
+import os
 import reprlib
+import select
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ MAX_CHARACTERS = 2_000_000  # of a file
 MAX_DEPTH = 32  # of values inside of one another
 MAX_VALUES = 200_000  # with aliases written out
 MAX_QUOTED = 80  # characters of a value in a message
+PATIENCE = 10.0  # seconds for what comes through a pipe
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = MAX_QUOTED
@@ -21,7 +26,10 @@ _REPR.maxstring = _REPR.maxother = MAX_QUOTED
 
 def quoted(value: Any) -> str:
     """A value as a message shows it: at most MAX_QUOTED characters, however large it is."""
-    text = _REPR.repr(value)
+    try:
+        text = _REPR.repr(value)
+    except ValueError:  # Python writes out no number of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"
 
 
@@ -29,9 +37,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises InputError on a missing, malformed or oversized file."""
     text = read_text(path)
     try:
-        data = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        # ValueError: of a date that does not exist, or a number of thousands of digits.
+        data = yaml.load(_Named(text, Path(path).name), _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML ({_one_line(error)})") from None
     if data is None:
         return {}
@@ -59,18 +66,48 @@ def check_regular(path: str | Path) -> None:
 def read_text(path: str | Path) -> str:
     """A text file in UTF-8. Raises InputError when it is missing, binary or oversized."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(MAX_CHARACTERS + 1)
+        content = _content(path)
+        if len(content) > MAX_CHARACTERS:
+            raise InputError(
+                f"{path}: more than {MAX_CHARACTERS:,} characters; is it the right file?"
+            )
+        return content.decode()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
         raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
-    if len(text) > MAX_CHARACTERS:
-        raise InputError(f"{path}: more than {MAX_CHARACTERS:,} characters; is it the right file?")
-    return text
+
+
+def _content(path: str | Path) -> bytes:
+    """The bytes of a file, at most one too many; those of a pipe, if some come in good time."""
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    content, latest = b"", time.monotonic() + PATIENCE
+    with open(path, "rb", buffering=0, opener=without_waiting) as file:
+        while len(content) <= MAX_CHARACTERS:
+            part = file.read(MAX_CHARACTERS + 1 - len(content))
+            if part:
+                content += part
+            elif part is not None:
+                break
+            elif not select.select([file], [], [], max(0.0, latest - time.monotonic()))[0]:
+                raise TimeoutError(f"nothing comes through this pipe for {PATIENCE:.0f} seconds")
+    if not content and Path(path).is_fifo():
+        raise ValueError("nothing comes through this pipe")
+    return content
 
 
 def dump_yaml(data: dict[str, Any]) -> str:
     """Plain data as YAML, keys in their given order."""
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+class _Named(io.StringIO):
+    """A text that PyYAML's messages name."""
+
+    def __init__(self, text: str, name: str):
+        super().__init__(text)
+        self.name = name
 
 
 def _one_line(error: Exception) -> str:
@@ -98,6 +135,14 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """PyYAML raises anything on a date that does not exist, or an ``!!int`` that is none."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
+            kind = node.tag.rpartition(":")[2]
+            self._refuse(f"{quoted(node.value)} is no {quoted(kind)}", node)
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()

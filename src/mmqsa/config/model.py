@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmqsa.config.base import Count, Fraction, Section, Width
+from mmqsa.config.base import Fraction, Section, Width
 
 Initialisation = Literal["learned", "fixed", "queries"]
 MaskingScore = Literal["mean", "standardised-mean", "principal-component"]
@@ -48,7 +48,7 @@ class DecoderConfig(Section):
     hidden_dim: Width = 1024
     layers: Annotated[int, Field(ge=1, le=8)] = 3
     """hidden layers"""
-    patches_per_step: Count | None = None
+    patches_per_step: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """null: all; a number decodes a random subset in training (an unbiased estimate)"""
 
 

@@ -5,31 +5,44 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmqsa.config.base import Finite, Seed, validated
+from mmqsa.config.base import MAX_COUNT, Count, Seed, Text, validated
 from mmqsa.config.files import read_json
 from mmqsa.errors import InputError
 
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=MAX_COUNT)]
 
 
-class Provenance(BaseModel):
-    """What readers take from it; further keys are kept."""
+class Record(BaseModel):
+    """What readers take of it; further keys are kept. Readers get it as it is: no 1 for "1"."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
-    mmqsa: str
-    packages: dict[str, str]
-    device: str
-    precision: str
+
+class Packages(Record):
+    """Their versions."""
+
+    torch: Text
+
+
+class Provenance(Record):
+    """What made a run."""
+
+    mmqsa: Text
+    packages: Packages
+    python: Text
+    device: Text
+    precision: Text
     seed: Seed
     seconds: NotNegative
     images_per_second: NotNegative
-    num_images: Annotated[int, Field(ge=1)]
-    num_parameters: Annotated[int, Field(ge=1)]
-    updates_per_head: Annotated[list[int], Field(min_length=1)]
-    final_loss: Finite
+    num_images: Count
+    num_parameters: Count
+    updates_per_head: Annotated[
+        list[Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(min_length=1)
+    ]
+    final_loss: Annotated[float, Field(ge=-MAX_COUNT, le=MAX_COUNT)]
     cache: dict[str, Any]
-    cache_fingerprint: str
+    cache_fingerprint: Text
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

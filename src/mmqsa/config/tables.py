@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from mmqsa.config.base import Name, Section
+from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Text
 from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.config.files import quoted
+from mmqsa.config.training import RunConfig
 
+Label = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 # Every metric -> its heading, in the order of print; evaluation/metrics.py has its function.
 METRICS = {
     "corloc": "CorLoc",
@@ -23,6 +25,7 @@ METRICS = {
     "mbo_i": "mBO^i",
     "miou": "mIoU (instances)",
 }
+SIGNED = ("fg_ari",)  # adjusted for chance: below 0 where worse than it
 # Every corruption; data/corruptions.py has its function.
 CORRUPTIONS = (
     "noise",
@@ -112,10 +115,10 @@ class ImageSet:
 class Claim(Section):
     """One claim of the paper, as an order of settings."""
 
-    says: str
-    source: str
+    says: Text
+    source: Text
     """where the paper says so"""
-    order: Annotated[list[str], Field(min_length=1)]
+    order: OneOrMore[str]
     """from worst to best, SETTING or SETTING/MATCHING; one alone is compared with the paper's
     values"""
     of: Literal["mean", "spread"] = "mean"
@@ -127,8 +130,20 @@ class Curve(Section):
 
     against: str
     """SECTION.KEY, such as slots.num_heads"""
-    lines: dict[str, list[Name]] = {}
+    lines: dict[Label, Distinct[Name]] = {}
     """label of a line -> its settings; empty: one line of all the table's"""
+
+    @field_validator("against")
+    @classmethod
+    def _is_a_number_of_a_run(cls, against: str) -> str:
+        section, _, key = against.partition(".")
+        value = getattr(getattr(RunConfig(), section, None), key, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(
+                f"unknown key {quoted(against)}; expected SECTION.KEY of a number, such as "
+                "slots.num_heads"
+            )
+        return against
 
 
 class Table(Section):
@@ -149,15 +164,15 @@ class Table(Section):
     strata: by size and number of objects; comparisons: every setting against the first, image by
     image; claims: a verdict for each; diagnosis: signs of failure of the first setting; compute:
     cost of the trainings; provenance: what made every run"""
-    caption: str
-    settings: list[Name] = []
+    caption: Text
+    settings: Distinct[Name] = []
     """rows; those that are not run are left out. Empty: all that are run"""
-    matchings: Annotated[list[MatchingName], Field(min_length=1)] = ["hungarian"]
-    mask_sources: Annotated[list[MaskSource], Field(min_length=1)] = ["decoder", "attention"]
+    matchings: OneOrMore[MatchingName] = ["hungarian"]
+    mask_sources: OneOrMore[MaskSource] = ["decoder", "attention"]
     maximum: bool = False
     """of metrics: print for each the larger of decoder and attention as well, where both are
     printed; labels choose it, so it is for comparison with publications that do the same"""
-    images: dict[str, list[str] | None] = {}
+    images: dict[Label, OneOrMore[str] | None] = {}
     """label of a row -> image sets whose mean it shows, each with a protocol if it is not the usual
     one (val:spot); empty: the evaluation split alone; null removes a row"""
     updates: bool = False
@@ -166,9 +181,9 @@ class Table(Section):
     """which baselines and controls to list below the rows; best: the best of each method, and
     every control that is best in a metric; few: the best method without training, and the best
     control"""
-    published: list[str] = []
+    published: Distinct[str] = []
     """protocols of published.csv to list below the rows"""
-    labels: dict[str, str] = {}
+    labels: dict[str, Label] = {}
     """printed name of a row, by its setting or matching"""
     intervals: bool = False
     """print the 95 % interval below every mean over seeds"""
@@ -176,7 +191,7 @@ class Table(Section):
     """for the kind claims"""
     curve: Curve | None = None
     """drawn besides the table"""
-    figures: list[
+    figures: Distinct[
         Literal["controls", "training", "snapshots", "strata", "severity", "similarity"]
     ] = []
     """drawn besides the table: settings beside controls; losses; metrics and loss in the course of

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmqsa.config.base import MAX_COUNT, Count, Positive, Section, Width
+from mmqsa.config.base import Batch, Distinct, Rate, Section, Steps
 from mmqsa.config.data import ExtractionConfig
 from mmqsa.config.model import DecoderConfig, MaskingConfig, ModelConfig, SlotsConfig
 
@@ -23,23 +23,23 @@ class ScheduleConfig(Section):
 
     kind: Literal["exponential", "cosine", "constant", "released"] = "exponential"
     """released: decays from step 0 on, during the warm-up as well"""
-    warmup_steps: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 10_000
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 10_000
     """in steps; the released code counts images as steps"""
-    half_life_steps: Count = 50_000
+    half_life_steps: Steps = 50_000
     """of the exponential schedules"""
 
 
 class TrainingConfig(Section):
     """The optimiser, Adam without weight decay, and its budget."""
 
-    steps: Count = 122_500
+    steps: Steps = 122_500
     """x 64 = 7.84 M images, the 500 epochs of 15,676 images of the released code"""
-    batch_size: Width = 64
+    batch_size: Batch = 64
     """the released code's 4 per process cannot fill a GPU"""
-    learning_rate: Positive = 4e-4
+    learning_rate: Rate = 4e-4
     """peak"""
     schedule: ScheduleConfig = ScheduleConfig()
-    gradient_clip: Positive | None = 1.0
+    gradient_clip: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] | None = 1.0
     """largest norm; null: none. Without it the gradient of the GRU has spikes"""
     heads_per_step: Literal["drawn", "all"] = "drawn"
     """one head drawn at random (the paper) | all: the mean of their losses"""
@@ -49,11 +49,11 @@ class TrainingConfig(Section):
     """torch.compile the decoder: a minute of compiling, for long runs on a GPU"""
     cuda_graphs: bool = False
     """one CUDA graph per head, for batches too small to fill a GPU"""
-    log_every: Count = 500
+    log_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """steps"""
-    snapshots: list[Annotated[int, Field(ge=0, le=MAX_COUNT)]] = []
+    snapshots: Annotated[Distinct[Annotated[int, Field(ge=0)]], Field(max_length=100)] = []
     """steps before the last whose weights are kept and scored as well; 0: the start"""
-    checkpoint_seconds: Positive = 300.0
+    checkpoint_seconds: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 300.0
     """time between checkpoints"""
 
     @model_validator(mode="after")

@@ -1,21 +1,23 @@
 """The whole of config.yaml: the knobs of every stage, the settings of the ablation, the tables."""
 
 import os
+import re
 from collections.abc import Iterable
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain, permutations, product
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mmqsa.config.base import (
     Name,
-    Positive,
+    OneOrMore,
     Section,
     Seed,
     StageConfig,
     Text,
     first_error,
+    key_text,
     merged,
     validated,
 )
@@ -28,7 +30,7 @@ from mmqsa.config.evaluation import (
     SweepStageConfig,
 )
 from mmqsa.config.files import quoted
-from mmqsa.config.tables import ImageSet, Table
+from mmqsa.config.tables import SPLIT, ImageSet, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -47,18 +49,21 @@ STAGES: dict[str, type[StageConfig]] = {
 class SeedsConfig(Section):
     """The seeds of all settings, or of one."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
+    seeds: OneOrMore[Seed] = [0, 1, 2, 3, 4]
     """every setting is trained once per seed, unless it names `seeds` of its own"""
+
+
+Throughput = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False)]
 
 
 class SchedulingConfig(Section):
     """What jobs ask a scheduler for; it changes no result."""
 
-    gpu_tflops: Positive = 200.0
+    gpu_tflops: Throughput = 200.0
     """rate of a training on a GPU: a quarter of an H100's bf16, unmeasured; benchmarks/run.py"""
-    cpu_tflops: Positive = 0.1
+    cpu_tflops: Throughput = 0.1
     """rate of one CPU core; 0.20 on two cores in benchmarks/results/rates.md"""
-    margin: Positive = 3.0
+    margin: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 3.0
     """time limit of a job over its expected time"""
 
 
@@ -124,6 +129,13 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                     f"{quoted(dataset.root)}; give each its own"
                 )
             places[root] = name
+        for one, other in permutations(self.datasets, 2):
+            split = f"{other.removeprefix(one + '-')}-val"
+            if split != f"{other}-val" and re.fullmatch(SPLIT, split):
+                raise ValueError(
+                    f"other_datasets: the split {split} of {one} and val of {other} would both be "
+                    f"called {other}-val; give one of the two another name"
+                )
         return self
 
     @model_validator(mode="after")
@@ -131,7 +143,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         for name, changes in self.settings.items():
             if others := set(changes) - {*RUN_SECTIONS, "seeds"}:
                 raise ValueError(
-                    f"settings.{name}.{min(others)}: a setting may change "
+                    f"settings.{name}.{key_text(min(others))}: a setting may change "
                     f"{', '.join(RUN_SECTIONS)} and seeds; everything else is fixed for the whole "
                     "config"
                 )
@@ -160,13 +172,6 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                 raise ValueError(
                     f"{where}: its claims or curve name {name}, which is not among its settings; "
                     "add it there"
-                )
-        if table.curve:
-            section, _, key = table.curve.against.partition(".")
-            if key not in getattr(type(getattr(self, section, None)), "model_fields", {}):
-                raise ValueError(
-                    f"{where}.curve.against: unknown key {quoted(table.curve.against)}; expected "
-                    "SECTION.KEY, such as slots.num_heads"
                 )
         for name in table.matchings:
             if name not in self.matching.strategies:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmqsa.config.base import Finite, validated
 from mmqsa.config.files import quoted
-from mmqsa.data.folder import PhotoFolder, check_id
+from mmqsa.data.folder import MAX_COORDINATE, PhotoFolder, check_boxes, check_id, check_ids
 from mmqsa.data.geometry import VOID
+from mmqsa.data.photograph import MAX_PIXELS
 from mmqsa.errors import InputError
 
 SPLITS = ("train", "val")
+MAX_OUTLINE = 1_000_000  # px, of an object's polygons; pycocotools takes 100 bytes a px
 DAMAGE = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
@@ -50,11 +53,17 @@ class CocoFolder(PhotoFolder):
         split = "train" if split == "all-but-val" else split
         if split not in SPLITS:
             raise InputError(f"{self.path}: unknown split {split!r}; expected train or val")
-        return sorted(_index(_annotations(self.path, split)).by_name)
+        path = _annotations(self.path, split)
+        ids = check_ids(sorted(_index(path).by_name), path)
+        (other,) = set(SPLITS) - {split}
+        twice = {photo.stem for photo in (self.path / f"{other}2017").glob("*.jpg")} & set(ids)
+        if twice:  # a photograph's file says which annotations it has
+            raise InputError(f"{self.path}: {min(twice)}.jpg is in both splits; rename one")
+        return ids
 
-    def photographs(self) -> int:
+    def photographs(self) -> list[Path]:
         folders = (self.path / f"{split}2017" for split in SPLITS)
-        return sum(1 for folder in folders for _ in folder.glob("*.jpg"))
+        return [path for folder in folders for path in folder.glob("*.jpg")]
 
     def image_path(self, image_id: str) -> Path:
         paths = [self.path / f"{split}2017" / f"{image_id}.jpg" for split in SPLITS]
@@ -77,11 +86,14 @@ class CocoFolder(PhotoFolder):
         boxes = [entry["bbox"] for entry in objects if not entry["iscrowd"]]
         corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        return corners
+        return check_boxes(corners, f"{self.path}: {image_id}")
 
     def _index_of(self, image_id: str) -> "_Index":
         split = self.image_path(image_id).parent.name.removesuffix("2017")
         return _index(_annotations(self.path, split))
+
+
+Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 
 
 class CocoObject(BaseModel):
@@ -92,7 +104,7 @@ class CocoObject(BaseModel):
     id: int
     image_id: int
     category_id: int
-    bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
+    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4)]
     iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
     area: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     segmentation: Any
@@ -110,13 +122,16 @@ class _Index:
             images, categories = self._coco.imgs, sorted(self._coco.getCatIds())
             names = [(Path(entry["file_name"]).stem, key) for key, entry in images.items()]
             annotations = self._coco.dataset["annotations"]
+            listed = len(self._coco.dataset["images"])
         except (*DAMAGE, RecursionError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             raise InputError(f"{path}: not COCO instances ({reason}); restore the file") from None
         self._path, self.by_name = path, {check_id(name, path): key for name, key in names}
         self.classes = {key: label for label, key in enumerate(categories, start=1)}
-        if len(self.by_name) < len(names):
-            raise InputError(f"{path}: two photographs have one name; correct it")
+        if len(self.by_name) < listed:
+            raise InputError(f"{path}: two photographs have one name or id; correct it")
+        if len(self.classes) < len(categories):
+            raise InputError(f"{path}: two categories have one id; correct it")
         if len(categories) > CocoFolder.num_classes:
             raise InputError(
                 f"{path}: {len(categories)} categories, more than {CocoFolder.num_classes}"
@@ -125,6 +140,13 @@ class _Index:
             self._check(entry)
         if len(self._coco.anns) < len(annotations):
             raise InputError(f"{path}: two annotations have one id; correct it")
+        objects = Counter(entry["image_id"] for entry in annotations if not entry["iscrowd"])
+        for key, number in objects.most_common(1):
+            if number >= VOID:
+                raise InputError(
+                    f"{path}: image {key} has {number} objects, more than the {VOID - 1} that a "
+                    "label map holds; take some out"
+                )
 
     def _check(self, entry: dict[str, Any]) -> None:
         about = f"{self._path}: annotation {quoted(entry.get('id'))}"
@@ -143,14 +165,15 @@ class _Index:
         width, height = size
         painted = np.zeros((height, width), dtype=np.uint8)
         objects = self.objects(image_id)
-        masks = [self._mask(entry, image_id, size) for entry in objects]
-        areas = [entry.get("area") for entry in objects]
+        # One mask at a time: those of a large photograph would not fit into memory together.
+        areas = [entry.get("area") or self._mask(entry, image_id, size).sum() for entry in objects]
         order = sorted(
             range(len(objects)),  # crowds last: no metric counts what lies in one
-            key=lambda i: (objects[i]["iscrowd"], -(areas[i] or masks[i].sum())),
+            key=lambda i: (objects[i]["iscrowd"], -areas[i]),
         )
         for index in order:
-            painted[masks[index]] = VOID if objects[index]["iscrowd"] else labels[index]
+            mask = self._mask(objects[index], image_id, size)
+            painted[mask] = VOID if objects[index]["iscrowd"] else labels[index]
         return painted
 
     def _mask(self, entry: dict[str, Any], image_id: str, size: tuple[int, int]) -> np.ndarray:
@@ -172,17 +195,26 @@ class _Index:
                 points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
                 if (np.abs(points) > 2 * np.array(size)).any():
                     raise ValueError("a polygon leaves the photograph by far")
-            elif isinstance(shape.get("counts"), list):
-                validated(_Runs, shape, about)
-                if sum(shape["counts"]) != width * height:
-                    raise ValueError("its run lengths do not add up to the photograph")
-            return self._coco.annToMask(entry).astype(bool)
+                if np.abs(np.diff(points, axis=0)).sum() > MAX_OUTLINE:
+                    raise ValueError(f"its outline is longer than {MAX_OUTLINE:,} px")
+                return self._coco.annToMask(entry).astype(bool)
+            counts = shape["counts"]
+            if not isinstance(counts, str):
+                counts = validated(_Runs, shape, about).counts
+            runs = _decoded(counts) if isinstance(counts, str) else np.array(counts)
+            if (runs < 0).any() or runs.sum() != width * height:
+                raise ValueError("its run lengths do not add up to the photograph")
+            inside = np.arange(len(runs)) % 2 == 1
+            return np.repeat(inside, runs).reshape(width, height).T
         except DAMAGE as error:
             raise InputError(f"{about} has no readable shape ({error})") from None
 
 
 class _Polygons(BaseModel):
-    polygons: Annotated[list[Annotated[list[Finite], Field(min_length=6)]], Field(min_length=1)]
+    polygons: Annotated[
+        list[Annotated[list[Finite], Field(min_length=6)]],
+        Field(min_length=1, max_length=10_000),  # pycocotools adds each to all before it
+    ]
 
     @field_validator("polygons")
     @classmethod
@@ -193,7 +225,28 @@ class _Polygons(BaseModel):
 
 
 class _Runs(BaseModel):
-    counts: list[Annotated[int, Field(ge=0)]]
+    counts: list[Annotated[int, Field(ge=0, le=MAX_PIXELS)]]
+
+
+def _decoded(counts: str) -> np.ndarray:
+    """The run lengths in COCO's text: 5 bits a character, the lowest first; a 6th says go on.
+
+    A run after the third is the difference to the one before the last. pycocotools reads beyond
+    the end of a text that is cut, and leaves what its runs do not cover undefined.
+    """
+    codes = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
+    if not codes.size or codes[-1] & 32 or codes.min() < 0 or codes.max() > 63:
+        raise ValueError("its run lengths are cut or damaged")
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 6:  # 35 bits; a run has 32
+        raise ValueError("a run length is too large")
+    runs = np.add.reduceat((codes & 31) << 5 * places, starts)
+    runs -= (codes[ends] & 16) << (5 * places[ends] + 1)  # the sign
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
 
 
 _index = cache(_Index)

@@ -11,15 +11,15 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 from urllib.parse import unquote, urlparse
 
 import requests
 
-from mmqsa.atomic import whole_file, write_text
+from mmqsa.atomic import FULL, whole_file, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import DatasetConfig
-from mmqsa.config.files import check_regular, read_json
+from mmqsa.config.files import check_regular, quoted, read_json
 from mmqsa.data.layouts import LAYOUTS
 from mmqsa.errors import InputError, MachineError
 from mmqsa.progress import progress_bar
@@ -28,6 +28,7 @@ RECEIPT = "receipt.json"  # written last: its folder is complete
 BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
 SCENES = "synthetic scenes"  # a receipt's source
 TIMEOUT = 30  # seconds without a byte
+MAX_HEADER = 1 << 20  # bytes, of a tar's long name or attributes, which is read whole
 # What the readers of archives raise on a damaged one.
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
@@ -43,28 +44,37 @@ def download(dataset: DatasetConfig, root: Path) -> str:
     archive is resumed from ``*.part`` after an interruption, and unpacked only when its md5 is
     right. Returns the source that was used. Raises InputError that says why each source failed.
     """
-    if read_receipt(root).get("source") == SCENES:
+    receipt = read_receipt(root)
+    if receipt.get("source") == SCENES:
         raise InputError(f"{root}: holds synthetic scenes; choose another root")
     root.mkdir(parents=True, exist_ok=True)
     archives, faults = dataset.archives, []
+    sums = archives or dataset.md5
     for source in dataset.sources:
         try:
             source = expand(source, "dataset.sources")
             if "://" in source:
+                if receipt.get("md5") not in (None, sums):
+                    raise InputError(
+                        f"{root}: holds another data set ({RECEIPT} says which); choose another "
+                        "root, or remove it"
+                    )
                 below = {f"{source.rstrip('/')}/{path}": md5 for path, md5 in archives.items()}
+                unpacked = set[Path]()
                 for url, md5 in (below or {source: dataset.md5}).items():
                     archive = root / _name(url)
                     _fetch(url, archive, md5)
-                    _unpack(archive, root)
+                    unpacked |= _unpack(archive, root)
+                _check_alone(unpacked, root, dataset.kind)
             else:
                 _link(Path(source), root, dataset.kind)
-        except MachineError:
-            raise
-        except InputError as error:
+        except (InputError, OSError) as error:
+            if isinstance(error, MachineError) or getattr(error, "errno", None) in FULL:
+                raise
             faults.append(str(error))
             continue
-        sums = (archives or dataset.md5) if "://" in source else None
-        finish(root, {"source": source, "md5": sums}, dataset.kind)
+        md5s = sums if "://" in source else None
+        finish(root, {"source": source, "md5": md5s}, dataset.kind)
         return source
     raise InputError(
         f"no source has the data set: {'; '.join(faults)}. {_by_hand(dataset)}, or name a folder "
@@ -97,15 +107,17 @@ def _name(url: str) -> str:
 
 def finish(root: Path, provenance: dict, kind: str) -> None:
     """Write the receipt that says ``root`` is complete: provenance and number of photographs."""
-    receipt = provenance | {"photographs": LAYOUTS[kind].find(root).photographs()}
+    receipt = provenance | {"photographs": len(LAYOUTS[kind].find(root).photographs())}
     write_text(root / RECEIPT, json.dumps(receipt, indent=2) + "\n")
 
 
 def read_receipt(root: Path) -> dict:
     """What a data set's folder was made of; empty where it is not complete."""
     path = root / RECEIPT
-    receipt = read_json(path) if path.exists() else {}
-    if not isinstance(receipt, dict):
+    if not os.path.lexists(path):
+        return {}
+    receipt = read_json(path)
+    if not isinstance(receipt, dict) or "source" not in receipt:
         raise InputError(f"{path}: no receipt of a data set; remove it")
     return receipt
 
@@ -114,20 +126,33 @@ def _link(folder: Path, root: Path, kind: str) -> None:
     layout = LAYOUTS[kind]
     target = layout.find(folder).path.resolve()
     link = root / layout.link
-    if link.is_symlink():
-        link.unlink()
-    if link.exists():
-        if link.resolve() == target:
-            return
-        raise InputError(f"{link}: already holds other data; remove it or choose another root")
-    link.symlink_to(target, target_is_directory=True)
+    if not os.path.lexists(link):
+        link.symlink_to(target, target_is_directory=True)
+    found = link if os.path.realpath(link) != str(target) else layout.find(root).path
+    if os.path.realpath(found) != str(target):
+        raise InputError(
+            f"{found}: already holds, or leads to, other data; remove it or choose another root"
+        )
+
+
+def _check_alone(unpacked: set[Path], root: Path, kind: str) -> None:
+    """Raises InputError when photographs that were not ``unpacked`` would be read at ``root``."""
+    layout = LAYOUTS[kind]
+    for path in layout(layout.find(root).path.resolve()).photographs():
+        if path not in unpacked:
+            raise InputError(f"{path}: is not of this data set; remove it or choose another root")
 
 
 def _fetch(source: str, archive: Path, md5: str) -> None:
     """Download ``source`` to ``archive`` with progress, resuming ``archive.part``."""
-    if archive.is_file() and _md5(archive) == md5:
-        return
-    part = archive.with_name(archive.name + ".part")
+    if os.path.lexists(archive):
+        if archive.is_file() and _md5(archive) == md5:
+            return
+        raise InputError(
+            f"{archive}: exists and is another file than that of md5 {md5}; remove it or choose "
+            "another root"
+        )
+    part = archive.with_name(f"{archive.name}.{md5[:8]}.part")  # nobody else's
     parsed = urlparse(source)
     try:
         if parsed.scheme == "file":
@@ -140,7 +165,10 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
             _copy_http(source, part)
         else:
             raise InputError(f"{source}: not an http, https or file URL")
-    except (requests.RequestException, OSError, ValueError) as error:  # ValueError: no such URL
+    except (OSError, ValueError) as error:  # of requests as well; ValueError: no such URL
+        if isinstance(error, OSError) and error.errno in FULL:
+            error.filename = str(part)
+            raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: {reason}") from None
     actual = _md5(part)
@@ -154,7 +182,7 @@ def _copy_http(source: str, part: Path) -> None:
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(source, headers=headers, stream=True, timeout=TIMEOUT) as reply:
-        if reply.status_code == 416:  # nothing beyond what we have: the md5 decides
+        if have and reply.status_code == 416:  # nothing beyond what we have: the md5 decides
             return
         reply.raise_for_status()
         have = have if reply.status_code == 206 else 0
@@ -179,12 +207,12 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _unpack(archive: Path, root: Path) -> None:
+def _unpack(archive: Path, root: Path) -> set[Path]:
     """Unpack files and folders into ``root``; links and paths that leave it are refused.
 
-    tarfile's own ``filter`` needs Python 3.11.4.
+    Returns the files. tarfile's own ``filter`` needs Python 3.11.4.
     """
-    inside = root.resolve()
+    inside, unpacked = root.resolve(), set[Path]()
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     try:
         _check_space(archive, inside)
@@ -197,15 +225,19 @@ def _unpack(archive: Path, root: Path) -> None:
                 continue
             with source:
                 _unpack_file(source, size, path)
+            unpacked.add(path)
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{archive}: cannot be unpacked safely ({reason})") from None
+    return unpacked
 
 
 def _unpack_file(source: IO[bytes], size: int, path: Path) -> None:
-    """Write a file of an archive, whole or not at all; one of another size that is there stays."""
+    """Write a file of an archive, whole or not at all; another file that is there stays."""
     if path.exists():
-        if path.is_file() and path.stat().st_size == size:
+        if path.is_file() and path.stat().st_size == size and _same(source, path):
             return  # of an attempt that was interrupted
         raise tarfile.TarError(
             f"{path} exists and is another file; remove it, or choose another root"
@@ -214,14 +246,22 @@ def _unpack_file(source: IO[bytes], size: int, path: Path) -> None:
         shutil.copyfileobj(source, sink)
 
 
+def _same(source: IO[bytes], path: Path) -> bool:
+    with path.open("rb") as file:
+        blocks = iter(lambda: source.read(BLOCK), b"")
+        return all(block == file.read(len(block)) for block in blocks)
+
+
 def _check_space(archive: Path, root: Path) -> None:
     """Raises MachineError when what is in an archive does not fit on the disk of ``root``."""
+    size = 0
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as members:
             size = sum(member.file_size for member in members.infolist())
     else:
-        with tarfile.open(archive) as tar:
-            size = sum(member.size for member in tar)
+        with tarfile.open(archive, tarinfo=_TarMember) as tar:
+            for member in tar:
+                size += _checked_size(member)  # attributes may change that of its head
     free = shutil.disk_usage(root).free
     if size > free:
         raise MachineError(
@@ -230,9 +270,35 @@ def _check_space(archive: Path, root: Path) -> None:
         )
 
 
+class _TarMember(tarfile.TarInfo):
+    """A member of a tar, whose head is checked before more is read.
+
+    tarfile takes a damaged head for the archive's end, and goes back by a size below zero.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf and not any(buf):
+                raise  # the end
+            raise tarfile.ReadError(f"unexpected end of data: {error}") from None
+        if not member.isreg() and member.size > MAX_HEADER:
+            raise tarfile.ReadError(f"{quoted(member.name)} has a head of {member.size} bytes")
+        _checked_size(member)
+        return member
+
+
+def _checked_size(member: tarfile.TarInfo) -> int:
+    if member.size < 0:
+        raise tarfile.ReadError(f"{quoted(member.name)} has a size of {member.size}")
+    return member.size
+
+
 def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
     """Names, sizes and contents; None for a folder."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=_TarMember) as tar:
         for member in tar:
             if not (member.isdir() or member.isfile()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")

@@ -1,6 +1,8 @@
 """A folder of photographs with labels and boxes: the interface of every layout."""
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +14,8 @@ from mmqsa.config.files import quoted
 from mmqsa.data.photograph import read_photograph
 from mmqsa.errors import InputError
 
+MAX_ID = 240  # bytes: a file's name has at most 255, its suffix among them
+MAX_COORDINATE = 1e6  # px, of a box; above any photograph's
 MAX_ASPECT = 100  # of a photograph: cropping resizes its shorter side to that of the square
 
 
@@ -35,8 +39,8 @@ class PhotoFolder(ABC):
         """Image ids of ``split``, in the order of its list. Raises InputError."""
 
     @abstractmethod
-    def photographs(self) -> int:
-        """The number of photographs."""
+    def photographs(self) -> list[Path]:
+        """The files of all photographs."""
 
     @abstractmethod
     def image_path(self, image_id: str) -> Path:
@@ -83,4 +87,29 @@ def check_id(image_id: str, origin: Path) -> str:
     """An image id, which is the name of files. Raises InputError that names its ``origin``."""
     if not image_id.isprintable() or "/" in image_id or image_id in ("", ".", ".."):
         raise InputError(f"{origin}: {quoted(image_id)} is no image id; correct it")
+    if len(os.fsencode(image_id)) > MAX_ID:
+        raise InputError(
+            f"{origin}: {quoted(image_id)} is no image id: more than {MAX_ID} bytes; shorten it"
+        )
     return image_id
+
+
+def check_ids(ids: Iterable[str], origin: Path) -> list[str]:
+    """The ids of a split. Raises InputError that names their ``origin``."""
+    checked = [check_id(image_id, origin) for image_id in ids]
+    if not checked:
+        raise InputError(f"{origin}: the split is empty; it has no photograph")
+    repeated = len(checked) - len(set(checked))
+    if repeated:
+        raise InputError(f"{origin}: {repeated} ids are repeated; remove the repeats")
+    return checked
+
+
+def check_boxes(boxes: np.ndarray, origin: str | Path) -> np.ndarray:
+    """Boxes (M, 4) as x0 y0 x1 y1. Raises InputError on one that no photograph has."""
+    if not (np.abs(boxes) <= MAX_COORDINATE).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+        raise InputError(
+            f"{origin}: a box is not finite, far outside of the photograph, or ends before it "
+            "begins; restore the file"
+        )
+    return boxes

@@ -1,6 +1,8 @@
 """Reading of a photograph of any mode: the door of image files."""
 
 import warnings
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,15 @@ from mmqsa.errors import InputError
 
 ORIENTATION = 274  # the EXIF tag
 MAX_PIXELS = 100_000_000  # 300 MB decoded; known from a file's head, before anything is decoded
+TILE = 2048  # px a side, of what is converted at a time
 # Pillow warns of what is refused here, or is read all the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def image_formats() -> list[str]:
+    """Formats of images that Pillow opens: not, for example, HDF5, MPEG or PostScript programs."""
+    Image.init()
+    return [name for name in Image.OPEN if Image.MIME.get(name, "").startswith("image/")]
 
 
 def read_photograph(path: Path, upright: bool = True) -> Image.Image:
@@ -20,9 +29,9 @@ def read_photograph(path: Path, upright: bool = True) -> Image.Image:
 
     Not ``upright``: as stored, which is how a data set's labels are drawn.
     """
-    check_regular(path)
     try:
-        with Image.open(path) as image:
+        check_regular(path)
+        with Image.open(path, formats=image_formats()) as image:
             check_pixels(path, image.size)
             return as_rgb(image, upright)
     except InputError:
@@ -50,17 +59,39 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
 
     Of an animation the first frame; 16-bit grey keeps its 8 highest bits, and grey in floats is
     stretched from its lowest value to its highest. ``upright`` turns it as its EXIF data say.
+    Raises ValueError when a float is not finite.
     """
     if upright and image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image, dtype=np.float64)
-        low, high = (grey.min(), grey.max()) if image.mode == "F" else (0, 65535)
-        image = Image.fromarray(
-            ((grey - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
-        )
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")  # of 50 megapixels one copy
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image  # of 50 megapixels one copy
+    low, high = _range(image) if image.mode == "F" else (0.0, 0.0)
+    converted = Image.new("RGB", image.size)
+    for corner, tile in _tiles(image):
+        if tile.mode.startswith("I"):
+            tile = Image.fromarray((np.asarray(tile).clip(0, 65535) // 257).astype(np.uint8))
+        elif tile.mode == "F":
+            values = np.asarray(tile, dtype=np.float64) - low
+            tile = Image.fromarray((values / max(high - low, 1e-12) * 255).astype(np.uint8))
+        elif tile.has_transparency_data:
+            layer = tile.convert("RGBA")
+            tile = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        converted.paste(tile.convert("RGB"), corner)
+    return converted
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest value of grey in floats."""
+    tiles = (np.asarray(tile) for _, tile in _tiles(image))
+    lows, highs = zip(*((tile.min(), tile.max()) for tile in tiles), strict=True)
+    if not np.isfinite([lows, highs]).all():
+        raise ValueError("a value is not finite")
+    return float(min(lows)), float(max(highs))
+
+
+def _tiles(image: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """Left upper corners and parts of an image: a conversion of all of it would take gigabytes."""
+    for x, y in product(range(0, image.width, TILE), range(0, image.height, TILE)):
+        box = (x, y, min(x + TILE, image.width), min(y + TILE, image.height))
+        yield (x, y), image.crop(box)

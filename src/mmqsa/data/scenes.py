@@ -8,6 +8,7 @@ objects is one segment of the class label map.
 """
 
 import colorsys
+import os
 import re
 import shutil
 from pathlib import Path
@@ -19,11 +20,19 @@ from scipy.ndimage import find_objects, morphological_gradient
 from mmqsa.config.data import ScenesConfig
 from mmqsa.data.download import RECEIPT, SCENES, finish, read_receipt
 from mmqsa.data.geometry import VOID
-from mmqsa.data.voc import CLASSES
+from mmqsa.data.voc import CLASSES, VocFolder
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
 
 MATERIALS = 10  # of the 20 VOC classes; more are too close in hue
+FOLDERS = (
+    *("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations"),
+    *("ImageSets", "ImageSets/Segmentation", "ImageSets/Main"),
+)
+FILES = re.compile(
+    r"(JPEGImages|Segmentation(Class|Object)|Annotations)/(train|val)_\d{5}\.(jpg|png|xml)"
+    r"|ImageSets/(Segmentation|Main)/(train|val|trainval)\.txt"
+)
 MIN_VISIBLE, MAX_AREA = 0.03, 0.5  # of the image
 
 
@@ -35,13 +44,13 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     made = {"source": SCENES} | scenes.model_dump()
     receipt, voc = read_receipt(root), root / "VOC2012"
     if receipt == made | {"photographs": scenes.train + scenes.val}:
+        if len(VocFolder(voc).photographs()) != receipt["photographs"]:
+            raise InputError(f"{voc}: not whole; remove {root / RECEIPT}, and it is made again")
         return scenes.train + scenes.val
     _check_ours(receipt, voc)
-    shutil.rmtree(voc, ignore_errors=True)  # of other scenes, or of an attempt that was interrupted
-    for folder in (
-        *("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations"),
-        *("ImageSets/Segmentation", "ImageSets/Main"),
-    ):
+    if voc.exists():  # of other scenes, or of an attempt that was interrupted
+        shutil.rmtree(voc)
+    for folder in FOLDERS:
         (voc / folder).mkdir(parents=True, exist_ok=True)
     splits = {
         "train": [f"train_{index:05d}" for index in range(scenes.train)],
@@ -66,13 +75,13 @@ def _check_ours(receipt: dict, voc: Path) -> None:
             f"{voc.parent}: holds another data set, or scenes of other settings ({RECEIPT} says "
             "which); choose another folder, or remove it"
         )
-    names = {path.name for path in (voc / "JPEGImages").glob("*")}
-    strange = sorted(name for name in names if not re.fullmatch(r"(train|val)_\d{5}\.jpg", name))
-    if voc.is_symlink() or strange or (voc.exists() and not (voc / "JPEGImages").is_dir()):
-        raise InputError(
-            f"{voc}: holds {strange[0] if strange else 'something'} that is no scene; choose "
-            "another folder"
-        )
+    if os.path.lexists(voc.parent / "JPEGImages"):  # which would be read in its place
+        raise InputError(f"{voc.parent}: is another data set; choose another folder")
+    for path in [voc, *sorted(voc.rglob("*"))] if os.path.lexists(voc) else []:
+        name = path.relative_to(voc).as_posix()
+        ours = name in (".", *FOLDERS) if path.is_dir() else FILES.fullmatch(name)
+        if path.is_symlink() or not ours:
+            raise InputError(f"{path}: is there and is no scene; choose another folder")
 
 
 def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, list[int]]:

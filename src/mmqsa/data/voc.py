@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from mmqsa.config.files import read_text
-from mmqsa.data.folder import PhotoFolder, check_id
+from mmqsa.data.folder import PhotoFolder, check_boxes, check_ids
 from mmqsa.data.geometry import VOID
+from mmqsa.data.photograph import image_formats
 from mmqsa.errors import InputError
 
 # Class c of a label map is CLASSES[c - 1]; 0 is background.
@@ -49,8 +50,8 @@ class VocFolder(PhotoFolder):
         """
         if split == "all-but-val":
             held_out = set(self.ids("val"))
-            photographs = sorted(path.stem for path in (self.path / "JPEGImages").glob("*.jpg"))
-            return [image_id for image_id in photographs if image_id not in held_out]
+            photographs = {photograph.stem for photograph in self.photographs()}
+            return check_ids(sorted(photographs - held_out), self.path / "JPEGImages")
         if split == "trainaug" and not (self.path / "SegmentationClassAug").is_dir():
             raise InputError(
                 f"{self.path / 'SegmentationClassAug'}: missing; split trainaug needs the SBD "
@@ -61,19 +62,13 @@ class VocFolder(PhotoFolder):
         if not path.is_file():
             lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise InputError(f"{path}: split list missing; expected one of {lists}")
-        ids = [check_id(image_id, path) for image_id in read_text(path).split()]
-        if not ids:
-            raise InputError(f"{path}: the split list is empty")
-        repeated = len(ids) - len(set(ids))
-        if repeated:
-            raise InputError(f"{path}: {repeated} ids are repeated; remove the repeats")
-        return ids
+        return check_ids(read_text(path).split(), path)
 
     def image_path(self, image_id: str) -> Path:
         return self.path / "JPEGImages" / f"{image_id}.jpg"
 
-    def photographs(self) -> int:
-        return sum(1 for _ in (self.path / "JPEGImages").glob("*.jpg"))
+    def photographs(self) -> list[Path]:
+        return list((self.path / "JPEGImages").glob("*.jpg"))
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         for folder in ("SegmentationClass", "SegmentationClassAug"):
@@ -103,16 +98,14 @@ class VocFolder(PhotoFolder):
             ]
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a VOC annotation ({error})") from None
-        boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
-        if not np.isfinite(boxes).all():
-            raise InputError(f"{path}: a box is not finite; restore the file")
+        boxes = check_boxes(np.array(corners, dtype=np.float64).reshape(-1, 4), path)
         return boxes - [1, 1, 0, 0]  # VOC counts pixels from 1; its boxes include both corners
 
 
 def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
     """A palette or grey PNG as (h, w) uint8. Raises InputError when it does not fit ``size``."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=image_formats()) as image:
             if image.mode not in ("P", "L"):
                 raise InputError(
                     f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"

@@ -1,9 +1,7 @@
 """Files of a segmentation: label maps, overlays, a table of objects, COCO annotations."""
 
 import csv
-import errno
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from mmqsa.atomic import whole_file, write_text
+from mmqsa.atomic import FULL, whole_file, write_text
 from mmqsa.data.photograph import read_photograph
 from mmqsa.data.scenes import label_image, voc_palette
-from mmqsa.discover.photographs import find_photographs
+from mmqsa.discover.photographs import find_photographs, shown
 from mmqsa.discover.segmenter import Segmentation, Segmenter
 from mmqsa.errors import InputError, MachineError
 from mmqsa.progress import progress_bar
@@ -26,8 +24,6 @@ COLUMNS = [
 ]
 GROUP_PIXELS = 16_000_000  # of photographs that are held at a time, but for a single larger one
 OVERLAY_SIDE = 3000  # px; JPEG has a limit of 65,500
-# A fault of the machine ends the command; of a photograph, it is skipped.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 Skip = Callable[[Path, Exception], None]
 
@@ -46,6 +42,7 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
     bar = progress_bar(total=len(photographs), desc="discover", unit=" images")
 
     def skip(path: Path, error: Exception) -> None:
+        # A fault of the machine ends the command; of a photograph, it is skipped.
         if isinstance(error, MachineError) or getattr(error, "errno", None) in FULL:
             raise error
         skipped.append(shown(path))
@@ -71,7 +68,7 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
 
 class _Photograph(NamedTuple):
     path: Path
-    name: Path  # of its results, without suffix
+    name: Path  # of its results, without suffix; text in UTF-8
     image: Image.Image
 
 
@@ -152,17 +149,12 @@ class _Results:
             self._coco["annotations"].append(ids | annotation)
 
 
-def shown(path: Path) -> str:
-    """A path as text: bytes of its name that are no UTF-8 are written out."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _write_pictures(out: Path, name: Path, image: Image.Image, objects: Segmentation) -> Path:
     """Label map and overlay; returns the label map's path below ``out``."""
-    path = Path("masks", f"{shown(name)}.png")
+    path = Path("masks", f"{name}.png")
     with whole_file(out / path) as temporary:
         label_image(objects.labels).save(temporary)
-    with whole_file(out / "overlays" / f"{shown(name)}.jpg") as temporary:
+    with whole_file(out / "overlays" / f"{name}.jpg") as temporary:
         overlay(image, objects).save(temporary, quality=90)
     return path
 

@@ -7,46 +7,64 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmqsa.data.photograph import image_formats
+
 
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
     """List files, and every image file below folders: (file, name without suffix for its results).
 
-    Names are unique: below a folder a file keeps its place, and two of one name are told apart by
-    their suffix, then by a number. Files below ``besides`` are left out. A path that does not
-    exist, or a folder without images, stays in the list for its reader to refuse.
+    Names are unique, and UTF-8: below a folder a file keeps its place, and two of one name are told
+    apart by their suffix, then by a number. Files below ``besides`` are left out. A path that does
+    not exist, or a folder without images, stays in the list for its reader to refuse. Raises
+    PermissionError on a folder that may not be listed.
     """
-    # Of the images that Pillow opens: not, for example, of HDF5, MPEG or PostScript.
+    formats = image_formats()
     suffixes = {
-        suffix
-        for suffix, format in Image.registered_extensions().items()
-        if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/")
+        suffix for suffix, format in Image.registered_extensions().items() if format in formats
     }
-    excluded = besides.resolve()
+    excluded = _real(besides)
     photographs: list[tuple[Path, Path]] = []  # file, path below the folder that was given
     for path in paths:
         inside = sorted(
             file
-            for file in (_files(path) if path.is_dir() else [])
+            for file in (_files(path) if os.path.isdir(path) else [])
             if file.suffix.lower() in suffixes
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and excluded not in file.resolve().parents
+            and excluded not in _real(file).parents
         )
-        photographs += [(file, file.relative_to(path)) for file in inside] or [
-            (path, Path(path.name))
+        photographs += [(file, Path(shown(file.relative_to(path)))) for file in inside] or [
+            (path, Path(shown(Path(path.name or "photographs"))))
         ]
     named: dict[Path, Path] = {}  # name of the results -> file
     for path, name in photographs:
         numbered = (f"{name.stem}-{number}" for number in count(2))
         stems = chain([name.stem, name.name.replace(".", "-")], numbered)
-        free = next(stem for stem in stems if name.with_name(stem) not in named)
+        free = next(
+            stem for stem in stems if stem not in (".", "..") and name.with_name(stem) not in named
+        )
         named[name.with_name(free)] = path
     return [(path, name) for name, path in named.items()]
+
+
+def shown(path: Path) -> str:
+    """A path as text: bytes of its name that are no UTF-8 are written out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _real(path: Path) -> Path:
+    """As ``path.resolve()``, which fails where links lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _not_in_silence(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files below a folder; linked folders are followed, each folder once."""
     seen = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_not_in_silence):
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()  # a link to a folder that it is in, or a second one

@@ -7,6 +7,7 @@ label maps and metrics are made of the masks as of a model's.
 To add one: a generator with ``@baseline`` here, and its line in BASELINES of config/evaluation.py.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,15 @@ class Images:
                 raw = torch.from_numpy(self.cache.features[index]).float()
                 yield Image(index, raw.numpy(), ((raw - self.mean) / self.std).numpy())
 
+    def check_clusters(self, key: str) -> None:
+        """Raises InputError that names the knob of more clusters than an image has patches."""
+        most, patches = max(getattr(self.config, key)), self.cache.grid**2
+        if most > patches:
+            raise InputError(
+                f"evaluation.{key}: {most}, but {self.cache.path} has {patches} patches an image; "
+                "name no more than these"
+            )
+
 
 @dataclass
 class Prediction:
@@ -91,22 +101,27 @@ def baseline(name: str) -> Callable[[Method], Method]:
 @baseline("kmeans")
 def _kmeans(images: Images) -> Iterator[Prediction]:
     """k-means++, best of 4 starts."""
+    images.check_clusters("kmeans_clusters")
     for image in images:
         for clusters in images.config.kmeans_clusters:
             for seed in images.config.seeds:
                 means = KMeans(clusters, n_init=4, random_state=seed)
-                masks = _one_hot(means.fit_predict(image.features), clusters)
+                with warnings.catch_warnings(action="ignore"):  # of patches that are all alike
+                    labels = means.fit_predict(image.features)
+                masks = _one_hot(labels, clusters)
                 yield Prediction(image.index, f"k-means, K = {clusters}", masks, seed=seed)
 
 
 @baseline("normalised-cut")
 def _normalised_cut(images: Images) -> Iterator[Prediction]:
     """Spectral clustering of the features' cosines, >= 0."""
+    images.check_clusters("cut_segments")
     options = {"assign_labels": "cluster_qr", "random_state": 0}
     for image in images:
         affinity = _cosine(image.features).clip(1e-6)
         for clusters in images.config.cut_segments:
-            labels = spectral_clustering(affinity, n_clusters=clusters, **options)
+            with warnings.catch_warnings(action="ignore"):  # of another solver for few patches
+                labels = spectral_clustering(affinity, n_clusters=clusters, **options)
             masks = _one_hot(labels, clusters)
             yield Prediction(image.index, f"normalised cut, K = {clusters}", masks)
 

@@ -10,6 +10,7 @@ import seaborn as sns
 import torch
 
 from mmqsa.config.evaluation import MaskSource
+from mmqsa.config.files import quoted
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
@@ -18,7 +19,7 @@ from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.matching import align, reorder
-from mmqsa.reporting.metrics_file import read_table
+from mmqsa.reporting.metrics_file import RUN, read_table
 from mmqsa.training.run import Run
 
 SCORE = "paper/mbo_c"
@@ -29,13 +30,13 @@ def ranked_images(per_image: Path, num_images: int) -> list[str]:
 
     Raises InputError when the table has no mBO^c of attention masks.
     """
-    table = read_table(per_image, "per_image", ("matching", "mask_source"))
+    table = read_table(per_image, "per_image", RUN)
     first = table[
         (table["matching"] == table["matching"].iloc[0])
         & (table["mask_source"] == "attention")
         & (table["eval_seed"] == table["eval_seed"].iloc[0])
     ]
-    if first.empty or SCORE not in first:
+    if SCORE not in first or first[SCORE].isna().all():
         raise InputError(f"{per_image}: has no {SCORE} of attention masks to choose images by")
     ranked = first.dropna(subset=SCORE).sort_values([SCORE, "image_id"], ascending=[False, True])
     positions = np.linspace(0, len(ranked) - 1, min(num_images, len(ranked))).round().astype(int)
@@ -69,9 +70,19 @@ class Picture:
 def pictures(
     run: Run, cache: FeatureCache, photographs: PhotoFolder, image_ids: list[str]
 ) -> list[Picture]:
-    """These images of a cache, best first, with the masks of the evaluation seed 0."""
-    assert cache.classes is not None
+    """These images of a cache, best first, with the masks of the evaluation seed 0.
+
+    Raises InputError where the cache is another network's or split's, or has no labels.
+    """
+    run.check_cache(cache)
+    if cache.classes is None:
+        raise InputError(f"{cache.path}: has no class label maps to draw; name another cache")
     rows = {image_id: row for row, image_id in enumerate(cache.ids)}
+    if others := [image_id for image_id in image_ids if image_id not in rows]:
+        raise InputError(
+            f"{cache.path}: has no image {quoted(others[0])}, which --per-image names; give the "
+            "scores of this split"
+        )
     ids = sorted(image_ids, key=rows.__getitem__)
     features = torch.from_numpy(cache.features[[rows[image_id] for image_id in ids]])
     model = run.model

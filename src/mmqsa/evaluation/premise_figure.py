@@ -7,6 +7,7 @@ import numpy as np
 
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
 from mmqsa.evaluation.premise import Premise
 from mmqsa.features.cache import FeatureCache
 from mmqsa.reporting.premise import SCORE_TITLES, draw_histogram
@@ -19,11 +20,13 @@ def draw_premise(
     """Draw what each score takes for background: histograms, and images at even quantiles.
 
     The quantiles are of the area under the ROC curve of the paper's score, best first. Heat maps
-    show the rank of a patch in its image.
+    show the rank of a patch in its image. Raises InputError where no image has such an area.
     """
     areas = {score: premise.areas(score) for score in premise.scores}
     histogram, paper = premise.histogram(), areas["mean"]
     ranked = np.argsort(-paper, kind="stable")[: np.isfinite(paper).sum()]
+    if not len(ranked):
+        raise InputError(f"{cache.path}: no image has background and object patches to draw")
     places = np.linspace(0, len(ranked) - 1, min(num_images, len(ranked))).round().astype(int)
     assert cache.classes is not None
     with style():

@@ -2,17 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mmqsa.config.base import Finite, Name, Text, Width, validated
+from mmqsa.config.base import Name, Text, validated
+from mmqsa.config.data import Mean, Std
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import NAME, SPLIT
 from mmqsa.errors import InputError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Colour = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+# Of RGB values in 0..1, as a network expects them; 1/255 is the least std of those of timm.
 
 
 class CacheAttributes(BaseModel):
@@ -27,17 +28,25 @@ class CacheAttributes(BaseModel):
     backbone: Text
     weights_sha256: Sha256
     feature: Literal["key", "query", "value", "token"]
-    blocks: Annotated[list[int], Field(min_length=1)]
+    blocks: Annotated[list[Annotated[int, Field(ge=0, lt=1000)]], Field(min_length=1)]
     combine: Literal["concatenate", "sum"]
-    position_rule: Literal["dino", "timm"]
-    image_size: Width
-    grid: Width
-    mean: Colour
-    std: Colour
+    position_rule: Literal["dino", "timm", "rotary"]
+    image_size: Annotated[int, Field(ge=1, le=4096)]
+    grid: Annotated[int, Field(ge=2, le=512)]
+    mean: Mean
+    std: Std
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     num_classes: Annotated[int, Field(ge=1, le=254)]
     corruption: Annotated[str, Field(pattern=rf"^{NAME}[1-5]$")] | None
     features_sha256: Sha256 | None = None  # once the cache is finished
+
+    @model_validator(mode="after")
+    def _patches_are_whole(self) -> Self:
+        if self.image_size % self.grid:
+            raise ValueError(
+                f"image_size: {self.image_size} px are not divided by a grid of {self.grid} patches"
+            )
+        return self
 
 
 # Those that must be equal in every cache that one model is used on.

@@ -108,6 +108,10 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
         raise InputError(
             f"backbone.image_size: {config.image_size} is no multiple of the patch, {patch} px"
         )
+    if not 2 <= config.image_size // patch <= 512:
+        raise InputError(
+            f"backbone.image_size: {config.image_size} is not 2 to 512 patches of {patch} px"
+        )
     depth = len(native.blocks)
     for block in config.blocks:
         if not -depth <= block < depth:

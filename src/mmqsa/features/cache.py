@@ -99,8 +99,9 @@ class FeatureCache:
         """Each image's boxes (M, 4), x0 y0 x1 y1 in px of the square."""
         if "boxes" not in self._file:
             return None
-        boxes, image = self._file["boxes"][:].astype(np.float64), self._file["box_image"][:]
-        return [boxes[image == index] for index in range(len(self._file["image_id"]))]
+        image = self._file["box_image"][:]
+        boxes = self._file["boxes"][:][np.argsort(image, kind="stable")].astype(np.float64)
+        return np.split(boxes, np.cumsum(np.bincount(image, minlength=len(self.ids)))[:-1])
 
     @property
     def name(self) -> str:
@@ -133,5 +134,6 @@ class FeatureCache:
 
     @property
     def network(self) -> dict[str, Any]:
-        """The attributes that must be equal in every cache that one model is used on."""
-        return {name: self.attributes[name] for name in NETWORK_ATTRIBUTES}
+        """What must be equal in every cache that one model is used on."""
+        attributes = {name: self.attributes[name] for name in NETWORK_ATTRIBUTES}
+        return attributes | {"features": self.features.shape[1:]}

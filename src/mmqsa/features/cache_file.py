@@ -4,6 +4,8 @@ A file from elsewhere may hold anything: links and raw storage in other files, g
 of arrays, shapes without bytes behind them. Here all of it is refused in one line.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +16,9 @@ from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 from mmqsa.features.attributes import parse_attributes
 
-MAX_BOXES = 10_000  # of an image, on average
+MAX_IMAGES = 2_000_000
+MAX_BOXES = 10_000_000  # ten times COCO's
+MAX_BYTES = 256_000_000  # of one image's features
 MAX_ID = 255  # bytes: an id is a file's name
 # Array -> dtype (S: bytes of any length), dimensions. Those that are not REQUIRED may be absent.
 ARRAYS = {
@@ -37,24 +41,35 @@ DAMAGE = (
 def open_cache(path: Path) -> tuple[h5py.File, dict[str, Any]]:
     """A finished cache, opened for reading, and its attributes. Raises InputError."""
     check_regular(path)
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such feature cache; run `mmqsa extract`") from None
-    except DAMAGE as error:
-        raise _damaged(path, error) from None
-    try:
+    if not path.exists():
+        raise InputError(f"{path}: no such feature cache; run `mmqsa extract`")
+    with closed_if_bad(path) as opened:
+        opened.append(file := h5py.File(path, "r", locking=False))
         attributes = check_cache(file, path)
         if not file["done"][:].all():
             raise InputError(f"{path}: extraction has not finished; run `mmqsa extract` again")
-        _check_storage(file, path)
-    except DAMAGE as error:
-        file.close()
-        raise _damaged(path, error) from None
-    except InputError:
-        file.close()
-        raise
     return file, attributes
+
+
+@contextmanager
+def closed_if_bad(path: Path) -> Iterator[list[h5py.File]]:
+    """Closes the files that the block puts into the list where it refuses them, or fails on them.
+
+    What h5py raises on a damaged file becomes an InputError that names ``path``.
+    """
+    opened: list[h5py.File] = []
+    try:
+        yield opened
+    except (InputError, *DAMAGE) as error:
+        for file in opened:
+            file.close()
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{path}: not a readable feature cache ({reason}); delete it and run `mmqsa extract` "
+            "again"
+        ) from None
 
 
 def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
@@ -62,7 +77,7 @@ def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
     attributes = parse_attributes(file.attrs.get("attributes"), path)
     grid, side = attributes["grid"], attributes["image_size"]
     arrays = {name: _array(file, name) for name in ARRAYS if name in REQUIRED or name in file}
-    num_images, _, dim = arrays["features"].shape
+    num_images, num_patches, dim = arrays["features"].shape
     expected = {
         "features": (num_images, grid**2, dim),
         "classes": (num_images, side, side),
@@ -75,11 +90,16 @@ def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
             _refuse(path, f"{name} is {arrays[name].shape}, not {shape}")
     if not num_images or not dim:
         _refuse(path, f"features is {arrays['features'].shape}: there is nothing in it")
+    if num_images > MAX_IMAGES or 2 * num_patches * dim > MAX_BYTES:
+        _refuse(path, f"features is {arrays['features'].shape}: more than any stage could read")
+    _check_storage(arrays, path)
     _check_ids(arrays["image_id"], path)
     if ("boxes" in arrays) != ("box_image" in arrays):
         _refuse(path, "boxes and box_image go together, and one is missing")
     if "boxes" in arrays:
         _check_boxes(arrays["boxes"], arrays["box_image"], num_images, path)
+    elif not arrays["done"][:].all():
+        _refuse(path, "it has no boxes")  # which a finished cache may lack
     return attributes
 
 
@@ -106,16 +126,19 @@ def _array(file: h5py.File, name: str) -> h5py.Dataset:
     return array
 
 
-def _check_storage(file: h5py.File, path: Path) -> None:
-    """Whether the bytes of a finished cache are there: HDF5 fills in what was never written."""
-    for name in ARRAYS:
-        array = file.get(name)
-        if (
-            array is not None
-            and array.chunks is None
-            and array.id.get_storage_size() < array.nbytes
-        ):
-            _refuse(path, f"bytes of {name} are missing")
+def _check_storage(arrays: dict[str, h5py.Dataset], path: Path) -> None:
+    """Whether the bytes of all arrays are there: HDF5 makes up those that were never written.
+
+    Features are written with the first image that is done, labels with the first that has any.
+    """
+    missing = {name for name, array in arrays.items() if array.id.get_storage_size() < array.nbytes}
+    written = set(arrays) - {"features", "classes", "instances"}
+    if "done" not in missing and arrays["done"][:].any():
+        written.add("features")
+    if "done" not in missing and arrays["done"][:].all():
+        written = set(arrays)
+    for name in sorted(missing & written):
+        _refuse(path, f"bytes of {name} are missing")
 
 
 def _check_ids(array: h5py.Dataset, path: Path) -> None:
@@ -133,7 +156,7 @@ def _check_ids(array: h5py.Dataset, path: Path) -> None:
 def _check_boxes(boxes: h5py.Dataset, image: h5py.Dataset, num_images: int, path: Path) -> None:
     if boxes.shape[1] != 4 or boxes.shape[0] != image.shape[0]:
         _refuse(path, f"boxes is {boxes.shape} and box_image {image.shape}")
-    if boxes.shape[0] > MAX_BOXES * num_images:
+    if boxes.shape[0] > MAX_BOXES:
         _refuse(path, f"{boxes.shape[0]:,} boxes for {num_images:,} images")
     if not np.isfinite(boxes[:]).all():
         _refuse(path, "a box is not finite")
@@ -143,10 +166,3 @@ def _check_boxes(boxes: h5py.Dataset, image: h5py.Dataset, num_images: int, path
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise InputError(f"{path}: not a feature cache of this version: {reason}; extract again")
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:160]
-    return InputError(
-        f"{path}: not a readable feature cache ({reason}); delete it and run `mmqsa extract` again"
-    )

@@ -10,9 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mmqsa.config.base import validated
+from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError, MachineError
-from mmqsa.features.attributes import check_attributes
-from mmqsa.features.cache_file import check_cache
+from mmqsa.features.attributes import CacheAttributes, check_attributes
+from mmqsa.features.cache_file import check_cache, closed_if_bad
 
 BLOCK = 64  # images that are hashed at a time
 
@@ -29,12 +31,17 @@ class CacheWriter:
         shape: tuple[int, int],
     ):
         """``shape`` is (N, D). An unfinished file with the same attributes is resumed."""
+        validated(CacheAttributes, attributes, f"{path}: attributes")  # as its reader will
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.partial.parent.mkdir(parents=True, exist_ok=True)
+        check_regular(self.partial)
+        there = self.partial.exists() and self.partial.stat().st_size > 0
         try:
-            self._file = h5py.File(self.partial, "a")
-        except BlockingIOError:
+            if not there:
+                self.partial.unlink(missing_ok=True)
+            self._file = h5py.File(self.partial, "r+" if there else "x")
+        except (BlockingIOError, FileExistsError):
             raise InputError(
                 f"{self.partial}: another process is extracting into it; wait for it"
             ) from None
@@ -44,9 +51,13 @@ class CacheWriter:
             raise InputError(
                 f"{self.partial}: damaged ({error}); delete it to start over"
             ) from None
-        if "done" in self._file:
-            check_attributes(check_cache(self._file, self.partial), attributes, self.partial)
-            self._boxed: set[int] = set(self._file["box_image"][:])
+        if there:
+            with closed_if_bad(self.partial) as opened:
+                opened.append(self._file)
+                check_attributes(check_cache(self._file, self.partial), attributes, self.partial)
+                self._check_rows(ids, shape)
+                boxed = self._file["box_image"][:] if "box_image" in self._file else []
+            self._boxed: set[int] = set(boxed)
             return
         self._boxed = set()
         num_images = len(ids)
@@ -59,6 +70,15 @@ class CacheWriter:
         self._file.create_dataset("box_image", (0,), "i8", maxshape=(None,))
         self._file.create_dataset("done", data=np.zeros(num_images, dtype=bool))
         self._file.flush()
+
+    def _check_rows(self, ids: list[str], shape: tuple[int, int]) -> None:
+        """Raises InputError unless the unfinished file's rows are those that are to be written."""
+        listed = [image_id.decode() for image_id in self._file["image_id"][:]]
+        if listed != ids or self._file["features"].shape[1:] != shape:
+            raise InputError(
+                f"{self.partial}: of other images, or of features of another size; delete it to "
+                "start over"
+            )
 
     @property
     def pending(self) -> np.ndarray:
@@ -117,7 +137,7 @@ class CacheWriter:
             "features_sha256": digest.hexdigest()
         }
         self._file.attrs["attributes"] = json.dumps(attributes)
-        if not len(self._file["boxes"]):
+        if "boxes" in self._file and not len(self._file["boxes"]):
             del self._file["boxes"], self._file["box_image"]
         self._file.close()
         self.partial.replace(self.path)

@@ -1,6 +1,7 @@
 """Weights of a backbone: random, a local file, or what timm downloads."""
 
 import hashlib
+import warnings
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -61,7 +62,8 @@ def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:  # weights_only: a pickle that holds code is refused, never run
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; correct backbone.weights") from None
     except (SafetensorError, RuntimeError, OSError, EOFError) as error:
@@ -73,20 +75,36 @@ def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not tensors by name")
     expected = native.state_dict()
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    weights = {key: value.float() for key, value in tensors.items() if key in expected}
+    weights = {}
     for key, tensor in expected.items():
-        if key not in weights:
+        found = state.get(key)
+        if not isinstance(found, Tensor):
             raise InputError(f"{path}: has no {key}; these are not the weights of {name}")
-        shapes = tuple(weights[key].shape), tuple(tensor.shape)
+        if not _is_plain(found):
+            raise InputError(
+                f"{path}: {key} is no plain array of real numbers but {_kind(found)}; "
+                "save the weights as dense float tensors"
+            )
+        shapes = tuple(found.shape), tuple(tensor.shape)
         if shapes[0] != shapes[1]:
             raise InputError(
                 f"{path}: {key} is {shapes[0]}, {name} has {shapes[1]}; "
                 "these are another network's weights: correct backbone.name or backbone.weights"
             )
+        weights[key] = found.float()
         if not weights[key].isfinite().all():
             raise InputError(f"{path}: {key} is not finite; fetch the weights again")
     return weights
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is a dense array of real numbers in memory."""
+    strided = tensor.layout is torch.strided and not tensor.is_nested
+    return strided and tensor.device.type == "cpu" and tensor.dtype.is_floating_point
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{'nested ' * tensor.is_nested}{tensor.dtype} on {tensor.device}, {tensor.layout}"
 
 
 def _file_sha256(path: Path) -> str:

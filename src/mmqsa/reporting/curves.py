@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG
-from mmqsa.reporting.results import SOURCES, Results, Spec
+from mmqsa.reporting.results import SOURCES, Results, Spec, exists
 from mmqsa.reporting.statistics import over_seeds
 from mmqsa.reporting.style import DASHES, PAGE, errorbars, legend_below, of_first_protocol, title
 
@@ -79,7 +79,7 @@ def _panels(
 def _knob(results: Results, against: str, setting: str) -> float:
     """The knob's value as the runs of a setting recorded it."""
     files = [results.paths.run(setting, seed) / CONFIG for seed in results.spec.seeds[setting]]
-    config = RunConfig.load(next(path for path in files if path.is_file()))
+    config = RunConfig.load(next(filter(exists, files), files[0]))
     if against == "masking.ratio" and config.masking.strategy == "none":
         return 0.0  # whatever its ratio says, nothing is hidden
     section, key = against.split(".")
@@ -187,7 +187,7 @@ def snapshots_figure(results: Results) -> Figure:
     for axis in axes[1:, 0]:
         axis.set_axis_off()
     several = metrics.groupby("setting")["step"].transform("nunique") > 1
-    seen = metrics.loc[several & (metrics["step"] > 0), "images_seen"]
+    seen = metrics.loc[several & (metrics["images_seen"] > 0), "images_seen"]
     if len(seen):  # logarithmic from the first of them on, so that the start has a place as well
         axes[0][0].set_xscale("symlog", linthresh=seen.min(), linscale=0.4)
         decades = (10**power for power in range(12))

@@ -76,7 +76,7 @@ def _wide_spread(evidence: Evidence) -> Finding:
 
 
 def _no_better_than(other: str, evidence: Evidence) -> Finding:
-    claim = Claim(says="", source="", order=[other, evidence.results.spec.first])
+    claim = Claim(says="better", source="none", order=[other, evidence.results.spec.first])
     better, parts = [], []
     for metric, rows in evidence.metrics.groupby("metric", sort=False):
         result = assess(claim, rows)
@@ -131,8 +131,8 @@ def _falling_loss(evidence: Evidence) -> Finding:
         losses = evidence.results.history(first, seed)
         if len(losses) > 10:
             loss = losses.set_index("step")["loss"]
-            earlier = loss[loss.index <= 0.9 * loss.index[-1]].iloc[-1]
-            falls.append((earlier - loss.iloc[-1]) / earlier)
+            earlier = loss[(loss.index <= 0.9 * loss.index[-1]) & (loss > 0)]
+            falls += [(one - loss.iloc[-1]) / one for one in earlier[-1:]]
     if not falls:
         return Finding()
     mean = sum(falls) / len(falls)

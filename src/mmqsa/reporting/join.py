@@ -1,5 +1,6 @@
 """The same table of several results folders as one, and what their backbones are like."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmqsa.config.files import read_text
+from mmqsa.errors import InputError
 from mmqsa.paths import Paths
 from mmqsa.reporting.premise import premise_figure, premise_table
-from mmqsa.reporting.results import Results
+from mmqsa.reporting.results import Results, exists
 from mmqsa.reporting.style import PAGE, of_first_protocol, save, style, title
 from mmqsa.reporting.tables import MAKERS, write_table
 from mmqsa.reporting.typeset import Printed
@@ -23,10 +26,55 @@ MARKS = {
 }
 
 
+JOINED = ("metrics", "sweep", "snapshots")  # kinds of tables; their rows are settings and metrics
+PREMISE = "premise"  # the second table
+
+
+def results_of(spec: Path) -> Path:
+    """The results folder that a spec lies in. Raises InputError where it lies elsewhere."""
+    spec = Path(os.path.abspath(spec))
+    results = spec.parent.parent.parent
+    if spec.parent != Paths(results).stage_config("tables").with_suffix(""):
+        raise InputError(
+            f"{spec}: no spec of a results folder; name RESULTS/config/tables/NAME.yaml"
+        )
+    return results
+
+
+def _check(several: Sequence[Results], out: Path) -> None:
+    """Raises InputError where they make no table together, or ``out`` has something else."""
+    features: dict[str, Path] = {}
+    for results in several:
+        spec, folder = results.spec, results.paths.results
+        if spec.table.kind not in JOINED or spec.table.kind != several[0].spec.table.kind:
+            raise InputError(
+                f"{folder}: the table {spec.name} is one of {spec.table.kind}; expected "
+                f"{', '.join(JOINED)}, and the same of all folders"
+            )
+        if spec.features in features:
+            raise InputError(
+                f"{folder}: has the features of {features[spec.features]}, {spec.features}, so "
+                "their rows would be alike; join others"
+            )
+        features[spec.features] = folder
+    others = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if others := sorted(set(others) - {"tables", "figures"}):
+        raise InputError(
+            f"--out {out}: has {others[0]}, so it holds no joined tables; name another"
+        )
+    for name in (several[0].spec.name, PREMISE):
+        path = Paths(out).table(name, "csv")
+        if exists(path) and "features" not in read_text(path).partition("\n")[0].split(","):
+            raise InputError(f"{path}: no joined table; it stays: name another --out")
+
+
 def join(several: Sequence[Results], out: Path) -> list[Path]:
-    """Write the joined table, their premises as a table and as a figure to ``out``."""
-    paths = Paths(out)
-    name = several[0].spec.name
+    """Write the joined table, their premises as a table and as a figure to ``out``.
+
+    Raises InputError where ``out`` has anything but what this wrote.
+    """
+    _check(several, out)
+    paths, name = Paths(out), several[0].spec.name
     tidy, printed = joined_table(several)
     written = write_table(paths, name, tidy, printed)
     with style():
@@ -34,9 +82,9 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
         written += save(joined_figure(tidy), stem)
     table, printed = premise_table(several)
     if len(table):
-        written += write_table(paths, "premise", table, printed)
+        written += write_table(paths, PREMISE, table, printed)
         with style():
-            stem = paths.figure("premise", "histogram", "png").with_suffix("")
+            stem = paths.figure(PREMISE, "histogram", "png").with_suffix("")
             written += save(premise_figure(several), stem)
     return written
 

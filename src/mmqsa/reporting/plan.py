@@ -1,11 +1,13 @@
 """The cost of a Snakemake plan: GPU-hours and limits, summed over the jobs of a dry run."""
 
+import io
 import re
 
 import pandas as pd
 
 from mmqsa.errors import InputError
 
+MAX_BYTES = 50_000_000  # of a plan, some 50,000 jobs
 # A job as ``snakemake -n`` prints it.
 RULE = re.compile(r"^\s*(?:local)?(?:rule|checkpoint) (\w+):\s*$")
 RESOURCES = re.compile(r"^\s*resources: (.*)$")
@@ -23,7 +25,7 @@ def summarise(text: str) -> pd.DataFrame:
     text holds no plan; a plan without jobs has the total alone.
     """
     rows, rule = [], None
-    for line in text.splitlines():
+    for line in io.StringIO(text):
         if match := RULE.match(line):
             rule = match[1]
         elif rule and (match := RESOURCES.match(line)):
@@ -39,7 +41,7 @@ def summarise(text: str) -> pd.DataFrame:
 
 def _amounts(resources: str) -> list[float]:
     """Hours on a GPU, other hours, limit in hours, memory in GB; 0 where they are not known yet."""
-    asked = re.findall(r"(\w+)=([\d.]+)(?:,|$)", resources)
+    asked = re.findall(r"(\w+)=(\d{1,15}(?:\.\d*)?)(?:,|$)", resources)
     amounts = {name: float(value) for name, value in asked}
     hours = amounts.get("expected_seconds", 0) / 3600
     on_gpu = [hours, 0.0] if amounts.get("gpu", 0) > 0 else [0.0, hours]

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmqsa.errors import InputError
 from mmqsa.reporting.metrics_file import read_table
-from mmqsa.reporting.results import Results
+from mmqsa.reporting.results import Results, exists
 from mmqsa.reporting.style import PAGE
 from mmqsa.reporting.typeset import Printed
 
@@ -82,6 +83,9 @@ def _read(results: Results, kind: str) -> pd.DataFrame:
     """One kind of premise file of the evaluation split, with the ``features`` that it is about."""
     images = next(iter(results.spec.images.values()))[0]
     path = results.paths.reference(images, "premise", kind)
-    if not path.is_file():
+    if not exists(path):
         return pd.DataFrame()
-    return read_table(path, kind or "premise").assign(features=results.spec.features)
+    table = read_table(path, kind or "premise")
+    if missing := [name for name in SCORE_TITLES if name not in set(table["score"])]:
+        raise InputError(f"{path}: has no score {missing[0]}; run `mmqsa premise` again")
+    return table.assign(features=results.spec.features)

@@ -1,23 +1,24 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, model_validator
 
-from mmqsa.config.base import Name, Seed, validated
+from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, validated
 from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.provenance import read_provenance
-from mmqsa.config.tables import Table, unpack
+from mmqsa.config.tables import Label, Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
-from mmqsa.reporting.metrics_file import read_table
+from mmqsa.reporting.metrics_file import REFERENCE, RUN, read_table
 
 # Mask source -> its name in tables and figures.
 SOURCES = {
@@ -26,26 +27,33 @@ SOURCES = {
     "decoder-masks": "decoder masks, per head",
 }
 MISSING = "missing"  # printed for a setting without runs
+Rows = Annotated[dict[Label, OneOrMore[Name]], Field(min_length=1)]
 RUN_KEYS = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
 REFERENCE_KEYS = ["kind", "method", "name", "num_slots", "row", "protocol", "metric"]
 
 
-class Spec(BaseModel):
+class Spec(Section):
     """One printed table and what it needs of the config: enough to make it without the config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     table: Table
-    images: dict[str, list[Name]]  # label of a row -> image sets whose mean it shows
-    protocols: dict[str, list[str]]  # label of a row -> protocols that it prints
-    num_slots: int
-    seeds: dict[Name, list[Seed]]  # of every setting
-    showcase: str  # the setting that is the paper's method
-    references: list[Name]  # baselines and controls
+    images: Rows  # label of a row -> image sets whose mean it shows
+    protocols: Rows  # label of a row -> protocols that it prints
+    num_slots: Annotated[int, Field(ge=2, le=64)]
+    seeds: dict[Name, OneOrMore[Seed]]  # of every setting
+    showcase: Name  # the setting that is the paper's method
+    references: Distinct[Name]  # baselines and controls
     comparable: bool  # the paper's data set and backbone: differences to its values mean something
-    features: str  # what they are called, for captions
-    setup: str  # images, features and training budget, for captions
+    features: Text  # what they are called, for captions
+    setup: Text  # images, features and training budget, for captions
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if missing := [name for name in self.table.settings if name not in self.seeds]:
+            raise ValueError(f"seeds: none of the setting {missing[0]}; name them")
+        if list(self.protocols) != list(self.images):
+            raise ValueError("protocols: expected the rows of images; name the same")
+        return self
 
     @property
     def runs(self) -> list[tuple[str, int]]:
@@ -91,20 +99,21 @@ def table_spec(config: Config, name: str) -> str:
     features += f" of blocks {backbone.blocks}" if len(backbone.blocks) > 1 else ""
     budget = f"Training: {training.steps:,} steps of {training.batch_size} images."
     papers = ("voc2012", "vit_small_patch16_224.dino")
-    spec = Spec(
-        name=name,
-        table=table.model_copy(update=changes),
-        images=images,
-        protocols=printed,
-        num_slots=config.slots.num_slots,
-        seeds={setting: config.seeds_of(setting) for setting in rows},
-        showcase=config.showcase,
-        references=[] if table.references == "none" else ["controls", *config.evaluation.baselines],
-        comparable=(config.dataset.name, backbone.name) == papers,
-        features=features,
-        setup=f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
+    data = {
+        "name": name,
+        "table": table.model_copy(update=changes),
+        "images": images,
+        "protocols": printed,
+        "num_slots": config.slots.num_slots,
+        "seeds": {setting: config.seeds_of(setting) for setting in rows},
+        "showcase": config.showcase,
+        "references": ["controls", *config.evaluation.baselines] * (table.references != "none"),
+        "comparable": (config.dataset.name, backbone.name) == papers,
+        "features": features,
+        "setup": f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
         f"Features: {features}. {'' if table.kind == 'snapshots' else budget}".strip(),
-    )
+    }
+    spec = validated(Spec, data, f"tables.{name}")
     return dump_yaml(spec.model_dump(mode="json"))
 
 
@@ -139,7 +148,19 @@ class Results:
             for row, images in self._image_sets()
         )
         of_slots = kind in ("agreement", "slots")
-        return _concatenated(entries, kind, () if of_slots else ("matching", "mask_source"))
+        rows = _concatenated(entries, kind, () if of_slots else RUN)
+        self._check_seeds(rows, kind)
+        return rows
+
+    def _check_seeds(self, rows: pd.DataFrame, kind: str) -> None:
+        """Raises InputError where a seed was scored less than another of the same setting."""
+        counts = rows.groupby(["setting", "images", "seed"]).size()
+        fewer = counts[counts < counts.groupby(["setting", "images"]).transform("max")]
+        for (setting, images, seed), count in fewer.items():
+            path = self.paths.metrics(setting, seed, images, kind)
+            raise InputError(
+                f"{path}: {count} rows, where another seed has more; restore it, or evaluate again"
+            )
 
     def references(self, kind: str = "") -> pd.DataFrame:
         """The same of baselines and controls.
@@ -155,7 +176,7 @@ class Results:
             for method in self.spec.references
             for row, images in self._image_sets()
         )
-        return _concatenated(entries, kind, ("name",))
+        return _concatenated(entries, kind, REFERENCE)
 
     def _image_sets(self) -> Iterable[tuple[str, str]]:
         return ((row, name) for row, names in self.spec.images.items() for name in names)
@@ -181,12 +202,12 @@ class Results:
     def provenance(self, setting: str, seed: int) -> dict[str, Any]:
         """The provenance of a run; empty without the run."""
         path = self.paths.run(setting, seed) / PROVENANCE
-        return read_provenance(path) if path.is_file() else {}
+        return read_provenance(path) if exists(path) else {}
 
     def history(self, setting: str, seed: int) -> pd.DataFrame:
         """Loss and learning rate of a run by ``step``; empty without the run."""
         path = self.paths.run(setting, seed) / HISTORY
-        return read_table(path, "history") if path.is_file() else pd.DataFrame()
+        return read_table(path, "history") if exists(path) else pd.DataFrame()
 
 
 def _of_protocols(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
@@ -203,7 +224,7 @@ def _concatenated(
     tables = [
         _of_protocols(read_table(path, kind, columns), protocols).assign(**names)
         for path, names, protocols in entries
-        if _exists(path)
+        if exists(path)
     ]
     if tables:
         return pd.concat(tables)
@@ -211,12 +232,16 @@ def _concatenated(
     return pd.DataFrame(columns=sorted(empty))
 
 
-def _exists(path: Path) -> bool:
-    """Whether a metrics file is there. Raises InputError for one from before it was compressed."""
+def exists(path: Path) -> bool:
+    """Whether a file is there. InputError for what is no file, or not compressed yet."""
     plain = path.with_suffix("")  # of NAME.csv.gz
-    if not path.is_file() and path.suffix == ".gz" and plain.exists():
+    if path.is_file():
+        return True
+    if path.suffix == ".gz" and plain.exists():
         raise InputError(f"{plain}: such files are compressed now; run `gzip -n {plain}`")
-    return path.is_file()
+    if os.path.lexists(path):
+        raise InputError(f"{path}: not a regular file; restore it, or remove it")
+    return False
 
 
 def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -1,12 +1,15 @@
 """Checkpoints of a training: one file, replaced as a whole."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmqsa.atomic import whole_file
+from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 
 
@@ -25,21 +28,29 @@ def load(path: Path, identity: str) -> dict[str, Any] | None:
 
     Raises InputError when it is damaged or belongs to another training.
     """
+    check_regular(path)
     if not path.exists():
         return None
-    try:
+    with naming_damage(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = state["identity"] == identity
-    except Exception as error:
-        raise InputError(
-            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
-        ) from None
     if not same:
         raise InputError(
             f"{path}: belongs to a training with another config, seed, features or code; "
             "delete it to start over"
         )
     return state
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint raises into an InputError that names it."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
+        ) from None
 
 
 def step_of(path: Path) -> int | None:

@@ -33,6 +33,7 @@ from mmqsa.training.state import TrainState
 from mmqsa.training.step import make_step
 
 CODE = "mmqsa.training.loop:train"
+MAX_PARAMETERS = 250_000_000  # 20 times the paper's model; Adam keeps three more numbers for each
 
 
 def train(
@@ -74,7 +75,8 @@ def train(
         )
         identity = _identity(config, cache, seed, device, precision)
         if saved := checkpoint.load(path, identity):
-            state.load_state_dict(saved)
+            with checkpoint.naming_damage(path):
+                state.load_state_dict(saved)
 
         clock = saved_at = time.monotonic()
         log_seconds, log_step = state.seconds, state.step  # a resumed training logs its own speed
@@ -125,6 +127,13 @@ def train(
 
 def _model(config: RunConfig, features: ResidentFeatures, seed: int) -> MaskedSlotModel:
     """A model with weights drawn from ``seed`` and the training set's standardisation."""
+    with torch.device("meta"):  # its size, before any memory is taken
+        parameters = MaskedSlotModel(config.model, *features.shape[1:]).parameters()
+    if (count := sum(parameter.numel() for parameter in parameters)) > MAX_PARAMETERS:
+        raise InputError(
+            f"slots, decoder: a model of {count:,} parameters, more than {MAX_PARAMETERS:,}; lower "
+            "slots.slot_dim, slots.mlp_dim, slots.encoder_dim or decoder.hidden_dim"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskedSlotModel(config.model, *features.shape[1:])

@@ -34,6 +34,7 @@ from mmqsa.paths import (
 )
 
 CONFIG_SHA256 = "config_sha256"  # in the metadata of weights
+MAX_BYTES = 2_000_000_000  # of weights: twice those of the largest model that is trained
 
 
 @dataclass
@@ -104,7 +105,8 @@ class Run:
         """Raises InputError when a cache was made with another backbone than the run's."""
         trained_on = self.provenance["cache"]
         expected = {name: trained_on.get(name) for name in cache.network}
-        check_attributes(cache.attributes, expected, cache.path, "the trained run")
+        expected["features"] = tuple(self.model.feature_mean.shape)
+        check_attributes(cache.network, expected, cache.path, "the trained run")
 
 
 def finished_run(
@@ -128,7 +130,7 @@ def finished_run(
     provenance = read_provenance(folder / PROVENANCE)
     there = read_yaml(folder / CONFIG)
     there |= {"seed": provenance["seed"], "features": provenance["cache_fingerprint"]}
-    if difference := _first_difference(there, asked):
+    if difference := first_difference(there, asked):
         raise InputError(
             f"{folder}: holds a finished run with {difference}; name another folder, or give "
             "--overwrite to remove that run and all that was made from it"
@@ -145,12 +147,12 @@ def remove_run(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _first_difference(there: Mapping[str, Any], asked: Mapping[str, Any], where: str = "") -> str:
+def first_difference(there: Mapping[str, Any], asked: Mapping[str, Any], where: str = "") -> str:
     """``key = value, not value`` of the first key that differs; empty without any."""
     for key in dict.fromkeys([*asked, *there]):
         one, two, name = there.get(key), asked.get(key), f"{where}{key}"
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            if difference := _first_difference(one, two, f"{name}."):
+            if difference := first_difference(one, two, f"{name}."):
                 return difference
         elif one != two:
             return f"{name} = {quoted(one)}, not {quoted(two)}"
@@ -179,17 +181,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises InputError when it is missing, damaged, or a tensor is not finite.
     """
     check_regular(path)
+    if path.exists() and path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes, so no weights of a run")
     try:
         with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             about = file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"{path}: missing; train the run, or name its folder") from None
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: damaged run ({reason}); train it again") from None
-    if bad := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
-        raise InputError(f"{path}: {quoted(bad)} is not finite; train the run again")
+    state = {}
+    for name, tensor in stored.items():
+        if not tensor.dtype.is_floating_point:
+            raise InputError(f"{path}: {quoted(name)} is {tensor.dtype}; train the run again")
+        state[name] = tensor.float()
+        if not state[name].isfinite().all():
+            raise InputError(f"{path}: {quoted(name)} is not finite; train the run again")
     return state, about
 
 
