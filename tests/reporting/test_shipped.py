@@ -94,7 +94,13 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name, files",
-    [("voc-subset", 24), ("voc-vits14", 51), ("voc-vits14-trials", 3), ("backbones", 6)],
+    [
+        ("voc-subset", 24),
+        ("voc-vits14", 51),
+        ("voc-vits14-trials", 3),
+        ("voc-vits14-blocks", 3),
+        ("backbones", 6),
+    ],
 )
 def test_tables_are_the_shipped_bytes(made, name, files):
     shipped, again = (

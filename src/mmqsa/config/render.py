@@ -102,6 +102,8 @@ file of yours holds only what differs; `--config 'training={"steps": 1000}'` cha
 | [voc-subset.yaml](voc-subset.yaml) | photographs on a CPU, in hours |
 | [voc-vits14.yaml](voc-vits14.yaml) | the same photographs, with a ViT-S/14 |
 | [voc-vits14-trials.yaml](voc-vits14-trials.yaml) | how the settings of voc-vits14 were found |
+| [voc-vits14-blocks.yaml](voc-vits14-blocks.yaml) | four blocks of the ViT-S/14 at once |
+| [voc-vits14-long.yaml](voc-vits14-long.yaml) | long trainings of it from random weights |
 | [coco.yaml](coco.yaml) | COCO 2017 instead of PASCAL VOC 2012 |
 
 Below is every key with its default (`make config` writes this page from src/mmqsa/config)."""
