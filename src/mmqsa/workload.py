@@ -91,7 +91,7 @@ def training(config: RunConfig, images: int, gpu: bool) -> Workload:
     decoded = min(patches, config.decoder.patches_per_step or patches)
     heads = config.slots.num_heads if budget.heads_per_step == "all" else 1
     step = budget.batch_size * heads
-    hidden = 4 * step * config.slots.num_slots * decoded * config.decoder.hidden_dim
+    hidden = 4 * step * _decoder_width(config) * decoded
     # A GPU holds its own activations. Features that do not fit into memory are mapped.
     activations = 0 if gpu else 14 * hidden // MEGABYTE
     features = min(2 * feature_megabytes(config.backbone, images), 32_000)
@@ -126,7 +126,7 @@ def scoring(
     decodings = {"decoder": matchings, "decoder-masks": heads}
     times = images * len(evaluation.seeds) * (1 + others)
     flop = sum(decodings.get(source, 0) for source in sources) * _decoder_flop(config, patches)
-    hidden = 4 * evaluation.batch_size * config.slots.num_slots * config.decoder.hidden_dim
+    hidden = 4 * evaluation.batch_size * _decoder_width(config)
     memory = LIBRARIES + CUDA * gpu + 1000 + 3 * hidden * patches // MEGABYTE
     seconds = 0.002 * times * matchings * len(sources)
     return Workload(times * (flop + heads * _attention_flop(config)), seconds, memory)
@@ -166,8 +166,21 @@ def _attention_flop(config: RunConfig, patches: int | None = None) -> float:
     return encoder + keys_and_values + attention
 
 
+def _decoder_width(config: RunConfig) -> int:
+    """Numbers that the decoder holds for a patch at once: an MLP's layer, or a block's."""
+    decoder = config.decoder
+    if decoder.kind == "transformer":
+        return decoder.layers * decoder.hidden_dim
+    return config.slots.num_slots * decoder.hidden_dim
+
+
 def _decoder_flop(config: RunConfig, patches: int) -> float:
     """Operations that decode ``patches`` patches of one image."""
-    decoder = config.decoder
-    hidden = config.slots.num_slots * (decoder.layers - 1) * decoder.hidden_dim**2
-    return 2 * patches * (hidden + decoder.hidden_dim * feature_dim(config.backbone))
+    decoder, dim = config.decoder, config.decoder.hidden_dim
+    ends = dim * feature_dim(config.backbone)
+    if decoder.kind == "transformer":
+        # Projections of the two attentions and the MLP; every patch with every patch, half of it
+        # hidden, which no implementation saves.
+        block = (4 + 2 + 8) * dim**2 + 2 * patches * dim + 2 * config.slots.num_slots * dim
+        return 2 * patches * (2 * ends + decoder.layers * block)
+    return 2 * patches * (config.slots.num_slots * (decoder.layers - 1) * dim**2 + ends)

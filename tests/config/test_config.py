@@ -245,6 +245,18 @@ def test_what_is_scored_is_not_empty(section):
         Config.parse({"evaluation": section})
 
 
+@pytest.mark.parametrize(
+    "changes, fault",
+    [
+        ({"patches_per_step": 8}, "patches_per_step: a transformer predicts all patches"),
+        ({"hidden_dim": 100}, "heads: 6 do not divide hidden_dim"),
+    ],
+)
+def test_a_transformer_decoder_that_cannot_be(changes, fault):
+    with pytest.raises(InputError, match=f"decoder: {fault}"):
+        Config.parse({"decoder": {"kind": "transformer", "hidden_dim": 384} | changes})
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")

@@ -18,4 +18,6 @@ def test_it_equals_the_plain_formula():
     torch.testing.assert_close(masks, plain_masks)
     torch.testing.assert_close(decoder.masks(slots), plain_masks)
     patches = torch.tensor([7, 2])
-    torch.testing.assert_close(decoder(slots, patches)[0], plain[:, patches], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        decoder(slots, drawn=patches)[0], plain[:, patches], atol=1e-5, rtol=1e-5
+    )

@@ -17,9 +17,15 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def small(patches_per_step=None, **masking) -> MaskedSlotModel:
+DECODERS = {
+    "mlp": {"hidden_dim": 8, "layers": 2},
+    "transformer": {"kind": "transformer", "hidden_dim": 8, "layers": 2, "heads": 2, "orders": 9},
+}
+
+
+def small(patches_per_step=None, kind="mlp", **masking) -> MaskedSlotModel:
     torch.manual_seed(0)
-    decoder = {"hidden_dim": 8, "layers": 2, "patches_per_step": patches_per_step}
+    decoder = DECODERS[kind] | {"patches_per_step": patches_per_step}
     config = ModelConfig.model_validate({"masking": masking, "slots": SLOTS, "decoder": decoder})
     return MaskedSlotModel(config, num_patches=25, feature_dim=6)
 
@@ -32,8 +38,9 @@ def hidden(model, features, ratio=0.7):
 
 @pytest.mark.parametrize("strategy", ["none", "random", "background", "foreground"])
 @pytest.mark.parametrize("heads", [[1], [0, 2]])
-def test_a_step_equals_the_plain_formula(strategy, heads):
-    model, features = small(strategy=strategy, ratio=0.6), torch.randn(3, 25, 6)
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_step_equals_the_plain_formula(strategy, heads, kind):
+    model, features = small(kind=kind, strategy=strategy, ratio=0.6), torch.randn(3, 25, 6)
     mean, std = torch.randn(25, 6), torch.rand(1, 6) + 0.5
     model.standardise_by(mean, std)
     draws = model.draw(3, seeded(), len(heads))
@@ -47,7 +54,7 @@ def test_a_step_equals_the_plain_formula(strategy, heads):
     for place, head in enumerate(heads):
         encoded = model.encoder(target * seen[..., None])
         slots, _ = one_head(model.slot_attention, encoded, draws.noise[place], head)
-        reconstruction, masks = model.decoder(slots)
+        reconstruction, masks = model.decoder(slots, target, draws.decoding)
         losses.append(F.mse_loss(reconstruction, target))
         close = {"atol": 1e-5, "rtol": 1e-4}
         torch.testing.assert_close(output.slots[:, place], slots, **close)
@@ -99,9 +106,9 @@ def test_the_patch_subset_estimates_the_whole_loss():
     features, noise = torch.randn(16, 25, 6), torch.randn(1, 16, 4, 8)
     generator = seeded()
     with torch.inference_mode():
-        subsets = [part.draw(0, generator).patches for _ in range(400)]
+        subsets = [part.draw(0, generator).decoding for _ in range(400)]
         estimates = torch.stack(
-            [part(features, [0], Draws(noise, patches=patches)).loss for patches in subsets]
+            [part(features, [0], Draws(noise, decoding=patches)).loss for patches in subsets]
         )
         exact = whole(features, [0], Draws(noise)).loss
     error = estimates.std() / 400**0.5
@@ -115,9 +122,9 @@ def test_hooks_see_a_training_step():
     assert len(outputs) == 1 and outputs[0].isfinite()
 
 
-@pytest.fixture
-def model() -> MaskedSlotModel:
-    model = small()
+@pytest.fixture(params=DECODERS)
+def model(request) -> MaskedSlotModel:
+    model = small(kind=request.param)
     for parameter in model.slot_attention.parameters():  # norms too must differ between heads
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -160,9 +167,13 @@ def test_slots_are_merged_before_decoding_and_masks_after_it(model, outputs):
             outputs, "hungarian", ("decoder", "decoder-masks"), reference=reference
         )
         slots = merge(outputs.slots, order)
-        torch.testing.assert_close(merged["decoder"], model.decoder(slots)[1])
-        each = torch.stack([model.decoder(head)[1] for head in outputs.slots.unbind(1)], dim=1)
-        torch.testing.assert_close(merged["decoder-masks"], merge(each, order))
+        each = [
+            model.decoder(own, outputs.features)[1] for own in (slots, *outputs.slots.unbind(1))
+        ]
+        torch.testing.assert_close(merged["decoder"], each[0])
+        torch.testing.assert_close(
+            merged["decoder-masks"], merge(torch.stack(each[1:], dim=1), order)
+        )
 
 
 def test_segment_is_heads_and_merge_with_any_number_of_slots(model):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from safetensors.torch import load_file, save_file
 
+from mmqsa.config.model import DecoderConfig
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
@@ -40,6 +41,20 @@ def test_what_is_saved_is_what_is_loaded(run_folder, tmp_path):
     assert again.similarity is None and not again.model.training
     last = (tmp_path / "history.csv").read_text().splitlines()[-1]
     assert last == "10,1.500000,4.000e-04,100.0" or last == "10,1.500000,4.000e-04,99.9"
+
+
+def test_a_transformer_decoders_run_resumes_and_segments(caches, config, tmp_path, train_until):
+    decoder = DecoderConfig(kind="transformer", hidden_dim=12, layers=2, orders=9)
+    config, cache = config.model_copy(update={"decoder": decoder}), FeatureCache(caches["train"])
+    train(cache, config, 0, tmp_path / "whole", CPU)
+    train_until(1, cache, config, 0, tmp_path / "cut", CPU)
+    train(cache, config, 0, tmp_path / "cut", CPU)
+    whole, cut = (Run.load(tmp_path / name).model for name in ("whole", "cut"))
+    pairs = zip(whole.state_dict().values(), cut.state_dict().values(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    features = torch.randn(2, whole.num_patches, 192)
+    masks = cut.segment(features, cut.noise(2, torch.Generator().manual_seed(0)))["decoder"]
+    torch.testing.assert_close(masks.sum(dim=1), torch.ones(2, whole.num_patches))
 
 
 def test_a_cache_of_another_backbone_is_refused(run_folder, caches):

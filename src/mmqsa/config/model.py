@@ -1,8 +1,8 @@
 """Masking, slot attention and decoder."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmqsa.config.base import Fraction, Section, Width
 
@@ -43,13 +43,27 @@ class SlotsConfig(Section):
 
 
 class DecoderConfig(Section):
-    """Spatial-broadcast MLP decoder."""
+    """What reconstructs the features from the slots."""
 
+    kind: Literal["mlp", "transformer"] = "mlp"
+    """mlp: spatial broadcast (the paper) | transformer: autoregressive (DINOSAUR, SPOT)"""
     hidden_dim: Width = 1024
-    layers: Annotated[int, Field(ge=1, le=8)] = 3
-    """hidden layers"""
+    layers: Annotated[int, Field(ge=1, le=12)] = 3
+    """hidden layers, or blocks of the transformer (4 in DINOSAUR and SPOT)"""
+    heads: Annotated[int, Field(ge=1, le=64)] = 6
+    """of the transformer's attention; must divide hidden_dim"""
+    orders: Annotated[int, Field(ge=1, le=9)] = 1
+    """in which the transformer predicts patches, one drawn per step; 1: by rows | 9: as in SPOT"""
     patches_per_step: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    """null: all; a number decodes a random subset in training (an unbiased estimate)"""
+    """null: all; a number decodes a random subset in training (an unbiased estimate; MLP only)"""
+
+    @model_validator(mode="after")
+    def _a_transformer_sees_all_patches(self) -> Self:
+        if self.kind == "transformer" and self.patches_per_step is not None:
+            raise ValueError("patches_per_step: a transformer predicts all patches; set it to null")
+        if self.kind == "transformer" and self.hidden_dim % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide hidden_dim ({self.hidden_dim})")
+        return self
 
 
 class ModelConfig(Section):

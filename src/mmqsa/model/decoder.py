@@ -32,21 +32,43 @@ class SpatialBroadcastDecoder(nn.Module):
     """
 
     def __init__(
-        self, num_patches: int, slot_dim: int, hidden_dim: int, layers: int, feature_dim: int
+        self,
+        num_patches: int,
+        slot_dim: int,
+        hidden_dim: int,
+        layers: int,
+        feature_dim: int,
+        patches_per_step: int | None = None,
     ):
         super().__init__()
+        self.patches_per_step = patches_per_step
         self.position = nn.Parameter(POSITION_SCALE * torch.randn(num_patches, slot_dim))
         self.first = nn.Linear(slot_dim, hidden_dim)
         self.hidden = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim) for _ in range(layers - 1))
         self.to_mask = nn.Linear(hidden_dim, 1)
         self.to_features = nn.Linear(hidden_dim, feature_dim)
 
-    def forward(self, slots: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, generator: torch.Generator) -> Tensor | None:
+        """The patches that a training step decodes: indices (N',); None for all."""
+        num_patches = len(self.position)
+        if self.patches_per_step is None or self.patches_per_step >= num_patches:
+            return None
+        order = torch.randperm(num_patches, generator=generator, device=generator.device)
+        return order[: self.patches_per_step]
+
+    def compared(self, features: Tensor, drawn: Tensor | None) -> Tensor:
+        """The part of features (B, N, D) that is decoded."""
+        return features if drawn is None else features[:, drawn]
+
+    def forward(
+        self, slots: Tensor, features: Tensor | None = None, drawn: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Slots (B, K, D_slot) -> reconstruction (B, N, D), masks (B, K, N) that sum to 1 over K.
 
-        With indices ``patches`` (N',) only those patches are decoded.
+        With indices ``drawn`` (N',) only those patches are decoded. It never sees ``features``,
+        which the transformer decoder needs.
         """
-        position = self.position if patches is None else self.position[patches]
+        position = self.position if drawn is None else self.position[drawn]
         hidden = F.relu(
             self.first(slots)[:, :, None] + F.linear(position, self.first.weight), inplace=True
         )
@@ -56,6 +78,6 @@ class SpatialBroadcastDecoder(nn.Module):
         mixed = torch.einsum("bkn,bknd->bnd", masks.to(hidden.dtype), hidden)
         return self.to_features(mixed), masks
 
-    def masks(self, slots: Tensor) -> Tensor:
+    def masks(self, slots: Tensor, features: Tensor | None = None) -> Tensor:
         """Slots (B, K, D_slot) -> masks (B, K, N), a few images at a time to bound the memory."""
         return torch.cat([self(images)[1] for images in slots.split(IMAGES_AT_ONCE)])

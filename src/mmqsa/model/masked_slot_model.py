@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.config.model import ModelConfig
-from mmqsa.model.decoder import SpatialBroadcastDecoder
+from mmqsa.model.decoders import make_decoder
 from mmqsa.model.encoder import PatchEncoder
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, merge
@@ -24,8 +24,8 @@ class Draws:
     """(H, B, K, D_slot) standard normal, of the heads that the step trains"""
     uniform: Tensor | None = None
     """(B, N) choose what random masking hides"""
-    patches: Tensor | None = None
-    """(N',) indices of the patches to decode"""
+    decoding: Tensor | None = None
+    """what the decoder draws: (N',) indices of patches (MLP), or (1,) of an order (transformer)"""
 
 
 @dataclass
@@ -50,6 +50,8 @@ class HeadOutputs:
     """(B, H, K, D_slot)"""
     attention: Tensor
     """(B, H, K, N) of the last iteration"""
+    features: Tensor
+    """(B, N, D) standardised, which a transformer decoder needs"""
     masks: Tensor | None = None
     """(B, H, K, N) of each head's own slots, decoded; None: not asked for"""
 
@@ -85,7 +87,6 @@ class MaskedSlotModel(nn.Module):
         super().__init__()
         slots, decoder = config.slots, config.decoder
         self.masking = config.masking
-        self.patches_per_step = decoder.patches_per_step
         self.num_slots = slots.num_slots
         self.num_heads = slots.num_heads
         self.num_patches = num_patches
@@ -104,9 +105,7 @@ class MaskedSlotModel(nn.Module):
             normed_state=slots.gru_state == "normed",
             num_slots=slots.num_slots,
         )
-        self.decoder = SpatialBroadcastDecoder(
-            num_patches, slots.slot_dim, decoder.hidden_dim, decoder.layers, feature_dim
-        )
+        self.decoder = make_decoder(decoder, num_patches, slots.slot_dim, feature_dim)
         if slots.start == "clustering":  # soft k-means on the features, before any training
             self.encoder.start_as_identity()
             self.slot_attention.start_as_clustering()
@@ -159,15 +158,12 @@ class MaskedSlotModel(nn.Module):
 
     def draw(self, batch: int, generator: torch.Generator, num_heads: int = 1) -> Draws:
         """Draw the random numbers of a training step on B images through ``num_heads`` heads."""
-        num_patches, device = self.num_patches, generator.device
-        uniform = patches = None
+        uniform = None
         if self.masking.strategy == "random":
-            uniform = torch.rand(batch, num_patches, generator=generator, device=device)
+            shape = (batch, self.num_patches)
+            uniform = torch.rand(shape, generator=generator, device=generator.device)
         noise = self.noise(batch, generator, num_heads)
-        if self.patches_per_step is not None and self.patches_per_step < num_patches:
-            order = torch.randperm(num_patches, generator=generator, device=device)
-            patches = order[: self.patches_per_step]
-        return Draws(noise, uniform, patches)
+        return Draws(noise, uniform, self.decoder.draw(generator))
 
     def forward(self, features: Tensor, heads: Sequence[int], draws: Draws) -> ModelOutput:
         """Features (B, N, D) -> reconstruction by each of ``heads``, and their mean loss.
@@ -181,9 +177,8 @@ class MaskedSlotModel(nn.Module):
         visible = self.visible_patches(features, inputs, draws.uniform)
         encoded, num_hidden = self.encode(inputs, visible)
         slots, _ = self.slot_attention(encoded, draws.noise, heads, copies=num_hidden)
-        decoded, masks = self.decoder(slots.flatten(0, 1), draws.patches)
-        if draws.patches is not None:
-            target = target[:, draws.patches]
+        decoded, masks = self.decoder(slots.flatten(0, 1), target, draws.decoding)
+        target = self.decoder.compared(target, draws.decoding)
         reconstruction = decoded.float().unflatten(0, slots.shape[:2])
         loss = F.mse_loss(reconstruction, target[:, None].expand_as(reconstruction))
         return ModelOutput(loss, slots, reconstruction, masks.unflatten(0, slots.shape[:2]))
@@ -224,12 +219,13 @@ class MaskedSlotModel(nn.Module):
 
         ``decode`` also decodes each head's slots, which the mask source ``decoder-masks`` needs.
         """
-        encoded = self.encoder(self.standardised(features))
+        inputs = self.standardised(features)
+        encoded = self.encoder(inputs)
         slots, attention = self.slot_attention(encoded, noise, iterations=iterations)
         masks = None
         if decode:
-            masks = self.decoder.masks(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
-        return HeadOutputs(slots, attention, masks)
+            masks = self.decoder.masks(slots.flatten(0, 1), inputs).unflatten(0, slots.shape[:2])
+        return HeadOutputs(slots, attention, inputs, masks)
 
     def merge_heads(
         self,
@@ -267,7 +263,7 @@ class MaskedSlotModel(nn.Module):
         masks: dict[MaskSource, Tensor] = {}
         for source in sources:
             if source == "decoder":
-                masks[source] = self.decoder.masks(merged(slots))
+                masks[source] = self.decoder.masks(merged(slots), outputs.features)
             elif source == "attention":
                 masks[source] = merged(attention)
             else:

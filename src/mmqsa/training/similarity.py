@@ -124,12 +124,12 @@ def _learned(
             slots = model.run_heads(batch, model.noise(len(batch), noise)).slots
             target = model.standardised(batch)
         reference = torch.randint(model.num_heads, (len(batch),), generator=draws).to(device)
-        patches = model.draw(0, noise).patches
+        drawn = model.decoder.draw(noise)
         merged = similarity.soft_merge(
             slots, reference, config.temperature, config.sinkhorn_iterations
         )
-        reconstruction, _ = model.decoder(merged, patches)
-        loss = F.mse_loss(reconstruction, target if patches is None else target[:, patches])
+        reconstruction, _ = model.decoder(merged, target, drawn)
+        loss = F.mse_loss(reconstruction, model.decoder.compared(target, drawn))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

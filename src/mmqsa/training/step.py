@@ -107,7 +107,7 @@ class GraphedStep(Step):
 
 def _tensors(features: Tensor, draws: Draws) -> list[Tensor]:
     """The tensors among a step's inputs."""
-    inputs = [features, draws.noise, draws.uniform, draws.patches]
+    inputs = [features, draws.noise, draws.uniform, draws.decoding]
     return [tensor for tensor in inputs if tensor is not None]
 
 
