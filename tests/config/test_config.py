@@ -185,9 +185,11 @@ def test_only_the_tables_in_printed_are_made_and_checked():
             Config.parse({"printed": printed, "tables": tables})
     with pytest.raises(InputError, match=r"unknown table 'other' in printed; expected .* mine"):
         Config.parse({"printed": ["other"], "tables": tables})
+    with pytest.raises(InputError, match=r"unknown table 'other' in printed; expected .* 1"):
+        Config.parse({"printed": ["other"], "tables": {1: tables["mine"]}})
 
 
-def test_data_sets_have_names_and_roots_of_their_own():
+def test_data_sets_have_names_and_roots_of_their_own(tmp_path):
     other = {"kind": "scenes", "root": "resources/scenes"}
     Config.parse({"other_datasets": {"scenes": other}})
     with pytest.raises(InputError, match=r"voc2012: has the name of the data set that is trained"):
@@ -195,6 +197,10 @@ def test_data_sets_have_names_and_roots_of_their_own():
     same = {"kind": "scenes", "root": "resources/../resources/voc2012/"}
     with pytest.raises(InputError, match="and voc2012 have one root"):
         Config.parse({"other_datasets": {"scenes": same}})
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    linked = {"scenes": same | {"root": str(tmp_path / "link")}}
+    with pytest.raises(InputError, match="and voc2012 have one root"):
+        Config.parse({"dataset": {"root": str(tmp_path / "data")}, "other_datasets": linked})
     assert Config.parse({"other_datasets": {"voc2012": None}}).other_datasets == {}
     for name, split in (("detection", "detection-val"), ("all-but", "all-but-val")):
         with pytest.raises(InputError, match=f"the split {split} of voc2012 and val of"):

@@ -213,6 +213,7 @@ WRONG = {
     "runs that are too many": (shape({"size": [30, 40], "counts": [0, 10**9]}), "counts.1"),
     "runs of one px too many": (shape({"size": [30, 40], "counts": [0, 1201]}), "do not add up"),
     "runs that are too few": (shape({"size": [30, 40], "counts": "`05"}), "do not add up"),
+    "runs of no size": (shape({"size": [], "counts": "0"}), "is for  px, but the photograph is"),
     "runs that are cut": (shape({"size": [30, 40], "counts": "`0o"}), "cut or damaged"),
     "runs without text": (shape({"size": [30, 40], "counts": ""}), "cut or damaged"),
     "polygons without end": (shape([[1, 1, 2, 1, 2, 2]] * 10_001), "annotation 1: polygons"),

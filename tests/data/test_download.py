@@ -224,6 +224,15 @@ def test_a_full_disk_is_no_fault_of_a_source(tmp_path, tar, monkeypatch, functio
         download(dataset, tmp_path / "out")
 
 
+def test_a_source_that_does_not_fit_is_refused_before_it_is_copied(tmp_path):
+    with (tmp_path / "voc.tar").open("wb") as sparse:
+        sparse.truncate(10**13)
+    dataset = DatasetConfig(sources=[f"file://{tmp_path}/voc.tar"], md5="0" * 32)
+    with pytest.raises(MachineError, match=r"voc\.tar.* holds 10,000\.0 GB"):
+        download(dataset, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*.part"))
+
+
 def test_a_source_of_too_long_a_name_is_told_of_and_the_next_one_is_asked(tmp_path, own_voc):
     sources = ["/" + "a" * 300, f"file:///{'a' * 300}.tar", str(own_voc)]
     assert download(DatasetConfig(sources=sources), tmp_path / "out") == str(own_voc)

@@ -49,6 +49,18 @@ def only(config, **evaluation):
     return config.model_copy(update={"matching": matching, "evaluation": evaluation})
 
 
+def test_label_maps_of_another_run_stay(scored, learned_run, caches, config, tmp_path):
+    for path in scored.iterdir():
+        shutil.copy(path, tmp_path)
+    before = (tmp_path / "scenes-val-label_maps.h5").read_bytes()
+    other, cache = Run.load(learned_run), FeatureCache(caches["val"])
+    with torch.no_grad():
+        other.model.slot_attention.to_value.weight *= -1
+    with pytest.raises(InputError, match="exists and was made otherwise"):
+        evaluate(other, cache, config, tmp_path, CPU, with_label_maps=True)
+    assert (tmp_path / "scenes-val-label_maps.h5").read_bytes() == before
+
+
 def test_label_maps_equal_plain_upsampling():
     masks = torch.rand(3, 6, 49, generator=torch.Generator().manual_seed(0))
     plain = F.interpolate(masks.view(3, 6, 7, 7), size=(50, 50), mode="bilinear").argmax(dim=1)

@@ -1,11 +1,14 @@
 """The whole model compared with its formula; training and inference share their parts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from test_slot_attention import one_head
 
 from mmqsa.config.model import ModelConfig
+from mmqsa.errors import InputError
 from mmqsa.model.masked_slot_model import Draws, HeadOutputs, MaskedSlotModel
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, merge
@@ -78,6 +81,11 @@ def test_scores_of_the_background(score):
     }[score]
     visible = model.visible_patches(features, model.standardised(features))
     assert torch.equal(visible, visible_patches(expected, "background", 0.7))
+
+
+def test_a_ratio_that_leaves_no_patch_is_refused():
+    with pytest.raises(InputError, match=r"masking.ratio: 0.99 leaves no patch"):
+        small(ratio=0.99)
 
 
 def test_only_the_given_head_gets_a_gradient():
@@ -184,6 +192,17 @@ def test_segment_is_heads_and_merge_with_any_number_of_slots(model):
         expected = model.merge_heads(outputs, "greedy", ["decoder-masks"])
     assert masks["decoder-masks"].shape == (5, 7, 25)
     assert torch.equal(masks["decoder-masks"], expected["decoder-masks"])
+
+
+def test_slots_that_are_not_finite_are_refused(model, outputs):
+    with pytest.raises(InputError, match="the learned similarity is not finite"):
+        model.merge_heads(outputs, "learned", projection=torch.full((8, 8), 3e38))
+    slots = outputs.slots.clone()
+    slots[1, 2, 3] = float("nan")
+    outputs = replace(outputs, slots=slots)
+    for matching in ("none", "hungarian", "mask"):
+        with pytest.raises(InputError, match="the slots are not finite"):
+            model.merge_heads(outputs, matching)
 
 
 def test_only_what_is_asked_for_is_decoded(model, monkeypatch):

@@ -207,6 +207,26 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path, caches, monkeypatch):
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"step": "x"}, {"step": 10**9, "history": [], "losses": []}, {"epoch": [999_999] * 64}),
+        *({"updates_per_head": None}, {"history": [[1]]}, {"snapshots": {1: {"other": 1}}}),
+        *({"losses": [1.0] * 99}, {"step": 99, "history": [[99, 1.0, 1.0, 1.0]], "losses": []}),
+    ],
+)
+def test_a_checkpoint_of_other_contents_is_named_and_stays(tmp_path, caches, train_until, changes):
+    cache, path = FeatureCache(caches["train"]), tmp_path / CHECKPOINT
+    config = altered(training={"checkpoint_seconds": 1e-9})
+    train_until(3, cache, config, 0, tmp_path, CPU)
+    torch.save(torch.load(path, weights_only=True) | changes, path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"resume.pt: damaged checkpoint \("):
+        train(cache, config, 0, tmp_path, CPU)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.faults
 def test_a_model_of_any_size_is_refused_before_it_is_made(tmp_path, caches):
     wide = altered(slots={"slot_dim": 16384, "num_heads": 64})
     with pytest.raises(

@@ -101,7 +101,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         if unknown := sorted(set(printed or []) - set(tables)):
             raise ValueError(
                 f"unknown table {quoted(unknown[0])} in printed; "
-                f"expected one of {', '.join(tables)}"
+                f"expected one of {', '.join(map(str, tables))}"
             )
         return tables if printed is None else {name: tables[name] for name in printed}
 
@@ -122,7 +122,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             )
         places: dict[str, str] = {}
         for name, dataset in self.datasets.items():
-            root = os.path.abspath(dataset.root)
+            root = os.path.realpath(dataset.root)
             if root in places:
                 raise ValueError(
                     f"other_datasets: {places[root]} and {name} have one root, "

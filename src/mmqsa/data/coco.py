@@ -186,7 +186,7 @@ class _Index:
             of = tuple(shape["size"][::-1])
         if of != size:
             raise InputError(
-                f"{about} is for {quoted(of[0])}x{quoted(of[1])} px, but the photograph is "
+                f"{about} is for {'x'.join(map(quoted, of))} px, but the photograph is "
                 f"{width}x{height}; restore the one that was changed"
             )
         try:

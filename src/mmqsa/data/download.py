@@ -166,7 +166,7 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
         else:
             raise InputError(f"{source}: not an http, https or file URL")
     except (OSError, ValueError) as error:  # of requests as well; ValueError: no such URL
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in FULL:  # not the source's fault
             error.filename = str(part)
             raise
         reason = " ".join(str(error).split())[:200]
@@ -195,6 +195,7 @@ def _copy_http(source: str, part: Path) -> None:
 def _write(blocks: Iterable[bytes], part: Path, have: int, total: int) -> None:
     """Append to the ``have`` bytes of ``part`` with progress; 0 begins the file anew."""
     options = {"unit": "B", "unit_scale": True, "desc": "download"}
+    _check_free(part, total - have, part.parent)
     bar = progress_bar(total=total or None, initial=have, **options)
     with part.open("ab" if have else "wb") as sink, bar:
         for block in blocks:
@@ -262,10 +263,15 @@ def _check_space(archive: Path, root: Path) -> None:
         with tarfile.open(archive, tarinfo=_TarMember) as tar:
             for member in tar:
                 size += _checked_size(member)  # attributes may change that of its head
+    _check_free(archive, size, root)
+
+
+def _check_free(file: Path, size: int, root: Path) -> None:
+    """Raises MachineError when the ``size`` bytes of a file do not fit on the disk of ``root``."""
     free = shutil.disk_usage(root).free
     if size > free:
         raise MachineError(
-            f"{archive}: holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free at {root}; "
+            f"{file}: holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free at {root}; "
             "make room, or choose another root"
         )
 

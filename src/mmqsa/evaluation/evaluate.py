@@ -49,9 +49,10 @@ def evaluate(
         scorer.add(indices, maps, with_objects=first, **names)
         if kept and first:
             kept[names["mask_source"]][indices.start : indices.stop] = maps
+    path = scorer.write(out / f"{cache.name}.csv", NAMES)  # refused where another run's are
     if kept:
         _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
-    return scorer.write(out / f"{cache.name}.csv", NAMES)
+    return path
 
 
 def sweep(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmqsa.config.evaluation import MaskSource, MatchingName
 from mmqsa.config.model import ModelConfig
+from mmqsa.errors import InputError
 from mmqsa.model.decoders import make_decoder
 from mmqsa.model.encoder import PatchEncoder
 from mmqsa.model.masking import visible_patches
@@ -86,6 +87,9 @@ class MaskedSlotModel(nn.Module):
     def __init__(self, config: ModelConfig, num_patches: int, feature_dim: int):
         super().__init__()
         slots, decoder = config.slots, config.decoder
+        masking = config.masking
+        if masking.strategy != "none" and round(masking.ratio * num_patches) >= num_patches:
+            raise InputError(f"masking.ratio: {masking.ratio} leaves no patch; lower it")
         self.masking = config.masking
         self.num_slots = slots.num_slots
         self.num_heads = slots.num_heads
@@ -243,11 +247,14 @@ class MaskedSlotModel(nn.Module):
         alone, where the first two are the same. At each patch masks sum to 1 over K.
 
         ``reference`` None is the first head. ``projection`` (D_slot, D_slot) is the learned
-        similarity's, which the matching ``learned`` needs.
+        similarity's, which the matching ``learned`` needs. Raises InputError when slots are not
+        finite, as those of damaged weights.
         """
         slots, attention = outputs.slots, outputs.attention
         if reference is None:
             reference = torch.zeros(len(slots), dtype=torch.int64, device=slots.device)
+        if not bool(slots.isfinite().all()):
+            raise InputError("the slots are not finite: the run is damaged; train it again")
         if matching == "none":
             rows = torch.arange(len(slots), device=slots.device)
         else:
@@ -255,6 +262,11 @@ class MaskedSlotModel(nn.Module):
             if matching == "learned":
                 assert projection is not None, "the matching 'learned' needs a projection"
                 compared = slots @ projection.T
+                if not bool(compared.isfinite().all()):
+                    raise InputError(
+                        "the learned similarity is not finite on these slots; run `mmqsa "
+                        "similarity --overwrite`"
+                    )
             order = align(compared, reference, matching)
 
         def merged(values: Tensor) -> Tensor:

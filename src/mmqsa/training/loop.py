@@ -77,6 +77,8 @@ def train(
         if saved := checkpoint.load(path, identity):
             with checkpoint.naming_damage(path):
                 state.load_state_dict(saved)
+                if state.step > training.steps:
+                    raise ValueError("more steps than the training has")
 
         clock = saved_at = time.monotonic()
         log_seconds, log_step = state.seconds, state.step  # a resumed training logs its own speed

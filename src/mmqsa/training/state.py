@@ -1,12 +1,30 @@
 """The state of an unfinished training: everything that its next steps and its history depend on."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mmqsa.training.batches import Batches
+
+Whole = Annotated[int, Field(ge=0)]
+Row = Annotated[list[float], Field(min_length=4, max_length=4)]
+
+
+class _Plain(BaseModel):
+    """What a state holds besides tensors; a damaged one would fail much later."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: Whole
+    seconds: Annotated[float, Field(ge=0)]
+    epoch: list[Whole]
+    history: list[Row]
+    updates_per_head: list[Whole]
+    resumed_at_steps: list[Whole]
+    losses: list[float]
 
 
 class TrainState:
@@ -79,7 +97,11 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, which notes the step as one where the training was resumed."""
+        """Go on from a state, which notes the step as one where the training was resumed.
+
+        Raises ValueError, among others, when it is not one of this training.
+        """
+        self._check(state)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         for generator, saved in zip(
@@ -93,3 +115,15 @@ class TrainState:
         self.snapshots = state["snapshots"]
         self.resumed_at_steps = [*state["resumed_at_steps"], self.step]
         self._losses[: len(state["losses"])] = torch.tensor(state["losses"])
+
+    def _check(self, state: dict[str, Any]) -> None:
+        plain = _Plain.model_validate(state)
+        logged = plain.history[-1][0] if plain.history else 0
+        weights = [list(kept) for kept in state["snapshots"].values()]
+        if not (
+            plain.step - logged == len(plain.losses) <= len(self._losses)
+            and len(plain.updates_per_head) == len(self.updates_per_head)
+            and max(plain.epoch, default=0) < self.batches.num_images
+            and all(names == list(self.model.state_dict()) for names in weights)
+        ):
+            raise ValueError("its parts do not fit together")
