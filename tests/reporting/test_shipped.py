@@ -99,6 +99,7 @@ def made(tmp_path_factory):
         ("voc-vits14", 51),
         ("voc-vits14-trials", 3),
         ("voc-vits14-blocks", 3),
+        ("voc-vits14-long", 3),
         ("backbones", 6),
     ],
 )
