@@ -8,8 +8,12 @@ from pathlib import Path
 
 from mmqsa.errors import InputError
 
-# A disk's faults; any other error of the system may be the file's.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def is_disk_fault(error: Exception) -> bool:
+    """Whether the disk is at fault: any other error may be that of a source or a photograph."""
+    return isinstance(error, OSError) and error.errno in DISK_FAULTS
 
 
 @contextmanager

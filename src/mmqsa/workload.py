@@ -179,8 +179,8 @@ def _decoder_flop(config: RunConfig, patches: int) -> float:
     decoder, dim = config.decoder, config.decoder.hidden_dim
     ends = dim * feature_dim(config.backbone)
     if decoder.kind == "transformer":
-        # Projections of the two attentions and the MLP; every patch with every patch, half of it
-        # hidden, which no implementation saves.
+        # Projections of the two attentions and the MLP, and every patch with every patch: the half
+        # that is hidden is counted, as PyTorch does.
         block = (4 + 2 + 8) * dim**2 + 2 * patches * dim + 2 * config.slots.num_slots * dim
         return 2 * patches * (2 * ends + decoder.layers * block)
     return 2 * patches * (config.slots.num_slots * (decoder.layers - 1) * dim**2 + ends)

@@ -66,7 +66,7 @@ def refused(tmp_path):
         ("a: " + "[" * 1000 + "]" * 1000, "more than 32 deep"),
         ("a: &a [*a]", "more than 200,000 values"),
         (BOMB, "more than 200,000 values"),
-        ("a: " + "x" * 3_000_000, "more than 2,000,000 characters"),
+        ("a: " + "x" * 3_000_000, "more than 2,000,000 bytes"),
         ("backbone: {title: [" + "y, " * 500 + "]}", "backbone.title"),
         ("- 1\n- 2", "a mapping of sections"),
         (b"\xff\xfe\x00", "cannot be read"),

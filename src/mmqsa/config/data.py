@@ -8,7 +8,7 @@ from mmqsa.config.base import MD5, Batch, Name, OneOrMore, Section, Seed, StageC
 
 Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
-# Of pixels from 0 to 1.
+# Of pixels from 0 to 1; the least std among timm's networks is 1/255.
 Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
 Std = Annotated[list[Annotated[float, Field(ge=1e-3, le=1)]], Field(min_length=3, max_length=3)]
 

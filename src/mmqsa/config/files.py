@@ -14,7 +14,7 @@ import yaml
 from mmqsa.errors import InputError
 
 # Far above any real file; a file beyond them would be slow to read, or a trap.
-MAX_CHARACTERS = 2_000_000  # of a file
+MAX_BYTES = 2_000_000  # of a file
 MAX_DEPTH = 32  # of values inside of one another
 MAX_VALUES = 200_000  # with aliases written out
 MAX_QUOTED = 80  # characters of a value in a message
@@ -67,10 +67,8 @@ def read_text(path: str | Path) -> str:
     """A text file in UTF-8. Raises InputError when it is missing, binary or oversized."""
     try:
         content = _content(path)
-        if len(content) > MAX_CHARACTERS:
-            raise InputError(
-                f"{path}: more than {MAX_CHARACTERS:,} characters; is it the right file?"
-            )
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it the right file?")
         return content.decode()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
         raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
@@ -84,8 +82,8 @@ def _content(path: str | Path) -> bytes:
 
     content, latest = b"", time.monotonic() + PATIENCE
     with open(path, "rb", buffering=0, opener=without_waiting) as file:
-        while len(content) <= MAX_CHARACTERS:
-            part = file.read(MAX_CHARACTERS + 1 - len(content))
+        while len(content) <= MAX_BYTES:
+            part = file.read(MAX_BYTES + 1 - len(content))
             if part:
                 content += part
             elif part is not None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 import requests
 
-from mmqsa.atomic import FULL, whole_file, write_text
+from mmqsa.atomic import is_disk_fault, whole_file, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import DatasetConfig
 from mmqsa.config.files import check_regular, quoted, read_json
@@ -69,7 +69,7 @@ def download(dataset: DatasetConfig, root: Path) -> str:
             else:
                 _link(Path(source), root, dataset.kind)
         except (InputError, OSError) as error:
-            if isinstance(error, MachineError) or getattr(error, "errno", None) in FULL:
+            if isinstance(error, MachineError) or is_disk_fault(error):
                 raise
             faults.append(str(error))
             continue
@@ -166,7 +166,7 @@ def _fetch(source: str, archive: Path, md5: str) -> None:
         else:
             raise InputError(f"{source}: not an http, https or file URL")
     except (OSError, ValueError) as error:  # of requests as well; ValueError: no such URL
-        if isinstance(error, OSError) and error.errno in FULL:  # not the source's fault
+        if isinstance(error, OSError) and is_disk_fault(error):
             error.filename = str(part)
             raise
         reason = " ".join(str(error).split())[:200]
@@ -228,7 +228,7 @@ def _unpack(archive: Path, root: Path) -> set[Path]:
                 _unpack_file(source, size, path)
             unpacked.add(path)
     except DAMAGE as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if is_disk_fault(error):
             raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{archive}: cannot be unpacked safely ({reason})") from None

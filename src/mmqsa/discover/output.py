@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from mmqsa.atomic import FULL, whole_file, write_text
+from mmqsa.atomic import is_disk_fault, whole_file, write_text
 from mmqsa.data.photograph import read_photograph
 from mmqsa.data.scenes import label_image, voc_palette
 from mmqsa.discover.photographs import find_photographs, shown
@@ -43,7 +43,7 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
 
     def skip(path: Path, error: Exception) -> None:
         # A fault of the machine ends the command; of a photograph, it is skipped.
-        if isinstance(error, MachineError) or getattr(error, "errno", None) in FULL:
+        if isinstance(error, MachineError) or is_disk_fault(error):
             raise error
         skipped.append(shown(path))
         reason = str(error) if isinstance(error, InputError) else f"{shown(path)}: {error}"

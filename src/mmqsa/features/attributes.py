@@ -13,7 +13,6 @@ from mmqsa.config.tables import NAME, SPLIT
 from mmqsa.errors import InputError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Of RGB values in 0..1, as a network expects them; 1/255 is the least std of those of timm.
 
 
 class CacheAttributes(BaseModel):

@@ -27,7 +27,7 @@ from mmqsa.training.batches import Batches
 from mmqsa.training.run import Run, first_difference
 
 
-class Record(SimilarityConfig, extra="ignore"):
+class SimilarityRecord(SimilarityConfig, extra="ignore"):
     """What is written beside a similarity: its config, and what came of it."""
 
     first_loss: Finite
@@ -87,14 +87,14 @@ def train_similarity(
 
 def _finished(
     folder: Path, path: Path, config: SimilarityConfig, cache: FeatureCache
-) -> Record | None:
+) -> SimilarityRecord | None:
     """The record of the similarity that is asked for, if it is in ``folder``; None without any.
 
     Raises InputError that shows the first difference when another one is there.
     """
     if not (folder / SIMILARITY).exists():
         return None
-    record = validated(Record, read_json(path), path)
+    record = validated(SimilarityRecord, read_json(path), path)
     there = record.model_dump(include={*SimilarityConfig.model_fields, "cache_fingerprint"})
     asked = config.model_dump() | {"cache_fingerprint": cache.fingerprint}
     if record.cache_fingerprint is None:
