@@ -12,7 +12,7 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def is_disk_fault(error: Exception) -> bool:
-    """Whether the disk is at fault: any other error may be that of a source or a photograph."""
+    """Whether the disk is at fault. Any other error may come from the source or the photograph."""
     return isinstance(error, OSError) and error.errno in DISK_FAULTS
 
 
