@@ -27,7 +27,8 @@ def mmqsa(*arguments, **environment):
 
 
 STAGES = {
-    *("download", "scenes", "extract", "train", "similarity", "evaluate", "sweep", "agreement"),
+    *("download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
+    *("sweep", "agreement"),
     "snapshots",
     *("controls", "baseline", "premise", "specs", "plan", "table", "join", "figure"),
     *("discover", "export"),
@@ -79,7 +80,7 @@ def test_a_gpu_that_is_not_there(tmp_path, caches):
 def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkeypatch, capsys):
     """In one process: the workflow's tests start one for each."""
     path = tmp_path / "config.yaml"
-    short = {"matching": {"similarity": {"steps": 2}}}
+    short = {"matching": {"similarity": {"steps": 2}, "fusion": {"steps": 2}}}
     short["evaluation"] = {"sweep": {"num_slots": [3], "iterations": [1]}}
     quick = Config.model_validate(merged(config.model_dump(mode="json"), short))
     path.write_text(dump_yaml(quick.model_dump(mode="json")))
@@ -95,6 +96,7 @@ def test_stages_run_alone_from_files_to_files(tmp_path, voc_root, config, monkey
         ("train", "--features", tmp_path / "train.h5", "--config", path, "--out", run),
         ("evaluate", "--run", run, "--features", tmp_path / "val.h5", "--out", run / "metrics"),
         ("similarity", "--run", run, "--features", tmp_path / "train.h5", "--config", path),
+        ("fusion", "--run", run, "--features", tmp_path / "train.h5", "--config", path),
         (
             "sweep",
             "--run",

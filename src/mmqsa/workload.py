@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmqsa.config.data import BackboneConfig, DatasetConfig, ExtractionConfig
-from mmqsa.config.evaluation import EvaluationConfig, SimilarityConfig
+from mmqsa.config.evaluation import EvaluationConfig, FusionConfig, SimilarityConfig
 from mmqsa.config.training import RunConfig
 
 # Official splits; a folder of another kind is assumed to be no larger.
@@ -96,13 +96,16 @@ def training(config: RunConfig, images: int, gpu: bool) -> Workload:
     activations = 0 if gpu else 14 * hidden // MEGABYTE
     features = min(2 * feature_megabytes(config.backbone, images), 32_000)
     attention = _attention_flop(config, _encoded_patches(config))
-    flop = 3 * budget.steps * step * (attention + _decoder_flop(config, decoded))
+    together = config.slots.num_heads if budget.heads_per_step == "merged" else 1
+    flop = 3 * budget.steps * step * (together * attention + _decoder_flop(config, decoded))
     return Workload(flop, 0, LIBRARIES + CUDA * gpu + activations + features)
 
 
-def similarity(config: RunConfig, similarity: SimilarityConfig, images: int, gpu: bool) -> Workload:
-    """The learned matching: every head's slots of a step's images, and small gradients."""
-    seen = similarity.steps * similarity.batch_size
+def merging(
+    config: RunConfig, learned: SimilarityConfig | FusionConfig, images: int, gpu: bool
+) -> Workload:
+    """What merges heads: every head's slots of a step's images, and small gradients."""
+    seen = learned.steps * learned.batch_size
     features = min(2 * feature_megabytes(config.backbone, images), 32_000)
     decoded = config.decoder.patches_per_step or num_patches(config.backbone)
     flop = config.slots.num_heads * _attention_flop(config) + 3 * _decoder_flop(config, decoded)
@@ -159,6 +162,8 @@ def _encoded_patches(config: RunConfig) -> int:
 def _attention_flop(config: RunConfig, patches: int | None = None) -> float:
     """Operations of the encoder and one head's slot attention on one image of so many patches."""
     slots, dim = config.slots, feature_dim(config.backbone)
+    if slots.reads == "block":
+        dim = network_dim(config.backbone)
     patches = patches or num_patches(config.backbone)
     encoder = 4 * patches * slots.encoder_dim * dim
     keys_and_values = 4 * patches * dim * slots.slot_dim

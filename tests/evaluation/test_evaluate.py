@@ -1,4 +1,5 @@
 import shutil
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import CPU
 
-from mmqsa.config.evaluation import SimilarityConfig, SweepConfig
+from mmqsa.config.evaluation import FusionConfig, MatchingName, SimilarityConfig, SweepConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
@@ -17,20 +18,20 @@ from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
+from mmqsa.training.learned_merging import train_merging
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
-from mmqsa.training.similarity import train_similarity
 
 FIRST = "matching == 'hungarian' and eval_seed == 0"
 
 
 @pytest.fixture(scope="module")
 def learned_run(tmp_path_factory, run_folder, caches):
-    """The run with a learned similarity beside it."""
+    """The run with a learned similarity and a learned fusion beside it."""
     folder = tmp_path_factory.mktemp("learned") / "run"
     shutil.copytree(run_folder, folder)
-    config = SimilarityConfig(steps=5, batch_size=4)
-    train_similarity(Run.load(folder), FeatureCache(caches["train"]), config, folder, CPU)
+    for config in (SimilarityConfig(steps=5, batch_size=4), FusionConfig(steps=5, batch_size=4)):
+        train_merging(Run.load(folder), FeatureCache(caches["train"]), config, folder, CPU)
     return folder
 
 
@@ -80,9 +81,9 @@ def test_metrics_have_every_matching_and_source(scored):
     ]
     sources = metrics.groupby("matching", sort=False)["mask_source"].unique().map(list)
     every = ["decoder", "attention", "decoder-masks"]
-    matchings = ("hungarian", "greedy", "learned", "mask", "unaligned")
-    # One head alone is the same whether merged before decoding or after it.
-    assert sources.to_dict() == {**dict.fromkeys(matchings, every), "none": every[:2]}
+    # One head alone is the same whether merged before decoding or after it; a fusion is of slots.
+    fewer = {"none": every[:2], "fusion": every[:1]}
+    assert sources.to_dict() == dict.fromkeys(get_args(MatchingName), every) | fewer
     assert set(metrics[["protocol", "metric"]].itertuples(index=False, name=None)) == {
         ("paper", "corloc"),
         ("paper", "corloc_one_box"),
@@ -172,9 +173,11 @@ def test_snapshots_are_scored_like_the_run(tmp_path, caches, config):
         pd.testing.assert_series_equal(found, first)
 
 
-def test_the_learned_matching_needs_a_learned_similarity(tmp_path, run_folder, caches, config):
-    with pytest.raises(InputError, match=r"similarity.safetensors: missing .*mmqsa similarity"):
-        evaluate(Run.load(run_folder), FeatureCache(caches["val"]), config, tmp_path, CPU)
+def test_what_is_learned_must_be_there(tmp_path, run_folder, caches, config):
+    for matching, command in (("learned", "similarity"), ("fusion", "fusion")):
+        asked = config.changed("test", {"matching": {"strategies": ["none", matching]}})
+        with pytest.raises(InputError, match=f"matching {matching}: .* run `mmqsa {command}`"):
+            evaluate(Run.load(run_folder), FeatureCache(caches["val"]), asked, tmp_path, CPU)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,17 +1,21 @@
 """The whole model compared with its formula; training and inference share their parts."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from test_slot_attention import one_head
 
+from mmqsa.config.evaluation import MatchingName
 from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.masked_slot_model import Draws, HeadOutputs, MaskedSlotModel
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, merge
+from mmqsa.model.merging import Merging, join_alike
+from mmqsa.model.slot_fusion import SlotFusion
 
 SLOTS = {"num_slots": 4, "num_heads": 3, "slot_dim": 8, "mlp_dim": 8, "encoder_dim": 8}
 
@@ -147,10 +151,11 @@ def outputs(model) -> HeadOutputs:
 def test_masks_sum_to_one_and_depend_on_the_matching(model, outputs):
     reference = torch.tensor([0, 1, 2, 0, 1])
     sources = ("decoder", "attention", "decoder-masks")
+    merging = Merging(torch.eye(8), SlotFusion(3, 8, 16))
     with torch.inference_mode():
         by_matching = {
-            matching: model.merge_heads(outputs, matching, sources, reference, torch.eye(8))
-            for matching in ("hungarian", "greedy", "learned", "mask", "unaligned", "none")
+            matching: model.merge_heads(outputs, matching, sources, reference, merging)
+            for matching in get_args(MatchingName)
         }
     for merged in by_matching.values():
         assert tuple(merged) == sources
@@ -163,8 +168,39 @@ def test_masks_sum_to_one_and_depend_on_the_matching(model, outputs):
     torch.testing.assert_close(alone["decoder"], alone["decoder-masks"])
     # The projection I is the plain cosine, and another one is another matching.
     assert torch.equal(hungarian["decoder"], by_matching["learned"]["decoder"])
-    other = model.merge_heads(outputs, "learned", ["attention"], reference, torch.randn(8, 8))
+    other = model.merge_heads(
+        outputs, "learned", ["attention"], reference, Merging(torch.randn(8, 8))
+    )
     assert not torch.allclose(other["attention"], hungarian["attention"])
+
+
+def test_joined_masks_are_those_of_hungarian_put_together(model, outputs):
+    reference = torch.tensor([2, 1, 0, 0, 1])
+    plain, joined, apart = (
+        model.merge_heads(outputs, matching, ["attention"], reference, Merging(alike=alike))
+        for matching, alike in (("hungarian", 0.0), ("joined", 0.0), ("joined", 1.0))
+    )
+    expected = join_alike(plain["attention"], outputs.features, 0.0)
+    assert torch.equal(joined["attention"], expected)
+    assert not torch.equal(joined["attention"], plain["attention"])
+    assert torch.equal(apart["attention"], plain["attention"])
+
+
+def test_a_step_may_decode_the_merged_heads(model):
+    features, heads = torch.randn(3, 25, 6), [1, 2, 0]
+    draws = model.draw(3, seeded(), 3)
+    output = model(features, heads, draws, merged=True)
+    target = model.standardised(features)
+    visible = model.visible_patches(features, target)
+    encoded, num_hidden = model.encode(target, visible)
+    slots, _ = model.slot_attention(encoded, draws.noise, heads, copies=num_hidden)
+    slots = merge(slots, align(slots, torch.zeros(3, dtype=torch.int64), "hungarian"))
+    decoded, masks = model.decoder(slots, target, draws.decoding)
+    torch.testing.assert_close(output.loss, F.mse_loss(decoded, target))
+    torch.testing.assert_close(output.masks[:, 0], masks)
+    output.loss.backward()
+    for head in model.slot_attention.heads:  # all of them learn
+        assert head.to_query.weight.grad.abs().sum() > 0
 
 
 def test_slots_are_merged_before_decoding_and_masks_after_it(model, outputs):
@@ -196,7 +232,7 @@ def test_segment_is_heads_and_merge_with_any_number_of_slots(model):
 
 def test_slots_that_are_not_finite_are_refused(model, outputs):
     with pytest.raises(InputError, match="the learned similarity is not finite"):
-        model.merge_heads(outputs, "learned", projection=torch.full((8, 8), 3e38))
+        model.merge_heads(outputs, "learned", merging=Merging(torch.full((8, 8), 3e38)))
     slots = outputs.slots.clone()
     slots[1, 2, 3] = float("nan")
     outputs = replace(outputs, slots=slots)

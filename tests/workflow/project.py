@@ -34,7 +34,7 @@ HANDFUL = {
     },
     "decoder": {"hidden_dim": 16},
     "training": {"steps": 20, "log_every": 10, "batch_size": 4},
-    "matching": {"similarity": {"steps": 2}},
+    "matching": {"similarity": {"steps": 2}, "fusion": {"steps": 2}},
     "evaluation": {
         "baselines": ["kmeans", "lost", "oracle"],
         "kmeans_clusters": [2, 4],

@@ -25,7 +25,7 @@ def test_the_papers_plan_needs_nothing_downloaded(copy):
     # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
     assert jobs["evaluate"] == (10 + 2 + 1 + 2 * 31) * 5
     assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
-    assert jobs["similarity"] == jobs["sweep"] == 5
+    assert jobs["similarity"] == jobs["fusion"] == jobs["sweep"] == 5
 
 
 def test_a_backbones_file_plans_the_paper_with_nothing_downloaded(copy):

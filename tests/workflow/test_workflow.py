@@ -9,12 +9,14 @@ import sys
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 import yaml
 from project import ARGUMENTS, HANDFUL, copy_project, finish, planned, snakemake, start
 
+from mmqsa.config.evaluation import MatchingName
 from mmqsa.config.training import RunConfig
 from mmqsa.reporting.plan import summarise
 
@@ -60,7 +62,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert set(own["mask_source"]) == {"decoder", "attention"}
     tables = {path.stem: pd.read_csv(path) for path in (results / "tables").glob("*.csv")}
     assert set(tables["matching"]["matching"].dropna()) == {
-        *("hungarian", "greedy", "learned", "mask", "unaligned", "none"),
+        *get_args(MatchingName),
     }
     assert set(tables["audit"]["protocol"]) == {"paper", "dinosaur", "spot", "released"}
     assert set(tables["boxes"].query("kind != 'published'")["protocol"]) == {"boxes"}
@@ -119,6 +121,12 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
     assert planned(snakemake(folder, "-n", *arguments)) == {}
 
 
+HEAVY = (
+    *("data", "extract", "train", "similarity", "fusion", "evaluate", "baseline", "controls"),
+    "premise",
+)
+
+
 @pytest.mark.parametrize(
     "change, expected",
     [
@@ -128,9 +136,14 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
         ({"evaluation": {"seeds": [0, 1]}}, {"evaluate": 12, "baseline": 8, "controls": 3}),
         ({"evaluation": {"cut_segments": [3]}}, {"baseline": 8}),
         ({"matching": {"similarity": {"steps": 3}}}, {"similarity": 2, "evaluate": 2}),
+        ({"matching": {"fusion": {"hidden_dim": 3}}}, {"fusion": 2, "evaluate": 2}),
+        ({"matching": {"alike": 0.4}}, {"evaluate": 12}),
         ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
         # Not the untrained control, which has a learning rate of its own.
-        ({"training": {"learning_rate": 0.002}}, {"train": 4, "similarity": 2, "evaluate": 10}),
+        (
+            {"training": {"learning_rate": 0.002}},
+            {"train": 4, "similarity": 2, "fusion": 2, "evaluate": 10},
+        ),
         # Where the data came from and how many pass at once change no number of a run.
         ({"dataset": {"sources": ["/elsewhere"]}}, {}),
         ({"backbone": {"batch_size": 4}}, {}),
@@ -139,7 +152,14 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
         (
             {"dataset": {"scenes": {"seed": 1}}},
             {
-                **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "evaluate": 12},
+                **{
+                    "data": 1,
+                    "extract": 5,
+                    "train": 6,
+                    "similarity": 2,
+                    "fusion": 2,
+                    "evaluate": 12,
+                },
                 **{"baseline": 8, "controls": 3},
             },
         ),
@@ -149,6 +169,7 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
                 "extract": 5,
                 "train": 6,
                 "similarity": 2,
+                "fusion": 2,
                 "evaluate": 12,
                 "baseline": 8,
                 "controls": 3,
@@ -162,18 +183,16 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
     path = tmp_path / "change.yaml"
     path.write_text(yaml.safe_dump(change))
     jobs = planned(snakemake(folder, "-n", *arguments, str(path)))
-    heavy = ("data", "extract", "train", "similarity", "evaluate", "baseline", "controls")
-    found = {name: jobs[name] for name in heavy if name in jobs}
-    assert found == {name: count for name, count in expected.items() if name in heavy}
+    found = {name: jobs[name] for name in HEAVY if name in jobs and name != "premise"}
+    assert found == {name: count for name, count in expected.items() if name in HEAVY}
     if "table" in expected:
         assert jobs["table"] == expected["table"]
     if not expected:
         assert jobs == {}
 
 
-HEAVY = ("data", "extract", "train", "similarity", "evaluate", "baseline", "controls", "premise")
 EVERYTHING = {
-    **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "evaluate": 12},
+    **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "fusion": 2, "evaluate": 12},
     **{"baseline": 8, "controls": 3, "premise": 1},
 }
 AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
@@ -189,7 +208,7 @@ AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
             "features/standardise.py",
             "clamp_min(1e-12)",
             "clamp_min(1e-6)",
-            {"train": 6, "similarity": 2, "evaluate": 12, "baseline": 8},
+            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12, "baseline": 8},
         ),
         (
             "evaluation/metrics.py",
@@ -201,7 +220,7 @@ AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
             "model/decoder.py",
             "POSITION_SCALE = 0.7",
             "POSITION_SCALE = 0.5",
-            {"train": 6, "similarity": 2, "evaluate": 12},
+            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12},
         ),
         # Words, and code that no job runs, re-run nothing.
         ("model/decoder.py", '"""Spatial-broadcast', '"""A spatial-broadcast', {}),

@@ -20,6 +20,7 @@ from mmqsa.digest import code_digest
 from mmqsa.errors import InputError
 from mmqsa.paths import (
     CONFIG as RUN_CONFIG,
+    FUSION,
     HISTORY,
     PROVENANCE,
     SIMILARITY,

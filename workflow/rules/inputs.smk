@@ -74,11 +74,13 @@ def run_and_features(wildcards):
 
 
 def evaluation_input(wildcards):
-    """The same, with the learned similarity where a table prints that matching."""
+    """The same, with what was learned to merge heads by where a table prints that matching."""
     files = run_and_features(wildcards) | {"config": str(PATHS.stage_config("evaluation"))}
-    if "learned" in printed("matchings", wildcards):
-        run = PATHS.run(wildcards.setting, wildcards.seed)
+    run, matchings = PATHS.run(wildcards.setting, wildcards.seed), printed("matchings", wildcards)
+    if "learned" in matchings:
         files["similarity"] = str(run / SIMILARITY)
+    if "fusion" in matchings:
+        files["fusion"] = str(run / FUSION)
     return files
 
 

@@ -59,7 +59,12 @@ def training(wildcards):
 
 def learning_similarity(wildcards):
     run, similarity = SETTING_CONFIGS[wildcards.setting], CONFIG.matching.similarity
-    return workload.similarity(run, similarity, TRAINED_ON, ON_GPU)
+    return workload.merging(run, similarity, TRAINED_ON, ON_GPU)
+
+
+def learning_fusion(wildcards):
+    run, fusion = SETTING_CONFIGS[wildcards.setting], CONFIG.matching.fusion
+    return workload.merging(run, fusion, TRAINED_ON, ON_GPU)
 
 
 def score(run, images, matchings, sources, others=0):

@@ -1,4 +1,4 @@
-"""Trained runs, a folder per setting and seed, and the learned similarity of some of them."""
+"""Trained runs, a folder per setting and seed, and what merges the heads of some of them."""
 
 RUN = PATHS.run("{setting}", "{seed}")
 
@@ -53,6 +53,28 @@ rule similarity:
     params:
         code=code("mmqsa.cli.pipeline:similarity"),
         run=subpath(input.weights, parent=True),
+        command="similarity",
     shell:
-        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa similarity --run {params.run:q}"
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa {params.command} --run {params.run:q}"
         " --features {input.features:q} --config {input.config:q} > {log:q} 2>&1"
+
+
+use rule similarity as fusion with:
+    input:
+        **trained(RUN),
+        **cached(TRAIN_SET),
+        config=str(PATHS.stage_config("fusion")),
+    output:
+        str(RUN / FUSION),
+        str((RUN / FUSION).with_suffix(".json")),
+    log:
+        str(PATHS.log("fusion-{setting}-seed{seed}")),
+    resources:
+        gpu=GPU,
+        mem_mb=memory(learning_fusion),
+        runtime=limit(learning_fusion),
+        expected_seconds=expected(learning_fusion),
+    params:
+        code=code("mmqsa.cli.pipeline:fusion"),
+        run=subpath(input.weights, parent=True),
+        command="fusion",

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from mmqsa.cli.application import (
     RunFolder,
     app,
 )
+
+if TYPE_CHECKING:
+    from mmqsa.config.evaluation import FusionConfig, SimilarityConfig
 
 Only = Annotated[list[str] | None, typer.Option(help="Score this one only; may be repeated.")]
 STOPPED = 143  # what shells say of a process that SIGTERM ended
@@ -146,9 +149,12 @@ def evaluate(
     from mmqsa.training.run import Run
 
     trained, scoring = Run.load(run), ScoringConfig.load(config)
-    if config is None and trained.similarity is None and not matching:
-        matching = [name for name in scoring.matching.strategies if name != "learned"]
-        print(f"{run}: no learned similarity; `mmqsa similarity` trains one", file=sys.stderr)
+    if config is None and not matching:
+        missing = {"learned": trained.similarity is None, "fusion": trained.fusion is None}
+        matching = [name for name in scoring.matching.strategies if not missing.get(name)]
+        for name, command in (("learned", "similarity"), ("fusion", "fusion")):
+            if missing[name]:
+                print(f"{run}: no learned {command}; `mmqsa {command}` trains one", file=sys.stderr)
     if matching:
         scoring = scoring.changed("--matching", {"matching": {"strategies": matching}})
     if mask_source:
@@ -198,30 +204,65 @@ def snapshots(
     print(f"{score_snapshots(run, FeatureCache(features), scoring, out, used)}: written")
 
 
+TrainFeatures = Annotated[
+    Path, typer.Option("--features", help="The training split's feature cache.")
+]
+Again = Annotated[
+    bool, typer.Option("--overwrite", help="Remove the one that is there, and the metrics, first.")
+]
+
+
 @app.command()
 def similarity(
     run: RunFolder,
-    features: Annotated[Path, typer.Option(help="The training split's feature cache.")],
+    features: TrainFeatures,
     config: ConfigFile = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Remove the one that is there, and the metrics, first."),
-    ] = False,
+    overwrite: Again = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Learn the similarity of a run's slots, for the matching `learned`; the run stays as it is."""
     from mmqsa.config.evaluation import SimilarityStageConfig
+    from mmqsa.paths import SIMILARITY
+
+    learned = SimilarityStageConfig.load(config).matching.similarity
+    _learn(learned, run, features, run / SIMILARITY, overwrite, device, require_gpu)
+
+
+@app.command()
+def fusion(
+    run: RunFolder,
+    features: TrainFeatures,
+    config: ConfigFile = None,
+    overwrite: Again = False,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Learn to merge a run's matched slots, for the matching `fusion`; the run stays as it is."""
+    from mmqsa.config.evaluation import FusionStageConfig
+    from mmqsa.paths import FUSION
+
+    learned = FusionStageConfig.load(config).matching.fusion
+    _learn(learned, run, features, run / FUSION, overwrite, device, require_gpu)
+
+
+def _learn(
+    learned: "SimilarityConfig | FusionConfig",
+    run: Path,
+    features: Path,
+    file: Path,
+    overwrite: bool,
+    device: str,
+    require_gpu: bool,
+) -> None:
     from mmqsa.device import choose_device
     from mmqsa.features.cache import FeatureCache
-    from mmqsa.paths import SIMILARITY
+    from mmqsa.training.learned_merging import train_merging
     from mmqsa.training.run import Run
-    from mmqsa.training.similarity import train_similarity
 
-    similarity_config = SimilarityStageConfig.load(config).matching.similarity
     trained, cache, used = Run.load(run), FeatureCache(features), choose_device(device, require_gpu)
-    first, last = train_similarity(trained, cache, similarity_config, run, used, overwrite)
-    print(f"{run / SIMILARITY}: loss {first:.4f} at first, {last:.4f} at last")
+    first, last = train_merging(trained, cache, learned, run, used, overwrite)
+    print(f"{file}: loss {first:.4f} at first, {last:.4f} at last")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmqsa.cli.application import Device, Out, RunFolder, app
-from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.evaluation import ALIKE, MaskSource, MatchingName
 
 
 @app.command()
@@ -17,10 +17,17 @@ def discover(
     mask_source: Annotated[
         MaskSource, typer.Option(help="attention follows objects best on short trainings.")
     ] = "attention",
-    matching: Annotated[MatchingName, typer.Option(help="How heads are matched.")] = "hungarian",
+    matching: Annotated[
+        MatchingName,
+        typer.Option(help="How heads are merged; `joined` chooses the number of objects."),
+    ] = "hungarian",
     num_slots: Annotated[
         int | None, typer.Option(min=1, max=255, help="Default: as many as in training.")
     ] = None,
+    alike: Annotated[
+        float,
+        typer.Option(min=-1, max=1, help="Cosine above which `joined` makes two slots one object."),
+    ] = ALIKE,
     smallest: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the image that an object has at least.")
     ] = 0.0,
@@ -40,7 +47,9 @@ def discover(
     from mmqsa.discover import load
     from mmqsa.discover.output import discover as run_on
 
-    segmenter = load(run, device, backbone, mask_source, matching, num_slots, smallest, split)
+    segmenter = load(
+        run, device, backbone, mask_source, matching, num_slots, alike, smallest, split
+    )
     done = run_on(segmenter, photographs, out, batch)
     print(
         f"{out}: masks, overlays, objects.csv and coco.json of {done} photograph{'s'[: done != 1]}"

@@ -4,13 +4,34 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from mmqsa.config.base import Batch, Distinct, OneOrMore, Rate, Section, StageConfig
+from mmqsa.config.base import Batch, Distinct, OneOrMore, Rate, Section, StageConfig, Width
 from mmqsa.config.files import quoted
 from mmqsa.config.model import SlotsConfig
 from mmqsa.config.training import FeaturesConfig, Precision
 
-MatchingName = Literal["hungarian", "greedy", "learned", "mask", "unaligned", "none"]
+# How heads become one set of slots; model/merging.py says what each does.
+MatchingName = Literal[
+    "hungarian",
+    "greedy",
+    "learned",
+    "mask",
+    "weighted",
+    "fusion",
+    "joined",
+    "consensus",
+    "consensus-chosen",
+    "unaligned",
+    "none",
+]
 MaskSource = Literal["decoder", "attention", "decoder-masks"]
+ALIKE = 0.5
+# Pairs that are not scored, as another has the same masks: of one head, decoder and decoder-masks
+# are one; a fusion merges slots, so that its other masks are those of hungarian.
+SAME_MASKS: set[tuple[MatchingName, MaskSource]] = {
+    ("none", "decoder-masks"),
+    ("fusion", "attention"),
+    ("fusion", "decoder-masks"),
+}
 
 # Every baseline by name -> kind; evaluation/baselines.py has its function.
 BASELINES = {
@@ -47,12 +68,25 @@ class SimilarityConfig(Section):
     sinkhorn_iterations: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
+class FusionConfig(Section):
+    """Training of the learned merge of matched slots, on a run whose weights stay fixed."""
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    batch_size: Batch = 16
+    learning_rate: Rate = 1e-3
+    hidden_dim: Width = 512
+    """of its MLP"""
+
+
 class MatchingConfig(Section):
-    """How the slots of different heads are matched before they are merged."""
+    """How the slots of different heads are matched, and merged."""
 
     strategies: OneOrMore[MatchingName] = list(get_args(MatchingName))
-    """all are scored on the same run; none is the reference head alone"""
+    """all are scored on the same run; none is the reference head alone; docs/evaluation.md"""
+    alike: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = ALIKE
+    """cosine of two slots' standardised features above which `joined` makes them one object"""
     similarity: SimilarityConfig = SimilarityConfig()
+    fusion: FusionConfig = FusionConfig()
 
 
 class SweepConfig(Section):
@@ -87,6 +121,13 @@ class SimilarityStageConfig(StageConfig):
     depends_on = {"matching": {"similarity"}}
 
 
+class FusionStageConfig(StageConfig):
+    """What the stage ``fusion`` reads."""
+
+    matching: MatchingConfig = MatchingConfig()
+    depends_on = {"matching": {"fusion"}}
+
+
 class ScoringConfig(StageConfig):
     """What the stage ``evaluate`` reads."""
 
@@ -94,7 +135,7 @@ class ScoringConfig(StageConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     depends_on = {
         "evaluation": {"mask_sources", "seeds", "precision", "batch_size"},
-        "matching": {"strategies"},
+        "matching": {"strategies", "alike"},
     }
 
 

@@ -28,6 +28,8 @@ class SlotsConfig(Section):
     num_slots: Annotated[int, Field(ge=2, le=64)] = 7
     num_heads: Annotated[int, Field(ge=1, le=64)] = 8
     """query heads"""
+    reads: Literal["all", "block"] = "all"
+    """what a head reads: all features | block: those of one of backbone.blocks each (MUFASA)"""
     iterations: Annotated[int, Field(ge=1, le=20)] = 3
     slot_dim: Width = 384
     mlp_dim: Width = 512

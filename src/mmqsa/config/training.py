@@ -1,6 +1,6 @@
 """The training of one run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,8 +41,8 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     gradient_clip: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] | None = 1.0
     """largest norm; null: none. Without it the gradient of the GRU has spikes"""
-    heads_per_step: Literal["drawn", "all"] = "drawn"
-    """one head drawn at random (the paper) | all: the mean of their losses"""
+    heads_per_step: Literal["drawn", "all", "merged"] = "drawn"
+    """one drawn at random (the paper) | all: mean loss | merged: matched, averaged, then decoded"""
     precision: Precision = "auto"
     """auto: bf16 where the hardware is faster at it | fp32 | tf32 | bf16"""
     compile: bool = False
@@ -66,7 +66,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _graphs_need_one_head_per_step(self) -> "TrainingConfig":
-        if self.cuda_graphs and self.heads_per_step == "all":
+        if self.cuda_graphs and self.heads_per_step != "drawn":
             raise ValueError("cuda_graphs: needs heads_per_step: drawn; set cuda_graphs to false")
         return self
 
@@ -87,6 +87,19 @@ class RunConfig(ExtractionConfig):
         "dataset": {"name", "geometry", "train_split"},
         **dict.fromkeys(RUN_SECTIONS, True),
     }
+
+    @model_validator(mode="after")
+    def _a_head_reads_a_block(self) -> Self:
+        backbone, slots = self.backbone, self.slots
+        if slots.reads == "block":
+            if backbone.combine != "concatenate":
+                raise ValueError("slots.reads: block needs backbone.combine: concatenate")
+            if slots.num_heads != len(backbone.blocks):
+                raise ValueError(
+                    f"slots.reads: block needs a head for each of backbone.blocks; set "
+                    f"slots.num_heads to {len(backbone.blocks)}"
+                )
+        return self
 
     @property
     def model(self) -> ModelConfig:

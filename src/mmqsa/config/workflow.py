@@ -25,6 +25,7 @@ from mmqsa.config.data import DatasetConfig, DownloadConfig, ExtractionConfig, S
 from mmqsa.config.evaluation import (
     BaselineConfig,
     ControlsConfig,
+    FusionStageConfig,
     ScoringConfig,
     SimilarityStageConfig,
     SweepStageConfig,
@@ -39,6 +40,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "features": ExtractionConfig,
     "run": RunConfig,
     "similarity": SimilarityStageConfig,
+    "fusion": FusionStageConfig,
     "evaluation": ScoringConfig,
     "sweep": SweepStageConfig,
     "controls": ControlsConfig,

@@ -12,7 +12,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from mmqsa.config.data import BackboneConfig
-from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.evaluation import ALIKE, MaskSource, MatchingName
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.photograph import as_rgb
 from mmqsa.device import choose_device, computing_in
@@ -74,19 +74,20 @@ class Segmenter:
         mask_source: MaskSource = "attention",
         matching: MatchingName = "hungarian",
         num_slots: int | None = None,
+        alike: float = ALIKE,
         smallest: float = 0.0,
         split: bool = False,
     ):
         """``backbone`` names a file of the backbone's weights; else they are the run folder's own
         (``mmqsa export`` puts them there), else those that the run's config names. ``num_slots``
-        None: as in training. ``smallest`` is the share of the image that an object has at least.
-        ``split`` makes every connected part an object of its own. Raises InputError when the
-        weights are not the ones that the run was trained on, and when the matching is ``learned``
-        and the run has no learned similarity.
+        None: as in training. Of these slots, the matchings ``joined`` and ``consensus-chosen``
+        leave as many as an image has objects; ``alike`` is for the first (see ``join_alike``).
+        ``smallest`` is the share of the image that an object has at least. ``split`` makes every
+        connected part an object of its own. Raises InputError when the weights are not the ones
+        that the run was trained on, and when the run has not learned what the matching needs.
         """
         trained = Run.load(run)
-        if matching == "learned" and trained.similarity is None:
-            raise InputError("matching learned: this run has no learned similarity; choose another")
+        merging = trained.merging(alike, [matching])
         self.backbone, _ = run_backbone(Path(run), trained, backbone)
         self.device = choose_device(device)
         self.mask_source, self.matching = mask_source, matching
@@ -95,8 +96,7 @@ class Segmenter:
         self.precision = trained.config.backbone.precision
         self.backbone.network.to(self.device)
         self.model = trained.model.to(self.device)
-        projection = trained.similarity
-        self.projection = None if projection is None else projection.to(self.device)
+        self.merging = merging.to(self.device)
         self.num_slots = num_slots
 
     @overload
@@ -134,7 +134,7 @@ class Segmenter:
         noise, reference = image_draws(self.model, image_ids, num_slots=self.num_slots)
         sources = [self.mask_source]
         masks = self.model.segment(
-            features, noise, self.matching, sources, reference, projection=self.projection
+            features, noise, self.matching, sources, reference, merging=self.merging
         )
         return masks[self.mask_source]
 

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 
 from mmqsa.atomic import whole_file
-from mmqsa.config.evaluation import MaskSource, MatchingName, ScoringConfig
+from mmqsa.config.evaluation import SAME_MASKS, MaskSource, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
-from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import keep_freed_memory
-from mmqsa.paths import SIMILARITY
 from mmqsa.progress import progress_bar
 from mmqsa.training.run import Run
 
@@ -113,14 +111,9 @@ def _predictions(
     Yields the indices of the images, their label maps (B, S, S), and by what of NAMES they came.
     """
     run.check_cache(cache)
-    if "learned" in matchings and run.similarity is None:
-        raise InputError(
-            f"{SIMILARITY}: missing from the run's folder; run `mmqsa similarity`, or take "
-            "`learned` out of matching.strategies"
-        )
+    merging = run.merging(config.matching.alike, matchings).to(device)
     keep_freed_memory()
     model, evaluation, key = run.model.to(device), config.evaluation, "evaluation.batch_size"
-    projection = None if run.similarity is None else run.similarity.to(device)
     precision = choose_precision(evaluation.precision, device)
     decode = "decoder-masks" in evaluation.mask_sources
     starts = range(0, len(cache.ids), evaluation.batch_size)
@@ -136,10 +129,10 @@ def _predictions(
                 sources = [
                     source
                     for source in evaluation.mask_sources
-                    if (matching, source) != ("none", "decoder-masks")  # the same as decoder
+                    if (matching, source) not in SAME_MASKS
                 ]
                 with computing_in(precision, device), naming_when_memory_ends(key):
-                    merged = model.merge_heads(heads, matching, sources, reference, projection)
+                    merged = model.merge_heads(heads, matching, sources, reference, merging)
                 for source, masks in merged.items():
                     names = dict(zip(NAMES, (matching, source, seed), strict=True))
                     yield indices, label_maps(masks, cache.side), names

@@ -12,8 +12,10 @@ from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.decoders import make_decoder
 from mmqsa.model.encoder import PatchEncoder
+from mmqsa.model.head_per_block import HeadPerBlock
 from mmqsa.model.masking import visible_patches
 from mmqsa.model.matching import align, merge
+from mmqsa.model.merging import PLAIN, HeadMerge, Merging, join_alike
 from mmqsa.model.slot_attention import SlotAttention
 
 
@@ -98,20 +100,37 @@ class MaskedSlotModel(nn.Module):
         self.register_buffer("feature_scale", torch.ones(num_patches, feature_dim))
         if config.masking.score == "principal-component":  # see features/principal_component.py
             self.register_buffer("background_direction", torch.zeros(feature_dim))
-        self.encoder = PatchEncoder(feature_dim, slots.encoder_dim)
-        self.slot_attention = SlotAttention(
-            feature_dim,
-            slots.slot_dim,
-            slots.mlp_dim,
-            slots.num_heads,
-            slots.iterations,
-            slots.initialisation,
-            normed_state=slots.gru_state == "normed",
-            num_slots=slots.num_slots,
-        )
+        self.slot_dim = slots.slot_dim
+
+        def heads(dim: int, count: int) -> tuple[PatchEncoder, SlotAttention]:
+            return PatchEncoder(dim, slots.encoder_dim), SlotAttention(
+                dim,
+                slots.slot_dim,
+                slots.mlp_dim,
+                count,
+                slots.iterations,
+                slots.initialisation,
+                normed_state=slots.gru_state == "normed",
+                num_slots=slots.num_slots,
+            )
+
+        self.encoder: PatchEncoder | nn.Identity
+        self.slot_attention: SlotAttention | HeadPerBlock
+        if slots.reads == "block":
+            if feature_dim % slots.num_heads:
+                raise InputError(
+                    f"slots.reads: {slots.num_heads} heads cannot share out {feature_dim} features "
+                    "by block; set slots.num_heads to the number of cached blocks"
+                )
+            dim = feature_dim // slots.num_heads
+            self.encoder = nn.Identity()  # every head has its own
+            self.slot_attention = HeadPerBlock(slots.num_heads, lambda: heads(dim, 1))
+        else:
+            self.encoder, self.slot_attention = heads(feature_dim, slots.num_heads)
         self.decoder = make_decoder(decoder, num_patches, slots.slot_dim, feature_dim)
         if slots.start == "clustering":  # soft k-means on the features, before any training
-            self.encoder.start_as_identity()
+            if isinstance(self.encoder, PatchEncoder):
+                self.encoder.start_as_identity()
             self.slot_attention.start_as_clustering()
 
     def standardise_by(self, mean: Tensor, std: Tensor) -> None:
@@ -157,7 +176,7 @@ class MaskedSlotModel(nn.Module):
     ) -> Tensor:
         """Standard normal slot noise (H, B, K, D_slot), by default of all heads."""
         heads, slots = num_heads or self.num_heads, num_slots or self.num_slots
-        shape = (heads, batch, slots, self.slot_attention.slot_dim)
+        shape = (heads, batch, slots, self.slot_dim)
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def draw(self, batch: int, generator: torch.Generator, num_heads: int = 1) -> Draws:
@@ -169,18 +188,24 @@ class MaskedSlotModel(nn.Module):
         noise = self.noise(batch, generator, num_heads)
         return Draws(noise, uniform, self.decoder.draw(generator))
 
-    def forward(self, features: Tensor, heads: Sequence[int], draws: Draws) -> ModelOutput:
+    def forward(
+        self, features: Tensor, heads: Sequence[int], draws: Draws, merged: bool = False
+    ) -> ModelOutput:
         """Features (B, N, D) -> reconstruction by each of ``heads``, and their mean loss.
 
         The loss compares with all patches, hidden ones too. The target is a constant: neither it
         nor the backbone behind it can move towards the reconstruction. Only the given heads are
-        computed; the others get no gradient.
+        computed; the others get no gradient. ``merged``: their slots are matched with the first
+        one's and averaged before they are decoded, and so H = 1.
         """
         inputs = self.standardised(features)
         target = inputs.detach()
         visible = self.visible_patches(features, inputs, draws.uniform)
         encoded, num_hidden = self.encode(inputs, visible)
         slots, _ = self.slot_attention(encoded, draws.noise, heads, copies=num_hidden)
+        if merged:
+            first = torch.zeros(len(slots), dtype=torch.int64, device=slots.device)
+            slots = merge(slots, align(slots.detach(), first, "hungarian"))[:, None]
         decoded, masks = self.decoder(slots.flatten(0, 1), target, draws.decoding)
         target = self.decoder.compared(target, draws.decoding)
         reconstruction = decoded.float().unflatten(0, slots.shape[:2])
@@ -205,7 +230,7 @@ class MaskedSlotModel(nn.Module):
         sources: Collection[MaskSource] = ("decoder", "attention"),
         reference: Tensor | None = None,
         iterations: int | None = None,
-        projection: Tensor | None = None,
+        merging: Merging = PLAIN,
     ) -> dict[MaskSource, Tensor]:
         """Features (B, N, D), slot noise (H, B, K, D_slot) -> merged masks (B, K, N) by source.
 
@@ -214,7 +239,7 @@ class MaskedSlotModel(nn.Module):
         matchings share the heads; see there for the other arguments.
         """
         outputs = self.run_heads(features, noise, iterations, decode="decoder-masks" in sources)
-        return self.merge_heads(outputs, matching, sources, reference, projection)
+        return self.merge_heads(outputs, matching, sources, reference, merging)
 
     def run_heads(
         self, features: Tensor, noise: Tensor, iterations: int | None = None, decode: bool = False
@@ -237,48 +262,34 @@ class MaskedSlotModel(nn.Module):
         matching: MatchingName = "hungarian",
         sources: Collection[MaskSource] = ("decoder", "attention"),
         reference: Tensor | None = None,
-        projection: Tensor | None = None,
+        merging: Merging = PLAIN,
     ) -> dict[MaskSource, Tensor]:
         """Merge the heads onto each image's reference head (B,) -> masks (B, K, N) by source.
 
-        ``decoder``: slots are averaged over matched heads and then decoded (paper, section III).
-        ``decoder-masks``: every head is decoded, and the masks are averaged over matched heads.
-        ``attention``: attention maps are averaged. The matching ``none`` takes the reference head
-        alone, where the first two are the same. At each patch masks sum to 1 over K.
+        ``decoder``: slots are merged over matched heads and then decoded (paper, section III).
+        ``decoder-masks``: every head is decoded, and the masks are merged over matched heads.
+        ``attention``: attention maps are merged. The matching ``none`` takes the reference head
+        alone, where the first two are the same. At each patch masks sum to 1 over K; where an
+        image has fewer objects than K, the rest are zero.
 
-        ``reference`` None is the first head. ``projection`` (D_slot, D_slot) is the learned
-        similarity's, which the matching ``learned`` needs. Raises InputError when slots are not
-        finite, as those of damaged weights.
+        ``reference`` None is the first head. ``merging`` holds what some matchings need. Raises
+        InputError when slots are not finite, as those of damaged weights.
         """
         slots, attention = outputs.slots, outputs.attention
         if reference is None:
             reference = torch.zeros(len(slots), dtype=torch.int64, device=slots.device)
         if not bool(slots.isfinite().all()):
             raise InputError("the slots are not finite: the run is damaged; train it again")
-        if matching == "none":
-            rows = torch.arange(len(slots), device=slots.device)
-        else:
-            compared = attention if matching == "mask" else slots
-            if matching == "learned":
-                assert projection is not None, "the matching 'learned' needs a projection"
-                compared = slots @ projection.T
-                if not bool(compared.isfinite().all()):
-                    raise InputError(
-                        "the learned similarity is not finite on these slots; run `mmqsa "
-                        "similarity --overwrite`"
-                    )
-            order = align(compared, reference, matching)
-
-        def merged(values: Tensor) -> Tensor:
-            return values[rows, reference] if matching == "none" else merge(values, order)
-
+        heads = HeadMerge(slots, attention, matching, reference, merging)
         masks: dict[MaskSource, Tensor] = {}
         for source in sources:
             if source == "decoder":
-                masks[source] = self.decoder.masks(merged(slots), outputs.features)
+                masks[source] = self.decoder.masks(heads.of_slots(), outputs.features)
             elif source == "attention":
-                masks[source] = merged(attention)
+                masks[source] = heads.of_masks(attention)
             else:
                 assert outputs.masks is not None, "run_heads was not asked to decode"
-                masks[source] = merged(outputs.masks)
+                masks[source] = heads.of_masks(outputs.masks)
+            if matching == "joined":
+                masks[source] = join_alike(masks[source], outputs.features, merging.alike)
         return masks

@@ -14,13 +14,12 @@ from typing import NamedTuple, get_args
 import pandas as pd
 
 from mmqsa.config.base import MAX_COUNT
-from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.evaluation import SAME_MASKS, MaskSource, MatchingName
 from mmqsa.config.files import check_regular, quoted
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, METRICS, SIGNED, unpack
 from mmqsa.errors import InputError
 
 RUN = ("matching", "mask_source")  # names of the rows of a run's files
-ALIKE = ("none", "decoder-masks")  # is not scored: without matching they are the decoder's
 REFERENCE = ("name", "num_slots")  # of those of baselines and controls
 MAX_BYTES = 200_000_000  # uncompressed; COCO's scores image by image have 60 MB
 MAX_ROWS, MAX_COLUMNS = 2_000_000, 1000  # those have 300,000 rows
@@ -230,9 +229,11 @@ def _check_rows(
         factors = ((*names, *factors[0]), *factors[1:])
     sizes = [len(table[[*columns]].drop_duplicates()) for columns in factors]
     whole = prod(sizes)
-    if names == RUN and all(
-        (table[name] == word).any() for name, word in zip(RUN, ALIKE, strict=True)
-    ):
-        whole -= whole // (sizes[0] * sizes[1])
+    if names == RUN:
+        unscored = sum(
+            all((table[name] == word).any() for name, word in zip(RUN, pair, strict=True))
+            for pair in SAME_MASKS
+        )
+        whole -= unscored * (whole // (sizes[0] * sizes[1]))
     if len(table) < whole:
         raise ValueError(f"{whole - len(table)} of {whole} rows are missing")

@@ -102,7 +102,8 @@ def train(
                 training.schedule, index, training.steps
             )
             drawn = int(torch.randint(model.num_heads, (), generator=draws))
-            heads = range(model.num_heads) if training.heads_per_step == "all" else [drawn]
+            count = 1 if training.heads_per_step == "drawn" else model.num_heads
+            heads = [(drawn + other) % model.num_heads for other in range(count)]
             batch = features.take(batches.next())
             loss = step(batch, heads, model.draw(len(batch), noise, len(heads)), rate)
             state.add(loss, heads)

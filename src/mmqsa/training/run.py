@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import validated
+from mmqsa.config.evaluation import ALIKE, MatchingName
 from mmqsa.config.files import check_regular, dump_yaml, quoted, read_yaml
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.training import RunConfig
@@ -22,9 +23,12 @@ from mmqsa.errors import InputError
 from mmqsa.features.attributes import CacheAttributes, check_attributes
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.masked_slot_model import MaskedSlotModel
+from mmqsa.model.merging import Merging
+from mmqsa.model.slot_fusion import SlotFusion
 from mmqsa.paths import (
     CHECKPOINT,
     CONFIG,
+    FUSION,
     HISTORY,
     METRICS,
     PROVENANCE,
@@ -39,13 +43,14 @@ MAX_BYTES = 2_000_000_000  # of weights: twice those of the largest model that i
 
 @dataclass
 class Run:
-    """A trained model, its config and provenance, and its similarity once that is learned."""
+    """A trained model, its config and provenance, and what was learned to merge its heads by."""
 
     model: MaskedSlotModel
     config: RunConfig
     provenance: dict
     similarity: Tensor | None = None
     """(D_slot, D_slot) projection of slots"""
+    fusion: SlotFusion | None = None
 
     @classmethod
     def load(cls, folder: str | Path, snapshot: int | None = None) -> "Run":
@@ -73,7 +78,8 @@ class Run:
             raise InputError(
                 f"{weights}: does not fit {folder / CONFIG}; one of the two was changed"
             )
-        return cls(model.eval(), config, provenance, _similarity(folder, config))
+        learned = _similarity(folder, config), _fusion(folder, config)
+        return cls(model.eval(), config, provenance, *learned)
 
     def save(
         self,
@@ -100,6 +106,22 @@ class Run:
         write_text(folder / HISTORY, "\n".join(lines) + "\n")
         write_text(folder / PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
         _save_weights(self.model.state_dict(), folder / WEIGHTS, about)
+
+    def merging(self, alike: float = ALIKE, asked: Collection[MatchingName] = ()) -> Merging:
+        """What merges its heads.
+
+        Raises InputError when one of the matchings that are ``asked`` for was not learned.
+        """
+        for matching, learned, command in (
+            ("learned", self.similarity, "similarity"),
+            ("fusion", self.fusion, "fusion"),
+        ):
+            if matching in asked and learned is None:
+                raise InputError(
+                    f"matching {matching}: this run has no learned {command}; run "
+                    f"`mmqsa {command}`, or choose another"
+                )
+        return Merging(self.similarity, self.fusion, alike)
 
     def check_cache(self, cache: FeatureCache) -> None:
         """Raises InputError when a cache was made with another backbone than the run's."""
@@ -230,6 +252,23 @@ def _similarity(folder: Path, config: RunConfig) -> Tensor | None:
             "`mmqsa similarity` again"
         )
     return state["projection"]
+
+
+def _fusion(folder: Path, config: RunConfig) -> SlotFusion | None:
+    """The fusion of a run, once it is learned."""
+    if not (folder / FUSION).exists():
+        return None
+    state, _ = read_tensors(folder / FUSION)
+    slots, width = config.slots, state.get("first.weight", torch.empty(0)).shape[0]
+    fusion = SlotFusion(slots.num_heads, slots.slot_dim, max(width, 1))
+    expected = {name: tensor.shape for name, tensor in fusion.state_dict().items()}
+    if {name: tensor.shape for name, tensor in state.items()} != expected:
+        raise InputError(
+            f"{folder / FUSION}: no fusion of this run's slots; remove it, and run `mmqsa fusion` "
+            "again"
+        )
+    fusion.load_state_dict(state)
+    return fusion.requires_grad_(False)
 
 
 def _save_weights(weights: Mapping[str, Tensor], path: Path, about: dict[str, str]) -> None:

@@ -49,7 +49,8 @@ class Step:
 
     def _run(self, features: Tensor, heads: Sequence[int], draws: Draws) -> Tensor:
         with computing_in(self.precision, self.device):
-            loss = self.model(features, heads, draws).loss
+            merged = self.config.heads_per_step == "merged"
+            loss = self.model(features, heads, draws, merged).loss
         self.optimiser.zero_grad(set_to_none=True)  # None, so that Adam skips heads not drawn
         loss.backward()
         if self.config.gradient_clip:

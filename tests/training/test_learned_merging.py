@@ -8,8 +8,8 @@ from conftest import CPU
 from mmqsa.config.evaluation import SimilarityConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
+from mmqsa.training.learned_merging import train_merging
 from mmqsa.training.run import Run
-from mmqsa.training.similarity import train_similarity
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path, run_folder):
 def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
     before = (folder / "model.safetensors").read_bytes()
     cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=60, batch_size=8)
-    first, last = train_similarity(Run.load(folder), cache, config, folder, CPU)
+    first, last = train_merging(Run.load(folder), cache, config, folder, CPU)
     assert last < first
     assert (folder / "model.safetensors").read_bytes() == before
     run = Run.load(folder)
@@ -34,7 +34,7 @@ def test_it_is_seeded(folder, caches):
     cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
     learned = []
     for again in (False, True):
-        train_similarity(Run.load(folder), cache, config, folder, CPU, overwrite=again)
+        train_merging(Run.load(folder), cache, config, folder, CPU, overwrite=again)
         learned.append((folder / "similarity.safetensors").read_bytes())
     assert learned[0] == learned[1]
 
@@ -42,10 +42,10 @@ def test_it_is_seeded(folder, caches):
 @pytest.mark.faults
 def test_one_that_was_learned_otherwise_stays(folder, caches, capsys):
     cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
-    losses = train_similarity(Run.load(folder), cache, config, folder, CPU)
+    losses = train_merging(Run.load(folder), cache, config, folder, CPU)
     path, record = folder / "similarity.safetensors", folder / "similarity.json"
     before = path.read_bytes()
-    again = train_similarity(Run.load(folder), cache, config, folder, CPU)
+    again = train_merging(Run.load(folder), cache, config, folder, CPU)
     assert again == pytest.approx(losses, abs=1e-6)
     assert "already learned with these settings" in capsys.readouterr().err
     other, another = SimilarityConfig(steps=4, batch_size=4), FeatureCache(caches["val"])
@@ -54,13 +54,13 @@ def test_one_that_was_learned_otherwise_stays(folder, caches, capsys):
         (another, config, r"was learned with cache_fingerprint = "),
     ):
         with pytest.raises(InputError, match=said):
-            train_similarity(Run.load(folder), features, changed, folder, CPU)
+            train_merging(Run.load(folder), features, changed, folder, CPU)
     assert path.read_bytes() == before
     record.write_text('{"steps": 3}')
     with pytest.raises(InputError, match=r"similarity.json: first_loss: Field required"):
-        train_similarity(Run.load(folder), cache, config, folder, CPU)
+        train_merging(Run.load(folder), cache, config, folder, CPU)
     (folder / "metrics").mkdir()
-    train_similarity(Run.load(folder), cache, other, folder, CPU, overwrite=True)
+    train_merging(Run.load(folder), cache, other, folder, CPU, overwrite=True)
     assert path.read_bytes() != before and not (folder / "metrics").exists()
 
 
@@ -68,7 +68,7 @@ def test_one_head_has_nothing_to_match(folder, caches):
     run = Run.load(folder)
     run.model.num_heads = 1
     with pytest.raises(InputError, match="has one head, so there is nothing to match"):
-        train_similarity(run, FeatureCache(caches["train"]), SimilarityConfig(steps=1), folder, CPU)
+        train_merging(run, FeatureCache(caches["train"]), SimilarityConfig(steps=1), folder, CPU)
 
 
 def test_a_loss_that_is_not_finite_writes_nothing(folder, caches):
@@ -76,5 +76,5 @@ def test_a_loss_that_is_not_finite_writes_nothing(folder, caches):
     with torch.no_grad():
         run.model.decoder.position.fill_(torch.nan)
     with pytest.raises(InputError, match=r"not finite; lower matching.similarity.learning_rate"):
-        train_similarity(run, FeatureCache(caches["train"]), SimilarityConfig(steps=2), folder, CPU)
+        train_merging(run, FeatureCache(caches["train"]), SimilarityConfig(steps=2), folder, CPU)
     assert not (folder / "similarity.safetensors").exists()
