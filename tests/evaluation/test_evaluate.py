@@ -97,6 +97,10 @@ def test_metrics_have_every_matching_and_source(scored):
         ("spot", "mbo_i"),
         ("spot", "miou"),
         ("spot", "mbo_c"),
+        ("single", "corloc_one_box"),
+        ("single", "corloc_one_box_part"),
+        ("single", "corloc_innermost_box"),
+        ("single", "corloc_innermost_box_part"),
     }
     assert metrics["value"].between(-100, 100).all() and (metrics["n_images"] == 6).all()
 

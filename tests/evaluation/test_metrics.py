@@ -35,8 +35,11 @@ def box_metrics(predicted, true):
     """{metric: value} of predicted boxes on annotated ones."""
     truth = GroundTruth(None, None, annotated_boxes=true)
     found = image_metrics(np.zeros((20, 20), np.uint8), truth, predicted)
-    assert {protocol for protocol, _ in found} == {"boxes"}
-    return {name: value for (_, name), value in found.items()}
+    own = {name: value for (protocol, name), value in found.items() if protocol == "boxes"}
+    # A method's own box is the same however one would be read out of slots.
+    single = [value for (protocol, _), value in found.items() if protocol == "single"]
+    np.testing.assert_array_equal(single, [own["corloc_one_box"]] * 4)
+    return own
 
 
 def test_every_metric_has_a_heading_and_the_reverse():
@@ -122,6 +125,65 @@ def test_corloc_against_torchmetrics_boxes(prediction, truth):
     assert found == float((overlap > 0.5).any())
     assert values["paper", "corloc_one_box"] <= found
     np.testing.assert_allclose(box_ious(own.numpy(), ground.numpy()), overlap, atol=1e-9)
+
+
+def largest_part(inside):
+    """The first of the largest parts that are connected by edges, by filling."""
+    best, left = np.zeros_like(inside), inside.copy()
+    for start in zip(*np.nonzero(inside), strict=True):
+        part, queue = np.zeros_like(inside), [start]
+        while queue:
+            y, x = queue.pop()
+            if 0 <= y < len(left) and 0 <= x < len(left) and left[y, x]:
+                left[y, x], part[y, x] = False, True
+                queue += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        best = part if part.sum() > best.sum() else best
+    return best
+
+
+@settings(max_examples=200)
+@given(prediction=PREDICTION, truth=TRUTH)
+def test_single_boxes_against_plain_loops(prediction, truth):
+    found = image_metrics(prediction, GroundTruth(truth, None))
+    valid, edge = truth != VOID, np.ones(truth.shape, bool)
+    edge[1:-1, 1:-1] = False
+    slots = [slot for slot in range(8) if ((prediction == slot) & valid).any()]
+    if not slots or not ((truth > 0) & valid).any():
+        assert np.isnan(found["single", "corloc_innermost_box"]) or not slots
+        return
+
+    def touching(slot):
+        return ((prediction == slot) & edge).sum()
+
+    def size(slot):
+        return ((prediction == slot) & valid).sum()
+
+    innermost = min(slots, key=lambda slot: (touching(slot), -size(slot), slot))
+    background = min(range(8), key=lambda slot: (-touching(slot), slot))
+    inner = [slot for slot in slots if slot != background] or slots
+    largest = min(inner, key=lambda slot: (-size(slot), slot))
+    for slot, name in ((largest, "one"), (innermost, "innermost")):
+        inside = (prediction == slot) & valid
+        part = largest_part(inside)
+        for pixels, suffix in ((inside, ""), (part, "_part")):
+            y, x = np.nonzero(pixels)
+            box = np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1]], dtype=float)
+            hit = (box_ious(box, boxes(np.where(valid, truth, 0))) > 0.5).any()
+            assert found["single", f"corloc_{name}_box{suffix}"] == float(hit)
+    assert found["single", "corloc_one_box"] == found["paper", "corloc_one_box"]
+
+
+def test_stray_pixels_do_not_widen_the_box_of_a_part():
+    truth = np.zeros((20, 20), np.uint8)
+    truth[6:14, 6:14] = 3
+    prediction = (truth == 3).astype(np.uint8)
+    prediction[1, 18] = 1
+    found = image_metrics(prediction, GroundTruth(truth, None))
+    assert found["single", "corloc_one_box"] == 0 and found["single", "corloc_one_box_part"] == 1
+    prediction[:, 9:12] = 1  # a slot from edge to edge, larger than the object's
+    prediction[16:18, 2:18] = 2
+    found = image_metrics(prediction, GroundTruth(truth, None))
+    assert found["single", "corloc_innermost_box"] == 0  # the stripe at the bottom
 
 
 def test_void_is_ignored_on_both_sides():

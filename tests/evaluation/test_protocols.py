@@ -27,7 +27,7 @@ def metrics(cache, out):
 
 def test_a_crop_has_the_papers_and_dinosaurs(tmp_path, caches):
     _, protocols = metrics(FeatureCache(caches["val"]), tmp_path)
-    assert protocols == {"paper", "dinosaur", "spot"}
+    assert protocols == {"paper", "dinosaur", "spot", "single"}
 
 
 def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, config):
@@ -35,7 +35,7 @@ def test_squashed_images_are_scored_by_all_their_boxes(tmp_path, voc_root, confi
     cache = extracted(voc, "detection-val", "squash", config, tmp_path)
     assert cache.name == "scenes-detection-val-squash"
     found, protocols = metrics(cache, tmp_path)
-    assert protocols == {"boxes"} and (found["n_images"] == 6).all()
+    assert protocols == {"boxes", "single"} and (found["n_images"] == 6).all()
     image = voc.image(cache.ids[0])
     boxes = voc.boxes(cache.ids[0]) * 96 / np.array(image.size * 2)
     np.testing.assert_allclose(cache.boxes[0], boxes, rtol=1e-5)

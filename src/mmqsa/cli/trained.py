@@ -26,7 +26,7 @@ def discover(
     ] = None,
     alike: Annotated[
         float,
-        typer.Option(min=-1, max=1, help="Cosine above which `joined` makes two slots one object."),
+        typer.Option(min=0, max=1, help="Cosine above which `joined` makes two slots one object."),
     ] = ALIKE,
     smallest: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the image that an object has at least.")

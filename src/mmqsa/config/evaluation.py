@@ -83,7 +83,7 @@ class MatchingConfig(Section):
 
     strategies: OneOrMore[MatchingName] = list(get_args(MatchingName))
     """all are scored on the same run; none is the reference head alone; docs/evaluation.md"""
-    alike: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = ALIKE
+    alike: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = ALIKE
     """cosine of two slots' standardised features above which `joined` makes them one object"""
     similarity: SimilarityConfig = SimilarityConfig()
     fusion: FusionConfig = FusionConfig()

@@ -18,6 +18,9 @@ METRICS = {
     "corloc": "CorLoc",
     "corloc_or_equal": "CorLoc (≥)",
     "corloc_one_box": "CorLoc (one box)",
+    "corloc_one_box_part": "CorLoc (one box, largest part)",
+    "corloc_innermost_box": "CorLoc (innermost box)",
+    "corloc_innermost_box_part": "CorLoc (innermost box, largest part)",
     "corloc_one_box_or_equal": "CorLoc (one box, ≥)",
     "miou_with_background": "mIoU (with bg)",
     "mbo_c": "mBO^c",
@@ -42,9 +45,9 @@ VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
 # Every geometry -> the protocols that its images are scored by (evaluation/metrics.py), and those
 # of them that tables print where they name none.
 GEOMETRY_PROTOCOLS = {
-    "crop": ("paper", "dinosaur", "spot"),
+    "crop": ("paper", "dinosaur", "spot", "single"),
     "released": ("released", "paper"),
-    "squash": ("boxes",),
+    "squash": ("boxes", "single"),
 }
 PRINTED_PROTOCOLS = {"crop": ("paper", "dinosaur"), "released": ("released",), "squash": ("boxes",)}
 

@@ -13,6 +13,7 @@ released   class label maps, void counted, boxes one pixel short (the paper's re
 dinosaur   instance label maps, void ignored (DINOSAUR)
 spot       instance label maps, void turned into background, so that slots have it (SPOT, MUFASA)
 boxes      annotated boxes (DINOSAUR: any predicted box; LOST, TokenCut: one box an image)
+single     one box an image, read out of the slots in other ways; void ignored
 
 To add a metric: a function with ``@metric`` here, and its heading in config/tables.py.
 """
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
+from scipy.ndimage import label as connected_components
 from scipy.optimize import linear_sum_assignment
 from scipy.special import comb
 
@@ -69,7 +71,7 @@ class GroundTruth:
         self,
         classes: Array | None,
         instances: Array | None,
-        protocols: Sequence[str] = ("paper", "dinosaur", "spot", "boxes"),
+        protocols: Sequence[str] = ("paper", "dinosaur", "spot", "boxes", "single"),
         annotated_boxes: Array | None = None,
     ):
         """Label maps (S, S) uint8 and boxes (M, 4) px; None where the image has none of a kind.
@@ -91,11 +93,11 @@ class GroundTruth:
         self.instances = None if instances is None else Membership.of(present & 255)
         self.valid: Array | None = None  # (S, S) bool; None: all pixels
         self.boxes = annotated_boxes
-        allowed = {"boxes"} if annotated_boxes is not None else set()
+        allowed = {"boxes", "single"} if annotated_boxes is not None else set()
         if classes is not None:
             self.valid = classes != VOID
             self.boxes = boxes(np.where(self.valid, classes, 0))
-            allowed |= {"paper", "released", "spot"}
+            allowed |= {"paper", "released", "spot", "single"}
         if instances is not None:
             allowed |= {"dinosaur", "spot"}
         self.protocols = [protocol for protocol in protocols if protocol in allowed]
@@ -195,6 +197,28 @@ class Comparison:
             boxes, true = (ends - [0, 0, 1, 1] for ends in (boxes, true))
         return box_ious(boxes, true)
 
+    def hits_with(self, innermost: bool, part: bool) -> float:
+        """CorLoc of one box that is read out otherwise; a method's own box is what it is.
+
+        ``innermost``: of the slot that covers least of the border, the largest of them; else of the
+        slot of the one box. ``part``: its largest connected part alone.
+        """
+        true = _present(self.truth.boxes)
+        if self._boxes is not None:
+            return _any_hit(self.box_ious[:1] > 0.5)
+        valid, num_slots = self.truth.valid, int(self.prediction.max()) + 1
+        pixels = self.prediction.ravel() if valid is None else self.prediction[valid]
+        areas = np.bincount(pixels, minlength=num_slots)
+        border = border_counts(self.prediction, num_slots)
+        least = np.lexsort((-areas, border, areas == 0))[0]  # the last key decides first
+        inside = self.prediction == (least if innermost else one_slot(border, areas))
+        if valid is not None:
+            inside = inside & valid
+        if part and inside.any():
+            parts, _ = connected_components(inside)
+            inside = parts == np.bincount(parts[inside], minlength=1).argmax()
+        return _any_hit(box_ious(boxes(inside.astype(np.uint8)), true) > 0.5)
+
 
 def _present(labels: T | None) -> T:
     if labels is None:
@@ -204,7 +228,7 @@ def _present(labels: T | None) -> T:
 
 Metric = Callable[[Comparison], float]
 PROTOCOLS: dict[str, dict[str, Metric]] = {
-    name: {} for name in ("paper", "released", "dinosaur", "spot", "boxes")
+    name: {} for name in ("paper", "released", "dinosaur", "spot", "boxes", "single")
 }
 
 
@@ -225,10 +249,28 @@ def corloc(image: Comparison) -> float:
     return _any_hit(image.box_ious > 0.5)
 
 
-@metric("paper", "released", "boxes")
+@metric("paper", "released", "boxes", "single")
 def corloc_one_box(image: Comparison) -> float:
     """CorLoc of the one box."""
     return _any_hit(image.box_ious[:1] > 0.5)
+
+
+@metric("single")
+def corloc_one_box_part(image: Comparison) -> float:
+    """CorLoc of the largest connected part of the slot of the one box."""
+    return image.hits_with(innermost=False, part=True)
+
+
+@metric("single")
+def corloc_innermost_box(image: Comparison) -> float:
+    """CorLoc of the slot that covers least of the image's border."""
+    return image.hits_with(innermost=True, part=False)
+
+
+@metric("single")
+def corloc_innermost_box_part(image: Comparison) -> float:
+    """CorLoc of the largest connected part of that slot."""
+    return image.hits_with(innermost=True, part=True)
 
 
 @metric("boxes")
@@ -365,14 +407,25 @@ def slot_boxes(prediction: Array, valid: Array | None = None, areas: Array | Non
         bits *= valid
     (x0, x1, seen), (y0, y1, _) = (_extent(bits, axis, num_slots) for axis in (0, 1))
     corners = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
-    border = np.concatenate([prediction[[0, -1]].ravel(), prediction[1:-1, [0, -1]].ravel()])
     if areas is None:
         pixels = prediction.ravel() if valid is None else prediction[valid]
         areas = np.bincount(pixels, minlength=num_slots)
-    background = np.bincount(border, minlength=num_slots).argmax()
-    inner = np.where((np.arange(num_slots) == background) & (seen.sum() > 1), 0, areas)
-    order = np.r_[inner.argmax(), np.delete(np.arange(num_slots), inner.argmax())]
+    first = one_slot(border_counts(prediction, num_slots), areas)
+    order = np.r_[first, np.delete(np.arange(num_slots), first)]
     return corners[order][seen[order]]
+
+
+def border_counts(prediction: Array, num_slots: int) -> Array:
+    """Pixels of the image's border that each slot has (K,)."""
+    border = np.concatenate([prediction[[0, -1]].ravel(), prediction[1:-1, [0, -1]].ravel()])
+    return np.bincount(border, minlength=num_slots)
+
+
+def one_slot(border: Array, areas: Array) -> int:
+    """Slots' pixels (K,) of the border, and of all -> the largest but the one with most border."""
+    others = (areas > 0).sum() > 1
+    inner = np.where((np.arange(len(areas)) == border.argmax()) & others, 0, areas)
+    return int(inner.argmax())
 
 
 def _extent(bits: Array, axis: int, num_slots: int) -> tuple[Array, Array, Array]:
