@@ -187,37 +187,42 @@ class Comparison:
         """IoU (M, N) of every predicted box, the one box first, with every true one."""
         truth, boxes, true = self.truth, self._boxes, _present(self.truth.boxes)
         if boxes is None:
-            areas = None
-            if truth.classes is not None:
-                table = self.counts if self.void_counts else truth.classes.rows @ self.counts
-                areas = table.sum(axis=0)
             valid = None if self.void_counts else truth.valid
-            boxes = slot_boxes(self.prediction, valid, areas)
+            boxes = slot_boxes(self.prediction, valid, self._areas(valid))
         if self.protocol == "released":  # there a box ends at its last pixel's index
             boxes, true = (ends - [0, 0, 1, 1] for ends in (boxes, true))
         return box_ious(boxes, true)
 
-    def hits_with(self, innermost: bool, part: bool) -> float:
-        """CorLoc of one box that is read out otherwise; a method's own box is what it is.
+    @cached_property
+    def single_hits(self) -> dict[str, float]:
+        """CorLoc of each way to read out one box; a method's own box is what it is.
 
-        ``innermost``: of the slot that covers least of the border, the largest of them; else of the
-        slot of the one box. ``part``: its largest connected part alone.
+        ``one`` is the slot of the one box, ``innermost`` the one that covers least of the border,
+        the largest of them; ``_part`` is the largest connected part of either.
         """
-        true = _present(self.truth.boxes)
+        true, valid = _present(self.truth.boxes), self.truth.valid
+        names = ("one_part", "innermost", "innermost_part")
         if self._boxes is not None:
-            return _any_hit(self.box_ious[:1] > 0.5)
-        valid, num_slots = self.truth.valid, int(self.prediction.max()) + 1
-        pixels = self.prediction.ravel() if valid is None else self.prediction[valid]
-        areas = np.bincount(pixels, minlength=num_slots)
-        border = border_counts(self.prediction, num_slots)
-        least = np.lexsort((-areas, border, areas == 0))[0]  # the last key decides first
-        inside = self.prediction == (least if innermost else one_slot(border, areas))
-        if valid is not None:
-            inside = inside & valid
-        if part and inside.any():
-            parts, _ = connected_components(inside)
-            inside = parts == np.bincount(parts[inside], minlength=1).argmax()
-        return _any_hit(box_ious(boxes(inside.astype(np.uint8)), true) > 0.5)
+            return dict.fromkeys(names, _any_hit(self.box_ious[:1] > 0.5))
+        corners, areas = slot_extents(self.prediction, valid), self._areas(valid)
+        border = border_counts(self.prediction, len(areas))
+        one, innermost = one_slot(border, areas), np.lexsort((-areas, border, areas == 0))[0]
+        parts = {
+            slot: largest_part(self.prediction == slot, valid, corners[slot])
+            for slot in {one, innermost}
+        }
+        found = np.stack([parts[one], corners[innermost], parts[innermost]])
+        hits = box_ious(found, true) > 0.5
+        return {name: _any_hit(row[None]) for name, row in zip(names, hits, strict=True)}
+
+    def _areas(self, valid: Array | None) -> Array:
+        """Pixels (K,) of every slot: valid ones alone, or with None all."""
+        if self.truth.classes is None:
+            pixels = self.prediction.ravel() if valid is None else self.prediction[valid]
+            return np.bincount(pixels, minlength=int(self.prediction.max()) + 1)
+        table = self.counts if valid is None else self.truth.classes.rows @ self.counts
+        areas: Array = table.sum(axis=0)
+        return areas
 
 
 def _present(labels: T | None) -> T:
@@ -258,19 +263,19 @@ def corloc_one_box(image: Comparison) -> float:
 @metric("single")
 def corloc_one_box_part(image: Comparison) -> float:
     """CorLoc of the largest connected part of the slot of the one box."""
-    return image.hits_with(innermost=False, part=True)
+    return image.single_hits["one_part"]
 
 
 @metric("single")
 def corloc_innermost_box(image: Comparison) -> float:
     """CorLoc of the slot that covers least of the image's border."""
-    return image.hits_with(innermost=True, part=False)
+    return image.single_hits["innermost"]
 
 
 @metric("single")
 def corloc_innermost_box_part(image: Comparison) -> float:
     """CorLoc of the largest connected part of that slot."""
-    return image.hits_with(innermost=True, part=True)
+    return image.single_hits["innermost_part"]
 
 
 @metric("boxes")
@@ -392,27 +397,44 @@ def box_ious(first: Array, second: Array) -> Array:
     return ious
 
 
-def slot_boxes(prediction: Array, valid: Array | None = None, areas: Array | None = None) -> Array:
+def slot_boxes(prediction: Array, valid: Array | None, areas: Array) -> Array:
     """The tight boxes (M, 4) of the M slots that have any valid pixel, the one box first.
 
     The one box is that of the largest slot, except the slot that covers most of the image's border:
     a rule that needs no label. The others follow in the slots' order. ``valid`` (S, S) is None for
-    all pixels; ``areas`` (K,) are the slots' valid pixels where they are known. One bit per slot,
-    so that a single pass along each axis gives all slots' extents.
+    all pixels; ``areas`` (K,) are the slots' valid pixels.
+    """
+    first = one_slot(border_counts(prediction, len(areas)), areas)
+    order = np.r_[first, np.delete(np.arange(len(areas)), first)]
+    return slot_extents(prediction, valid)[order][areas[order] > 0]
+
+
+def slot_extents(prediction: Array, valid: Array | None) -> Array:
+    """The tight box of each slot's valid pixels: (K, 4) px; meaningless for a slot without any.
+
+    One bit per slot, so that a single pass along each axis gives all slots' extents.
     """
     num_slots = int(prediction.max()) + 1
     kind = np.min_scalar_type((1 << num_slots) - 1)
     bits = np.left_shift(kind.type(1), prediction, dtype=kind)
     if valid is not None:
         bits *= valid
-    (x0, x1, seen), (y0, y1, _) = (_extent(bits, axis, num_slots) for axis in (0, 1))
-    corners = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
-    if areas is None:
-        pixels = prediction.ravel() if valid is None else prediction[valid]
-        areas = np.bincount(pixels, minlength=num_slots)
-    first = one_slot(border_counts(prediction, num_slots), areas)
-    order = np.r_[first, np.delete(np.arange(num_slots), first)]
-    return corners[order][seen[order]]
+    (x0, x1), (y0, y1) = (_extent(bits, axis, num_slots) for axis in (0, 1))
+    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
+
+
+def largest_part(inside: Array, valid: Array | None, box: Array) -> Array:
+    """The tight box (4,) of the largest connected part of the valid pixels inside a box (4,)."""
+    x0, y0, x1, y1 = box.astype(int)
+    pixels = inside[y0:y1, x0:x1]
+    if valid is not None:
+        pixels = pixels & valid[y0:y1, x0:x1]
+    parts, count = connected_components(pixels)
+    if count < 2:
+        return box
+    largest = parts == 1 + np.bincount(parts[pixels])[1:].argmax()
+    (y,), (x,) = (np.nonzero(largest.any(axis=axis)) for axis in (1, 0))
+    return np.array([x[0] + x0, y[0] + y0, x[-1] + 1 + x0, y[-1] + 1 + y0], dtype=np.float64)
 
 
 def border_counts(prediction: Array, num_slots: int) -> Array:
@@ -428,13 +450,9 @@ def one_slot(border: Array, areas: Array) -> int:
     return int(inner.argmax())
 
 
-def _extent(bits: Array, axis: int, num_slots: int) -> tuple[Array, Array, Array]:
-    """First and one past the last position of every slot once ``axis`` is reduced; and if any."""
+def _extent(bits: Array, axis: int, num_slots: int) -> tuple[Array, Array]:
+    """First and one past the last position of every slot once ``axis`` is reduced."""
     along = np.bitwise_or.reduce(bits, axis=axis)
     shifts = np.arange(num_slots, dtype=bits.dtype)
     present = (along[None] >> shifts[:, None]) & bits.dtype.type(1)  # (K, S)
-    return (
-        present.argmax(axis=1),
-        present.shape[1] - present[:, ::-1].argmax(axis=1),
-        present.any(axis=1),
-    )
+    return present.argmax(axis=1), present.shape[1] - present[:, ::-1].argmax(axis=1)
