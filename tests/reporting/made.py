@@ -1,11 +1,30 @@
 """Results that the tests of reporting write by themselves, and what is made of them."""
 
+import json
+
 import pandas as pd
 
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths
 from mmqsa.reporting.results import Results, load_spec, read_published, table_spec
 from mmqsa.reporting.tables import make_table
+
+RECORD = {
+    "mmqsa": "0.1.0",
+    "packages": {"torch": "2"},
+    "python": "3",
+    "device": "cpu",
+    "precision": "fp32",
+    "num_parameters": 2_000_000,
+    "updates_per_head": [10, 20],
+    "seconds": 90.0,
+    "images_per_second": 10.0,
+    "final_loss": 0.5,
+    "num_images": 7,
+    "cache_fingerprint": "abcdefabcdefabcdef",
+    "cache": {},
+    "seed": 0,
+}
 
 
 class Made:
@@ -24,6 +43,12 @@ class Made:
         """Write a metrics file of a run; ``common`` is in every row."""
         names = {"matching": "hungarian", "mask_source": "decoder", "eval_seed": 0} | common
         self.write(self.paths.metrics(setting, seed, images, kind), [names | row for row in rows])
+
+    def provenance(self, setting, seed, **record):
+        """Write a run's provenance."""
+        path = self.paths.run(setting, seed) / "provenance.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(RECORD | record))
 
     def references(self, method, rows, kind="", **common):
         """The same of a baseline or of the controls."""

@@ -1,25 +1,9 @@
 import json
 
 import pytest
+from made import RECORD
 
 from mmqsa.errors import InputError
-
-RECORD = {
-    "mmqsa": "0.1.0",
-    "packages": {"torch": "2"},
-    "python": "3",
-    "device": "cpu",
-    "precision": "fp32",
-    "num_parameters": 2_000_000,
-    "updates_per_head": [10, 20],
-    "seconds": 90.0,
-    "images_per_second": 10.0,
-    "final_loss": 0.5,
-    "num_images": 7,
-    "cache_fingerprint": "abcdefabcdefabcdef",
-    "cache": {},
-    "seed": 0,
-}
 
 
 @pytest.fixture

@@ -4,7 +4,13 @@ import pytest
 from mmqsa.config.files import dump_yaml
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
-from mmqsa.reporting.curves import curve_figure, severity_figure, snapshots_figure
+from mmqsa.reporting.curves import (
+    curve_figure,
+    severity_figure,
+    snapshots_figure,
+    sweep_figure,
+    time_figure,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +96,45 @@ def test_snapshots_are_drawn_against_images_with_the_loss_beside_them(made):
     assert course.get_xydata().tolist() == [[0, 1.0], [1600, 11.0]]
     assert loss.get_xscale() == "symlog" and loss.get_xticks().tolist() == [0]
     assert across.get_ydata() == [58.0, 58.0] and metric.get_title() == "mBO$^c$"
+
+
+def test_time_is_a_snapshots_share_of_its_runs_seconds(made):
+    for seed, seconds in ((0, 50.0), (1, 150.0)):
+        rows = [
+            row | {"step": step, "images_seen": 16 * step}
+            for step in (0, 25, 100)
+            for row in made.scores(step / 10 + 2 * seed, "mbo_c", "corloc")
+        ]
+        made.metrics("full", seed, rows, kind="snapshots")
+        made.provenance("full", seed, seconds=seconds)
+    once = [row | {"step": 1, "images_seen": 16} for row in made.scores(58.0, "mbo_c")]
+    made.metrics("random", 0, once, kind="snapshots")
+    made.provenance("random", 0, seconds=1.0)
+    (axis,) = time_figure(made.results(kind="snapshots")).axes
+    seeds, mean, across = axis.get_lines()
+    assert sorted(map(tuple, seeds.get_xydata())) == [
+        *((12.5, 2.5), (37.5, 4.5), (50, 10), (150, 12)),
+    ]
+    assert mean.get_xydata().tolist() == [[25, 3.5], [100, 11.0]]
+    assert across.get_ydata() == [58.0, 58.0] and axis.get_xscale() == "log"
+
+
+def test_a_sweep_is_drawn_at_the_trained_iterations(made):
+    for seed in (0, 1):
+        rows = [
+            row | {"num_slots": num_slots, "iterations": iterations, "matching": matching}
+            for matching, gain in (("hungarian", 0.0), ("joined", 5.0))
+            for num_slots, iterations in ((2, 3), (4, 3), (3, 1))
+            for row in made.scores(10.0 * num_slots + seed + gain, "mbo_c")
+        ]
+        made.metrics("full", seed, rows, kind="sweep")
+    table = {"kind": "sweep", "settings": ["full"], "matchings": ["hungarian", "joined"]}
+    (axis,) = sweep_figure(made.results(**table, labels={"joined": "chosen"})).axes
+    assert lines(axis) == {"hungarian": [[2, 20.5], [4, 40.5]], "chosen": [[2, 25.5], [4, 45.5]]}
+    frame, text = made.table(**table)
+    assert len(frame) == 6 and "full, joined, K = 4, T = 3" in text
+    frame, text = made.table(kind="sweep", settings=["full"])
+    assert set(frame["matching"]) == {"hungarian"} and "full, K = 4, T = 3" in text
 
 
 @pytest.mark.faults

@@ -1,9 +1,7 @@
-import json
 from itertools import product
 
 import numpy as np
 import pytest
-from test_compute import RECORD
 
 from mmqsa.reporting.statistics import bootstrap_interval
 
@@ -87,9 +85,7 @@ def test_the_interval_over_images_is_of_the_means_over_seeds(made):
 
 def test_updates_per_head_come_from_the_provenance(made):
     made.metrics("full", 0, made.scores(50.0, "corloc"))
-    made.paths.run("full", 0).joinpath("provenance.json").write_text(
-        json.dumps(RECORD | {"updates_per_head": [1000, 2000]})
-    )
+    made.provenance("full", 0, updates_per_head=[1000, 2000])
     table, text = made.table(settings=["full"], updates=True)
     assert table["updates_per_head"].tolist() == [1500] and " 1,500 |" in text
 

@@ -195,10 +195,13 @@ class Table(Section):
     curve: Curve | None = None
     """drawn besides the table"""
     figures: Distinct[
-        Literal["controls", "training", "snapshots", "strata", "severity", "similarity"]
+        Literal[
+            "controls", "training", "snapshots", "time", "sweep", "strata", "severity", "similarity"
+        ]
     ] = []
     """drawn besides the table: settings beside controls; losses; metrics and loss in the course of
-    training; objects by size; metrics against a corruption's severity; similarity of the heads'
+    training; mBO^c against its seconds; metrics against the number of slots of a sweep; objects by
+    size; metrics against a corruption's severity; similarity of the heads'
     slots (for a diagnosis)"""
 
     @property

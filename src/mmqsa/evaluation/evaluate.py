@@ -58,14 +58,14 @@ def sweep(
 ) -> Path:
     """Score a run with other numbers of slots, and of iterations, than it was trained with.
 
-    First matching and evaluation seed, every mask source. Learned queries keep their number of
-    slots. Returns the metrics file in ``out``.
+    First evaluation seed, every mask source. Learned queries keep their number of slots. Returns
+    the metrics file in ``out``.
     """
     trained, values, scorer = run.config.slots, config.evaluation.sweep, Scorer(cache)
     counts = [trained.num_slots] if trained.initialisation == "queries" else values.num_slots
     pairs = [(num_slots, trained.iterations) for num_slots in counts]
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
-    first = config.matching.strategies[:1], config.evaluation.seeds[:1]
+    first = values.strategies, config.evaluation.seeds[:1]
     for num_slots, iterations in dict.fromkeys(pairs):
         predictions = _predictions(run, cache, config, device, *first, num_slots, iterations)
         for indices, maps, names in predictions:

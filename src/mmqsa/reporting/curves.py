@@ -196,6 +196,61 @@ def snapshots_figure(results: Results) -> Figure:
     return figure
 
 
+def time_figure(results: Results) -> Figure:
+    """mBO^c of each mask source against the seconds of training, a line per setting.
+
+    Lines are means over seeds, small points single seeds. The seconds of a snapshot are its share
+    of the run's steps; where nothing was trained, there is a line across.
+    """
+    spec, metrics = results.spec, results.runs("snapshots")
+    if metrics.empty:
+        raise InputError(f"{results.paths.results}: no run of {spec.table.settings} to draw")
+    metrics, _ = of_first_protocol(metrics)
+    metrics = metrics[metrics["metric"] == "mbo_c"]
+    seconds = {
+        run: results.provenance(*run)["seconds"]
+        for run in metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False, name=None)
+    }
+    whole = pd.Series(list(zip(metrics["setting"], metrics["seed"], strict=True))).map(seconds)
+    steps = metrics.groupby(["setting", "seed"])["step"].transform("max")
+    metrics = metrics.assign(seconds=whole.to_numpy() * metrics["step"] / steps)
+    sources = [name for name in spec.table.mask_sources if name in set(metrics["mask_source"])]
+    figure, axes = plt.subplots(
+        1, len(sources), figsize=(PAGE, 3.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    references = results.reference_metrics()
+    for axis, source in zip(axes[0], sources, strict=True):
+        for index, setting in enumerate(spec.table.settings):
+            rows = metrics[(metrics["mask_source"] == source) & (metrics["setting"] == setting)]
+            by_step = rows.groupby("step")[["seconds", "value"]].mean()
+            if len(by_step) > 1:  # 0 has no place on a logarithmic axis
+                by_step, rows = by_step[by_step["seconds"] > 0], rows[rows["seconds"] > 0]
+                axis.plot(rows["seconds"], rows["value"], ".", color=f"C{index}", alpha=0.4, ms=2.5)
+            values = by_step.set_index("seconds")["value"]
+            _draw_course(axis, values, index, setting, spec)
+        _draw_references(axis, references[references["metric"] == "mbo_c"], spec)
+        axis.set(title=SOURCES[source], xlabel="seconds of training", xscale="log")
+    axes[0][0].set_ylabel(f"{title('mbo_c')}, %")
+    legend_below(figure, axes[0][0])
+    return figure
+
+
+def sweep_figure(results: Results) -> Figure:
+    """Metrics of the first setting against the slots at evaluation, a line per matching."""
+    spec, metrics = results.spec, results.runs("sweep")
+    if metrics.empty:
+        raise InputError(f"{results.paths.results}: no sweep of {spec.first} to draw")
+    trained = metrics.groupby("iterations")["num_slots"].nunique().idxmax()
+    metrics = metrics[(metrics["setting"] == spec.first) & (metrics["iterations"] == trained)]
+    figure, panels = _panels(spec, metrics, "slots at evaluation")
+    for axis, _, rows in panels:
+        for index, matching in enumerate(spec.table.matchings):
+            by_slots = rows[rows["matching"] == matching].groupby("num_slots")["value"]
+            errorbars(axis, by_slots.mean(), by_slots.std().fillna(0), index, spec.label(matching))
+    legend_below(figure, panels[0][0])
+    return figure
+
+
 def _losses(results: Results, setting: str, metrics: pd.DataFrame) -> pd.Series:
     """Loss by images seen, mean over the seeds of a setting; empty where nothing was trained."""
     histories = [results.history(setting, seed) for seed in results.spec.seeds[setting]]

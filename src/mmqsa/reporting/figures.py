@@ -11,7 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmqsa.errors import InputError
-from mmqsa.reporting.curves import curve_figure, severity_figure, snapshots_figure
+from mmqsa.reporting.curves import (
+    curve_figure,
+    severity_figure,
+    snapshots_figure,
+    sweep_figure,
+    time_figure,
+)
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.strata import STRATA, printed_labels, strata_table
 from mmqsa.reporting.style import (
@@ -187,6 +193,8 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "controls": controls_figure,
     "training": training_figure,
     "snapshots": snapshots_figure,
+    "time": time_figure,
+    "sweep": sweep_figure,
     "strata": strata_figure,
     "severity": severity_figure,
     "similarity": similarity_figure,

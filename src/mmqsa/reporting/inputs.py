@@ -34,6 +34,8 @@ FIGURES = {
     "controls": Reads(("",), ("",)),
     "training": Reads(records=(HISTORY,)),
     "snapshots": Reads(("snapshots",), ("",), (HISTORY,)),
+    "time": Reads(("snapshots",), ("",), (PROVENANCE,)),
+    "sweep": TABLES["sweep"],
     "strata": TABLES["strata"],
     "severity": Reads(("",)),
     "similarity": Reads(("agreement",)),

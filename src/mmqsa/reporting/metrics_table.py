@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmqsa.config.evaluation import SAME_MASKS
 from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
 from mmqsa.reporting.statistics import bootstrap_interval, over_seeds
@@ -70,10 +71,14 @@ def _varied_table(
 ) -> tuple[pd.DataFrame, Printed]:
     """Runs that were scored in several ways, told apart by ``names`` and printed as ``named``."""
     spec, runs, rows = results.spec, results.runs(kind), []
-    keys = ["mask_source", "setting", *names, "protocol", "metric"]
+    matchings = spec.table.matchings
+    runs = runs[runs["matching"].isin(matchings)] if len(runs) else runs
+    keys = ["mask_source", "setting", "matching", *names, "protocol", "metric"]
     for key, group in runs.groupby(keys, sort=False) if len(runs) else []:
         row = {"kind": "setting"} | dict(zip(keys, key, strict=True))
-        row["label"] = f"{spec.label(row['setting'])}, {named.format(**row)}"
+        words = [spec.label(row["setting"]), named.format(**row)]
+        words[1:1] = [spec.label(row["matching"])] if len(matchings) > 1 else []
+        row["label"] = ", ".join(words)
         by_seed = group.groupby("seed")["value"].mean()
         row |= {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
         rows.append(row | over_seeds(by_seed))
@@ -104,8 +109,8 @@ def _setting_rows(results: Results) -> list[Row]:
     for source, setting, images, matching in product(
         sources or table.mask_sources[:1], table.settings, spec.images, table.matchings
     ):
-        if (source, matching) == ("decoder-masks", "none"):
-            continue  # the same as decoder
+        if (matching, source) in SAME_MASKS:
+            continue  # another row has them
         names = [setting] if len(table.matchings) == 1 or len(table.settings) > 1 else []
         names += [matching] if len(table.matchings) > 1 else []
         label = ", ".join(map(spec.label, names))
