@@ -97,12 +97,21 @@ def test_metrics_have_every_matching_and_source(scored):
         ("spot", "mbo_i"),
         ("spot", "miou"),
         ("spot", "mbo_c"),
-        ("single", "corloc_one_box"),
-        ("single", "corloc_one_box_part"),
-        ("single", "corloc_innermost_box"),
-        ("single", "corloc_innermost_box_part"),
     }
     assert metrics["value"].between(-100, 100).all() and (metrics["n_images"] == 6).all()
+
+
+def test_single_boxes_are_scored_where_they_are_asked_for(tmp_path, run_folder, caches, config):
+    asked = only(config, single_boxes=True, seeds=[0], mask_sources=["attention"])
+    run, cache = Run.load(run_folder), FeatureCache(caches["val"])
+    metrics = pd.read_csv(evaluate(run, cache, asked, tmp_path, CPU))
+    single = metrics.query("protocol == 'single'").set_index("metric")["value"]
+    assert list(single.index) == [
+        *("corloc_one_box", "corloc_one_box_part"),
+        *("corloc_innermost_box", "corloc_innermost_box_part"),
+    ]
+    plain = metrics.query("protocol == 'paper' and metric == 'corloc_one_box'")["value"]
+    assert single["corloc_one_box"] == plain.item()
 
 
 def test_means_are_those_of_the_images(scored):

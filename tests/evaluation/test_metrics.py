@@ -38,7 +38,7 @@ def boxes_of_slots(prediction, valid):
 
 def box_metrics(predicted, true):
     """{metric: value} of predicted boxes on annotated ones."""
-    truth = GroundTruth(None, None, annotated_boxes=true)
+    truth = GroundTruth(None, None, ("boxes", "single"), true)
     found = image_metrics(np.zeros((20, 20), np.uint8), truth, predicted)
     own = {name: value for (protocol, name), value in found.items() if protocol == "boxes"}
     # A method's own box is the same however one would be read out of slots.
@@ -149,7 +149,7 @@ def largest_part(inside):
 @settings(max_examples=200)
 @given(prediction=PREDICTION, truth=TRUTH)
 def test_single_boxes_against_plain_loops(prediction, truth):
-    found = image_metrics(prediction, GroundTruth(truth, None))
+    found = image_metrics(prediction, GroundTruth(truth, None, ("paper", "single")))
     valid, edge = truth != VOID, np.ones(truth.shape, bool)
     edge[1:-1, 1:-1] = False
     slots = [slot for slot in range(8) if ((prediction == slot) & valid).any()]
@@ -183,11 +183,11 @@ def test_stray_pixels_do_not_widen_the_box_of_a_part():
     truth[6:14, 6:14] = 3
     prediction = (truth == 3).astype(np.uint8)
     prediction[1, 18] = 1
-    found = image_metrics(prediction, GroundTruth(truth, None))
+    found = image_metrics(prediction, GroundTruth(truth, None, ("paper", "single")))
     assert found["single", "corloc_one_box"] == 0 and found["single", "corloc_one_box_part"] == 1
     prediction[:, 9:12] = 1  # a slot from edge to edge, larger than the object's
     prediction[16:18, 2:18] = 2
-    found = image_metrics(prediction, GroundTruth(truth, None))
+    found = image_metrics(prediction, GroundTruth(truth, None, ("paper", "single")))
     assert found["single", "corloc_innermost_box"] == 0  # the stripe at the bottom
 
 

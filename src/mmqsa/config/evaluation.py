@@ -107,6 +107,8 @@ class EvaluationConfig(Section):
     """of slot noise and reference head"""
     precision: Precision = "fp32"
     """of heads and decoder | auto | tf32 | bf16; metrics are always computed in full"""
+    single_boxes: bool = False
+    """score one box an image in other ways too (val:single); metrics then take 4 times as long"""
     baselines: Distinct[BaselineName] = list(BASELINES)
     """other methods on the same features"""
     kmeans_clusters: Segments = [2, 3, 4, 5, 6, 7]
@@ -136,7 +138,7 @@ class ScoringConfig(StageConfig):
     matching: MatchingConfig = MatchingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     depends_on = {
-        "evaluation": {"mask_sources", "seeds", "precision", "batch_size"},
+        "evaluation": {"mask_sources", "seeds", "precision", "single_boxes", "batch_size"},
         "matching": {"strategies", "alike"},
     }
 

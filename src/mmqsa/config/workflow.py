@@ -181,6 +181,11 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                     f"{where}.matchings: {name} is not scored; add it to matching.strategies"
                 )
         for image_set in chain(*self.image_sets(table).values()):
+            if image_set.protocol == "single" and not self.evaluation.single_boxes:
+                raise ValueError(
+                    f"{where}.images: the protocol single is not scored; set "
+                    "evaluation.single_boxes"
+                )
             if image_set.dataset not in self.datasets:
                 raise ValueError(
                     f"{where}.images: unknown data set {image_set.dataset!r}; expected one of "

@@ -232,7 +232,7 @@ def score_baseline(
     Raises InputError when the caches' networks differ, or labels that the method needs are absent.
     """
     check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
-    scorer, first = Scorer(cache), config.evaluation.seeds[0]
+    scorer, first = Scorer(cache, single_boxes=True), config.evaluation.seeds[0]
     patch = cache.side / cache.grid
     for prediction in METHODS[name](Images(cache, train, config)):
         seed = first if prediction.seed is None else prediction.seed

@@ -114,7 +114,7 @@ def score_controls(
     With ``train``, fixed boxes are fitted to that cache's labels as well, if it has any. Random
     slots are drawn anew for each image and each of ``seeds``.
     """
-    scorer, indices = Scorer(cache), range(len(cache.ids))
+    scorer, indices = Scorer(cache, single_boxes=True), range(len(cache.ids))
     controls = fixed_controls(cache.side)
     if train is not None:
         expected = {name: cache.attributes[name] for name in ("geometry", "image_size")}

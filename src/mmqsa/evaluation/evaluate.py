@@ -39,7 +39,7 @@ def evaluate(
     """
     matchings, seeds = config.matching.strategies, config.evaluation.seeds
     sources = config.evaluation.mask_sources
-    scorer = Scorer(cache)
+    scorer = Scorer(cache, config.evaluation.single_boxes)
     shape = (len(scorer.ids), cache.side, cache.side)
     kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
     for indices, maps, names in _predictions(run, cache, config, device, matchings, seeds):
@@ -61,7 +61,11 @@ def sweep(
     First evaluation seed, every mask source. Learned queries keep their number of slots. Returns
     the metrics file in ``out``.
     """
-    trained, values, scorer = run.config.slots, config.evaluation.sweep, Scorer(cache)
+    trained, values, scorer = (
+        run.config.slots,
+        config.evaluation.sweep,
+        Scorer(cache),
+    )
     counts = [trained.num_slots] if trained.initialisation == "queries" else values.num_slots
     pairs = [(num_slots, trained.iterations) for num_slots in counts]
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]

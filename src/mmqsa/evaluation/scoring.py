@@ -62,10 +62,18 @@ class Scorer:
     void counted, as there, and with void ignored, to tell what geometry and void cost.
     """
 
-    def __init__(self, cache: FeatureCache):
-        """Raises InputError when the cache has no labels for any protocol."""
+    def __init__(self, cache: FeatureCache, single_boxes: bool = False):
+        """``single_boxes``: by the protocol ``single`` as well, which is slow.
+
+        Raises InputError when the cache has no labels for any protocol.
+        """
         self.ids = cache.ids
         self._cache, self._geometry = cache, cache.attributes["geometry"]
+        self._protocols = [
+            protocol
+            for protocol in GEOMETRY_PROTOCOLS[self._geometry]
+            if single_boxes or protocol != "single"
+        ]
         self._prepared: dict[int, GroundTruth] = {}
         if self._geometry == "squash":
             if cache.boxes is None:
@@ -111,10 +119,10 @@ class Scorer:
                 for labels in (cache.boxes, cache.classes, cache.instances)
             )
             if self._geometry == "squash":
-                truth = GroundTruth(None, None, annotated_boxes=boxes)
+                truth = GroundTruth(None, None, self._protocols, boxes)
             else:
                 of_objects = instances if self._geometry == "crop" else None
-                truth = GroundTruth(classes, of_objects, GEOMETRY_PROTOCOLS[self._geometry])
+                truth = GroundTruth(classes, of_objects, self._protocols)
             self._prepared[index] = truth
         return self._prepared[index]
 
