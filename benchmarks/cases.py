@@ -37,6 +37,7 @@ from mmqsa.training.step import make_step
 
 PATCHES, FEATURE_DIM, SIDE = 400, 384, 320
 HEAD = 3  # the drawn one
+TRANSFORMER = {"kind": "transformer", "hidden_dim": 384, "layers": 4}  # as DINOSAUR's, 6 heads
 
 
 @dataclass
@@ -57,10 +58,15 @@ class Inputs:
     """A model of the paper's sizes, a copy of it for the plain reading, and random features."""
 
     def __init__(
-        self, device: torch.device, batch: int, decoded: int | None = None, **training: object
+        self,
+        device: torch.device,
+        batch: int,
+        decoded: int | None = None,
+        transformer: bool = False,
+        **training: object,
     ):
         self.device, self.batch = device, batch
-        decoder = {"patches_per_step": decoded}
+        decoder = TRANSFORMER if transformer else {"patches_per_step": decoded}
         self.config = Config.model_validate({"decoder": decoder, "training": training})
         torch.manual_seed(0)
         self.model = MaskedSlotModel(self.config.model, PATCHES, FEATURE_DIM).to(device)
@@ -117,22 +123,24 @@ def steps(
     batches: list[int],
     with_vit: bool = False,
     decoded: int | None = None,
+    transformer: bool = False,
 ) -> Iterator[Case]:
     """The optimiser step and the plain one: on cached features, or with the ViT trained in it.
 
-    Both decode ``decoded`` patches, by default all.
+    Both decode ``decoded`` patches, by default all; or all with DINOSAUR's transformer.
     """
     against = " against one with the ViT in it" if with_vit else ""
     against += f", {decoded} patches decoded" if decoded else ""
+    against += ", transformer decoder" if transformer else ""
     for batch in batches:
         for precision in precisions:
-            inputs = Inputs(device, batch, decoded)
+            inputs = Inputs(device, batch, decoded, transformer)
             yield Case(
                 f"optimiser step{against}, batch {batch}, {precision}",
                 batch,
                 inputs.plain_step(random_vit() if with_vit else None),
                 inputs.step(precision),
-                7.0 if with_vit else 3.0 if batch <= 16 else None,
+                7.0 if with_vit else 3.0 if batch <= 16 and not transformer else None,
             )
 
 
@@ -361,6 +369,7 @@ def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Itera
     if not quick:
         yield from steps(device, precisions[-1:] if device.type == "cuda" else precisions[:1], [64])
     yield from steps(device, precisions[:1], [4 if quick else 16], decoded=64)
+    yield from steps(device, precisions, [2 if quick else 16], transformer=True)
     yield from steps(device, precisions, [4] if quick else [4, 8], with_vit=True)
     yield from slots_alone(device, 8 if quick else 64)
     yield from inference(device, 8 if quick else 64)

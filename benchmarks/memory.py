@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -58,16 +59,20 @@ def rows(folder: Path, quick: bool) -> Iterator[dict]:
         yield {"what": f"extraction of {images} images", "MB": peak(*arguments)}
     for images in (8,) if quick else (256, 1024):
         cache = cases.write_cache(folder / f"cache{images}.h5", images)
-        for batch in (1,) if quick else (4, 16):
-            changes = {"steps": 3, "batch_size": batch, "log_every": 3}
-            changed = Config.model_validate(
-                {"training": changes, "features": {"standardise": "none"}}
-            )
+        size = cache.stat().st_size / 2**20
+        for batch, decoder in product((1,) if quick else (4, 16), ("MLP", "transformer")):
+            changes = {
+                "training": {"steps": 3, "batch_size": batch, "log_every": 3},
+                "features": {"standardise": "none"},
+                "decoder": cases.TRANSFORMER if decoder == "transformer" else {},
+            }
+            changed = Config.model_validate(changes)
             (folder / "run.yaml").write_text(dump_yaml(changed.model_dump(mode="json")))
+            out = folder / f"{images}-{batch}-{decoder}"
             arguments = ["-m", "mmqsa", "train", "--features", cache, "--device", "cpu"]
-            arguments += ["--config", folder / "run.yaml", "--out", folder / f"{images}-{batch}"]
-            size = cache.stat().st_size / 2**20
-            name = f"training, batch {batch}, features of {images} images ({size:.0f} MB) in memory"
+            arguments += ["--config", folder / "run.yaml", "--out", out]
+            name = f"training, {decoder} decoder, batch {batch}, "
+            name += f"features of {images} images ({size:.0f} MB) in memory"
             yield {"what": name, "MB": peak(*arguments)}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmqsa.data.geometry import VOID
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.model.slot_attention import EPSILON, SlotHead
+from mmqsa.model.transformer_decoder import TransformerDecoder
 
 
 class PlainModel(nn.Module):
@@ -29,6 +30,8 @@ class PlainModel(nn.Module):
         super().__init__()
         self.model = model
         decoder = model.decoder
+        if isinstance(decoder, TransformerDecoder):
+            return
         features, alpha = decoder.to_features, decoder.to_mask
         last = nn.Linear(features.in_features, features.out_features + 1)
         with torch.no_grad():
@@ -50,6 +53,8 @@ class PlainModel(nn.Module):
         """
         features, target = self.masked(keys, ratio)
         slots, _ = self.heads(features, noise)
+        if isinstance(self.model.decoder, TransformerDecoder):
+            return F.mse_loss(plain_transformer(self.model.decoder, slots[head], target), target)
         reconstruction, _ = self.decode(slots[head], patches)
         return F.mse_loss(reconstruction, target if patches is None else target[:, patches])
 
@@ -100,6 +105,41 @@ class PlainModel(nn.Module):
         target = (keys.float() - self.model.feature_mean) * self.model.feature_scale
         slots, _ = self.heads(self.model.encoder(target), noise)
         return plain_merge(torch.stack(slots, dim=1), reference)
+
+
+def plain_transformer(decoder: TransformerDecoder, slots: Tensor, features: Tensor) -> Tensor:
+    """Slots (B, K, D_slot), features (B, N, D) -> reconstruction (B, N, D), row by row.
+
+    Every product of queries and keys is there, and later patches are masked out of it.
+    """
+    later = torch.ones(features.shape[1], features.shape[1], device=slots.device).triu(1).bool()
+    shifted = decoder.from_features(features)[:, :-1]
+    start = decoder.start[0].expand(len(slots), 1, -1)
+    hidden = torch.cat([start, shifted], dim=1) + decoder.position
+    slots = decoder.from_slots(slots)
+    for block in decoder.blocks:
+        own = block.to_self(block.norms[0](hidden)).chunk(3, dim=-1)
+        hidden = hidden + block.from_self(_attended(*own, block.heads, later))
+        query = block.to_queries(block.norms[1](hidden))
+        from_slots = block.to_slots(slots).chunk(2, dim=-1)
+        hidden = hidden + block.from_slots(_attended(query, *from_slots, block.heads))
+        hidden = hidden + block.from_mlp(F.relu(block.to_mlp(block.norms[2](hidden))))
+    reconstruction: Tensor = decoder.to_features(decoder.norm(hidden))
+    return reconstruction
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, hidden: Tensor | None = None
+) -> Tensor:
+    """Queries (B, N, C), keys and values (B, M, C) -> (B, N, C), head after head."""
+    found = []
+    parts = (one.chunk(heads, dim=-1) for one in (query, key, value))
+    for own, others, values in zip(*parts, strict=True):
+        logits = own @ others.mT / own.shape[-1] ** 0.5
+        if hidden is not None:
+            logits = logits.masked_fill(hidden, -torch.inf)
+        found.append(logits.softmax(dim=-1) @ values)
+    return torch.cat(found, dim=-1)
 
 
 def plain_merge(slots: Tensor, reference: Tensor) -> Tensor:
