@@ -77,7 +77,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
         *("showcase-gallery", "showcase-heads", "showcase-iterations", "showcase-premise"),
         "heads-curve",
         *("masking-controls", "masking-training", "sizes-strata", "shift-severity"),
-        *("diagnosis-similarity", "course-snapshots"),
+        *("diagnosis-similarity", "course-snapshots", "sweep-sweep"),
     }
     for figure in drawn:
         assert (results / "figures" / f"{figure}.png").stat().st_size > 5000

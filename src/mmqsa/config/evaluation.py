@@ -94,7 +94,7 @@ class SweepConfig(Section):
 
     num_slots: Segments = list(range(2, 13))
     iterations: OneOrMore[Annotated[int, Field(ge=1, le=20)]] = list(range(1, 8))
-    strategies: OneOrMore[MatchingName] = ["hungarian"]
+    strategies: OneOrMore[MatchingName] = ["hungarian", "joined"]
     """of matching, under each of the values"""
 
 

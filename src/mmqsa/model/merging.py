@@ -183,10 +183,12 @@ def slots_of_segments(slots: Tensor, attention: Tensor, segments: Tensor) -> Ten
 def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
     """Join the masks (B, K, N) of an image that show one object; the ones given up are zero.
 
-    A mask's feature is the mean of ``features`` (B, N, D) that it weighs, and the two masks whose
-    features have the largest cosine are added up, again and again while that is above ``alike``
-    and more than two are left. The features are standardised, so that a cosine of 0 is that of
-    unrelated patches.
+    A mask's feature is the mean of ``features`` (B, N, D) over the patches that it wins: those
+    where it is the largest. The two masks whose features have the largest cosine become one, again
+    and again while that is above ``alike`` and more than two masks win any patch. At each patch
+    that one has the larger of the two values, so that it wins what they won and no more; at the
+    end values are divided by their sum. The features are standardised, so that a cosine of 0 is
+    that of unrelated patches.
 
     >>> masks = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]]])
     >>> features = torch.tensor([[[1.0, 0], [1, 0.1], [-1, 1], [-1, 1]]])
@@ -198,15 +200,16 @@ def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
     masks, rows = masks.clone(), torch.arange(len(masks), device=masks.device)
     num_slots = masks.shape[1]
     for _ in range(num_slots - 2):
-        means = F.normalize(masks.float() @ features.float(), dim=-1)
-        present = masks.sum(dim=-1) > 0
-        cosine = (means @ means.mT).triu(diagonal=1)
-        pair = present[:, :, None] & present[:, None, :]
-        above = pair.triu(diagonal=1) & (present.sum(dim=1) > 2)[:, None, None]
-        best, index = cosine.masked_fill(~above, -torch.inf).flatten(1).max(dim=1)
+        largest = F.one_hot(masks.argmax(dim=1), num_slots).mT.float()  # (B, K, N)
+        means = F.normalize(largest @ features.float(), dim=-1)
+        present = largest.any(dim=-1)
+        pair = (present[:, :, None] & present[:, None, :]).triu(diagonal=1)
+        pair &= (present.sum(dim=1) > 2)[:, None, None]
+        cosine = (means @ means.mT).masked_fill(~pair, -torch.inf)
+        best, index = cosine.flatten(1).max(dim=1)
         into, out = index // num_slots, index % num_slots
         joined = (best > alike)[:, None]
         kept, given = masks[rows, into], masks[rows, out]
         masks[rows, out] = torch.where(joined, torch.zeros_like(given), given)
-        masks[rows, into] = torch.where(joined, kept + given, kept)
-    return masks
+        masks[rows, into] = torch.where(joined, torch.maximum(kept, given), kept)
+    return normalised(masks)
