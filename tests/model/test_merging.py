@@ -144,7 +144,8 @@ def test_alike_masks_are_joined_one_pair_after_the_other():
                 joined[-first] = torch.maximum(joined[-first], joined.pop(-second))
             for slot, won in groups.items():
                 assert torch.equal(found[image].argmax(dim=0) == slot, won)
-                expected = joined[slot] / sum(joined.values())
+                expected = joined[slot] / sum(joined[other] for other in groups)
                 torch.testing.assert_close(found[image, slot], expected)
+            assert (found[image].sum(dim=1) > 0).sum() == len(groups)
             counts.add(len(groups))
     assert {2, 5} < counts  # from all alike to none

@@ -186,9 +186,9 @@ def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
     A mask's feature is the mean of ``features`` (B, N, D) over the patches that it wins: those
     where it is the largest. The two masks whose features have the largest cosine become one, again
     and again while that is above ``alike`` and more than two masks win any patch. At each patch
-    that one has the larger of the two values, so that it wins what they won and no more; at the
-    end values are divided by their sum. The features are standardised, so that a cosine of 0 is
-    that of unrelated patches.
+    that one has the larger of the two values, so that it wins what they won and no more. At the end
+    masks that win nothing are zero as well, and values are divided by their sum. The features are
+    standardised, so that a cosine of 0 is that of unrelated patches.
 
     >>> masks = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]]])
     >>> features = torch.tensor([[[1.0, 0], [1, 0.1], [-1, 1], [-1, 1]]])
@@ -212,4 +212,5 @@ def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
         kept, given = masks[rows, into], masks[rows, out]
         masks[rows, out] = torch.where(joined, torch.zeros_like(given), given)
         masks[rows, into] = torch.where(joined, torch.maximum(kept, given), kept)
-    return normalised(masks)
+    wins = F.one_hot(masks.argmax(dim=1), num_slots).any(dim=1)
+    return normalised(masks * wins[..., None])
