@@ -53,7 +53,7 @@ report: environment
 
 ## make tables        tables and figures of the results that ship again, from their metrics alone
 # They need no torch: where there is no .venv yet, they get a small environment of their own.
-SHIPPED := voc-subset voc-vits14 voc-vits14-trials voc-vits14-blocks voc-vits14-long
+SHIPPED := voc-subset voc-vits14 voc-vits14-trials voc-vits14-blocks voc-vits14-long voc-vits14-methods voc-vits14-layers
 JOINED := voc-subset voc-vits14
 LIGHT := $(if $(wildcard $(VENV)/ready),$(VENV),.venv-tables)
 MMQSA := PYTHONPATH=src $(LIGHT)/bin/python -m mmqsa

@@ -104,7 +104,7 @@ file of yours holds only what differs; `--config 'training={"steps": 1000}'` cha
 | [voc-vits14-trials.yaml](voc-vits14-trials.yaml) | how the settings of voc-vits14 were found |
 | [voc-vits14-blocks.yaml](voc-vits14-blocks.yaml) | four blocks of the ViT-S/14 at once |
 | [voc-vits14-methods.yaml](voc-vits14-methods.yaml) | recipes of other methods on its features |
-| [voc-vits14-layers.yaml](voc-vits14-layers.yaml) | on top of it: a head per block (MUFASA) |
+| [voc-vits14-layers.yaml](voc-vits14-layers.yaml) | a head per block (MUFASA) |
 | [voc-vits14-long.yaml](voc-vits14-long.yaml) | long trainings of it from random weights |
 | [coco.yaml](coco.yaml) | COCO 2017 instead of PASCAL VOC 2012 |
 
