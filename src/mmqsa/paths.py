@@ -12,6 +12,7 @@ HISTORY = "history.csv"
 PROVENANCE = "provenance.json"
 SIMILARITY = "similarity.safetensors"  # of a run, once it is learned
 FUSION = "fusion.safetensors"  # the same
+LEARNED = (SIMILARITY, FUSION)  # each has a record beside it, with the suffix .json
 SNAPSHOTS = "snapshots"  # folder of a run: its weights at the steps of training.snapshots
 METRICS = "metrics"  # folder of a run: its scores
 CHECKPOINT = "resume.pt"  # of an unfinished run, never a declared output of a rule

@@ -117,21 +117,23 @@ def scoring(
     evaluation: EvaluationConfig,
     images: int,
     gpu: bool,
-    matchings: int,
+    matchings: Sequence[str],
     sources: Sequence[str],
     others: int = 0,
 ) -> Workload:
-    """Scoring a run on ``images`` images under so many matchings, with masks from ``sources``.
+    """Scoring a run on ``images`` images under ``matchings``, with masks from ``sources``.
 
     ``others``: how many other values of slots or iterations it is scored with as well.
     """
     patches, heads = num_patches(config.backbone), config.slots.num_heads
-    decodings = {"decoder": matchings, "decoder-masks": heads}
+    decodings = {"decoder": len(matchings), "decoder-masks": heads}
     times = images * len(evaluation.seeds) * (1 + others)
     flop = sum(decodings.get(source, 0) for source in sources) * _decoder_flop(config, patches)
     hidden = 4 * evaluation.batch_size * _decoder_width(config)
     memory = LIBRARIES + CUDA * gpu + 1000 + 3 * hidden * patches // MEGABYTE
-    seconds = 0.002 * times * matchings * len(sources)
+    cuts = sum(name.startswith("consensus") for name in matchings)
+    cut = 0.01 * (patches / 200) ** 2  # eigenvectors of an image's graph of patches
+    seconds = times * len(sources) * (0.002 * len(matchings) + cut * cuts)
     return Workload(times * (flop + heads * _attention_flop(config)), seconds, memory)
 
 

@@ -188,6 +188,17 @@ def test_snapshots_are_scored_like_the_run(tmp_path, caches, config):
         pd.testing.assert_series_equal(found, first)
 
 
+def test_label_maps_are_of_what_is_scored(tmp_path, learned_run, caches, config):
+    asked = config.changed("test", {"matching": {"strategies": ["fusion"]}})
+    run, cache = Run.load(learned_run), FeatureCache(caches["val"])
+    evaluate(run, cache, asked, tmp_path, CPU, with_label_maps=True)
+    with h5py.File(tmp_path / "scenes-val-label_maps.h5") as file:
+        assert set(file) == {"slots_decoder", "image_id"}
+    asked = asked.changed("test", {"evaluation": {"mask_sources": ["attention"]}})
+    with pytest.raises(InputError, match="fusion has no masks of its own from attention; add dec"):
+        evaluate(run, cache, asked, tmp_path / "none", CPU)
+
+
 def test_what_is_learned_must_be_there(tmp_path, run_folder, caches, config):
     for matching, command in (("learned", "similarity"), ("fusion", "fusion")):
         asked = config.changed("test", {"matching": {"strategies": ["none", matching]}})

@@ -174,6 +174,36 @@ def test_masks_sum_to_one_and_depend_on_the_matching(model, outputs):
     assert not torch.allclose(other["attention"], hungarian["attention"])
 
 
+def test_every_way_to_merge_works_under_autocast(model, outputs):
+    merging, reference = Merging(torch.eye(8), SlotFusion(3, 8, 16)), torch.tensor([2, 1, 0, 0, 1])
+    for matching in get_args(MatchingName):
+        for source in ("decoder", "attention"):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                half = model.merge_heads(outputs, matching, [source], reference, merging)[source]
+            with torch.inference_mode():
+                full = model.merge_heads(outputs, matching, [source], reference, merging)[source]
+            torch.testing.assert_close(half.float(), full, atol=0.05, rtol=0.1)
+
+
+def test_a_decoder_shows_no_more_segments_than_were_chosen(model):
+    outputs = model.run_heads(torch.randn(8, 25, 6), model.noise(8, seeded(), num_slots=7))
+    masks = model.merge_heads(outputs, "consensus-chosen", ["decoder", "attention"])
+    chosen = masks["attention"].any(dim=-1)
+    assert torch.equal(masks["decoder"].any(dim=-1), chosen) and not chosen.all()
+    torch.testing.assert_close(masks["decoder"].sum(dim=1), torch.ones(8, 25))
+    alone = model.run_heads(torch.randn(2, 25, 6), model.noise(2, seeded(), num_slots=1))
+    for matching in ("joined", "consensus", "consensus-chosen"):
+        merged = model.merge_heads(alone, matching, ["attention"])["attention"]
+        torch.testing.assert_close(merged, torch.ones(2, 1, 25))
+
+
+def test_a_fusion_that_is_not_finite_is_refused(model, outputs):
+    fusion = SlotFusion(3, 8, 16)
+    torch.nn.init.constant_(fusion.last.weight, 3e38)
+    with pytest.raises(InputError, match="the learned fusion is not finite"):
+        model.merge_heads(outputs, "fusion", ["decoder"], merging=Merging(fusion=fusion))
+
+
 def test_joined_masks_are_those_of_hungarian_put_together(model, outputs):
     reference = torch.tensor([2, 1, 0, 0, 1])
     plain, joined, apart = (

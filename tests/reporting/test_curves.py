@@ -109,6 +109,8 @@ def test_time_is_a_snapshots_share_of_its_runs_seconds(made):
         made.provenance("full", seed, seconds=seconds)
     once = [row | {"step": 1, "images_seen": 16} for row in made.scores(58.0, "mbo_c")]
     made.metrics("random", 0, once, kind="snapshots")
+    with pytest.raises(InputError, match=r"random/seed0/provenance.json: missing; restore it"):
+        time_figure(made.results(kind="snapshots"))
     made.provenance("random", 0, seconds=1.0)
     (axis,) = time_figure(made.results(kind="snapshots")).axes
     seeds, mean, across = axis.get_lines()
@@ -128,9 +130,13 @@ def test_a_sweep_is_drawn_at_the_trained_iterations(made):
             for row in made.scores(10.0 * num_slots + seed + gain, "mbo_c")
         ]
         made.metrics("full", seed, rows, kind="sweep")
+        text = dump_yaml(Config.model_validate(made.config).setting("full").dependencies())
+        (made.paths.run("full", seed) / "config.yaml").write_text(text)
     table = {"kind": "sweep", "settings": ["full"], "matchings": ["hungarian", "joined"]}
     (axis,) = sweep_figure(made.results(**table, labels={"joined": "chosen"})).axes
     assert lines(axis) == {"hungarian": [[2, 20.5], [4, 40.5]], "chosen": [[2, 25.5], [4, 45.5]]}
+    with pytest.raises(InputError, match="no sweep of random to draw"):
+        sweep_figure(made.results(**table | {"settings": ["random", "full"]}))
     frame, text = made.table(**table)
     assert len(frame) == 6 and "full, joined, K = 4, T = 3" in text
     frame, text = made.table(kind="sweep", settings=["full"])

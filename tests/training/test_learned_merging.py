@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import CPU
 
-from mmqsa.config.evaluation import SimilarityConfig
+from mmqsa.config.evaluation import FusionConfig, SimilarityConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
 from mmqsa.training.learned_merging import train_merging
@@ -30,34 +30,48 @@ def test_it_lowers_the_loss_and_leaves_the_run_as_it_was(folder, caches):
     assert json.loads((folder / "similarity.json").read_text())["steps"] == 60
 
 
-def test_it_is_seeded(folder, caches):
-    cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
+def test_a_fusion_lowers_the_loss_and_is_the_runs(folder, caches):
+    cache, config = FeatureCache(caches["train"]), FusionConfig(steps=60, hidden_dim=8)
+    first, last = train_merging(Run.load(folder), cache, config, folder, CPU)
+    assert last < first
+    run, fusion = Run.load(folder), Run.load(folder).fusion
+    assert fusion.first.weight.shape == (8, 3 * 16) and fusion.last.weight.abs().sum() > 0
+    assert run.merging(0.3).fusion is run.fusion and run.merging(0.3).alike == 0.3
+    assert run.similarity is None
+
+
+@pytest.mark.parametrize("kind", [SimilarityConfig, FusionConfig])
+def test_it_is_seeded(folder, caches, kind):
+    cache, config = FeatureCache(caches["train"]), kind(steps=3, batch_size=4)
+    name = "fusion" if kind is FusionConfig else "similarity"
     learned = []
     for again in (False, True):
         train_merging(Run.load(folder), cache, config, folder, CPU, overwrite=again)
-        learned.append((folder / "similarity.safetensors").read_bytes())
+        learned.append((folder / f"{name}.safetensors").read_bytes())
     assert learned[0] == learned[1]
 
 
 @pytest.mark.faults
-def test_one_that_was_learned_otherwise_stays(folder, caches, capsys):
-    cache, config = FeatureCache(caches["train"]), SimilarityConfig(steps=3, batch_size=4)
+@pytest.mark.parametrize("kind", [SimilarityConfig, FusionConfig])
+def test_one_that_was_learned_otherwise_stays(folder, caches, capsys, kind):
+    cache, config = FeatureCache(caches["train"]), kind(steps=3, batch_size=4)
+    name = "fusion" if kind is FusionConfig else "similarity"
     losses = train_merging(Run.load(folder), cache, config, folder, CPU)
-    path, record = folder / "similarity.safetensors", folder / "similarity.json"
+    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
     before = path.read_bytes()
     again = train_merging(Run.load(folder), cache, config, folder, CPU)
     assert again == pytest.approx(losses, abs=1e-6)
     assert "already learned with these settings" in capsys.readouterr().err
-    other, another = SimilarityConfig(steps=4, batch_size=4), FeatureCache(caches["val"])
+    other, another = kind(steps=4, batch_size=4), FeatureCache(caches["val"])
     for features, changed, said in (
-        (cache, other, r"similarity.safetensors: was learned with steps = 3, not 4; give --over"),
+        (cache, other, rf"{name}.safetensors: was learned with steps = 3, not 4; give --over"),
         (another, config, r"was learned with cache_fingerprint = "),
     ):
         with pytest.raises(InputError, match=said):
             train_merging(Run.load(folder), features, changed, folder, CPU)
     assert path.read_bytes() == before
     record.write_text('{"steps": 3}')
-    with pytest.raises(InputError, match=r"similarity.json: first_loss: Field required"):
+    with pytest.raises(InputError, match=rf"{name}.json: first_loss: Field required"):
         train_merging(Run.load(folder), cache, config, folder, CPU)
     (folder / "metrics").mkdir()
     train_merging(Run.load(folder), cache, other, folder, CPU, overwrite=True)

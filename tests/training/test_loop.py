@@ -281,6 +281,16 @@ def test_all_heads_learn_in_each_step_when_asked(tmp_path, caches):
     assert done["updates_per_head"] == [5, 5, 5]
 
 
+def test_merged_heads_learn_together_when_asked(tmp_path, caches):
+    losses = {}
+    for kind in ("merged", "all"):
+        config = altered(training={"heads_per_step": kind, "steps": 5})
+        done = train(FeatureCache(caches["train"]), config, 0, tmp_path / kind, CPU)
+        assert done["updates_per_head"] == [5, 5, 5]
+        losses[kind] = done["final_loss"]
+    assert losses["merged"] != losses["all"]
+
+
 def test_bf16_learns_as_fp32_does(tmp_path, caches):
     losses = []
     for precision in ("fp32", "bf16"):

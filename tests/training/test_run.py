@@ -17,6 +17,7 @@ from mmqsa.config.model import DecoderConfig
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.features.cache import FeatureCache
+from mmqsa.model.slot_fusion import SlotFusion
 from mmqsa.training.loop import train
 from mmqsa.training.run import Run
 
@@ -164,6 +165,19 @@ def test_damaged_weights_are_named(copied):
 
 
 @pytest.mark.faults
+def test_a_fusion_of_other_slots_is_named(copied):
+    good = SlotFusion(3, 16, 4).state_dict()
+    for name, tensor in (
+        *(("first.bias", torch.tensor(1.0)), ("first.bias", torch.zeros(10**6))),
+        *(("first.weight", torch.zeros(4, 9)), ("other", torch.zeros(3))),
+    ):
+        save_file(good | {name: tensor}, copied / "fusion.safetensors")
+        with pytest.raises(InputError, match="no fusion of this run's slots"):
+            Run.load(copied)
+    save_file(good, copied / "fusion.safetensors")
+    assert Run.load(copied).fusion is not None
+
+
 def test_a_similarity_of_other_slots_is_named(copied):
     for tensors in ({"other": torch.eye(16)}, {"projection": torch.eye(8)}):
         save_file(tensors, copied / "similarity.safetensors")
@@ -196,7 +210,14 @@ def test_another_finished_run_is_not_overwritten(copied, caches, config):
 
 
 def test_overwriting_removes_what_was_made_from_the_old_run(copied, caches, config):
-    for name in ("similarity.safetensors", "resume.pt", "metrics/val.csv", "snapshots/step3.x"):
+    for name in (
+        "similarity.safetensors",
+        "fusion.safetensors",
+        "fusion.json",
+        "resume.pt",
+        "metrics/val.csv",
+        "snapshots/step3.x",
+    ):
         (copied / name).parent.mkdir(exist_ok=True)
         (copied / name).write_text("of the old run")
     (copied / "notes.txt").write_text("mine")

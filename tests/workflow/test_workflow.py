@@ -122,8 +122,8 @@ def test_nothing_is_left_to_do_and_touching_changes_nothing(demo):
 
 
 HEAVY = (
-    *("data", "extract", "train", "similarity", "fusion", "evaluate", "baseline", "controls"),
-    "premise",
+    *("data", "extract", "train", "similarity", "fusion", "evaluate", "sweep", "baseline"),
+    *("controls", "premise"),
 )
 
 
@@ -133,16 +133,19 @@ HEAVY = (
         # One setting: its own two seeds, and the tables and figures that show them.
         ({"settings": {"no-masking": {"slots": {"iterations": 2}}}}, {"train": 2, "evaluate": 2}),
         # Under one evaluation seed more: every score of a run, on whatever images.
-        ({"evaluation": {"seeds": [0, 1]}}, {"evaluate": 12, "baseline": 8, "controls": 3}),
+        (
+            {"evaluation": {"seeds": [0, 1]}},
+            {"evaluate": 12, "sweep": 2, "baseline": 8, "controls": 3},
+        ),
         ({"evaluation": {"cut_segments": [3]}}, {"baseline": 8}),
         ({"matching": {"similarity": {"steps": 3}}}, {"similarity": 2, "evaluate": 2}),
         ({"matching": {"fusion": {"hidden_dim": 3}}}, {"fusion": 2, "evaluate": 2}),
-        ({"matching": {"alike": 0.4}}, {"evaluate": 12}),
+        ({"matching": {"alike": 0.4}}, {"evaluate": 12, "sweep": 2}),
         ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
         # Not the untrained control, which has a learning rate of its own.
         (
             {"training": {"learning_rate": 0.002}},
-            {"train": 4, "similarity": 2, "fusion": 2, "evaluate": 10},
+            {"train": 4, "similarity": 2, "fusion": 2, "evaluate": 10, "sweep": 2},
         ),
         # Where the data came from and how many pass at once change no number of a run.
         ({"dataset": {"sources": ["/elsewhere"]}}, {}),
@@ -159,6 +162,7 @@ HEAVY = (
                     "similarity": 2,
                     "fusion": 2,
                     "evaluate": 12,
+                    "sweep": 2,
                 },
                 **{"baseline": 8, "controls": 3},
             },
@@ -171,6 +175,7 @@ HEAVY = (
                 "similarity": 2,
                 "fusion": 2,
                 "evaluate": 12,
+                "sweep": 2,
                 "baseline": 8,
                 "controls": 3,
             },
@@ -192,7 +197,15 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
 
 
 EVERYTHING = {
-    **{"data": 1, "extract": 5, "train": 6, "similarity": 2, "fusion": 2, "evaluate": 12},
+    **{
+        "data": 1,
+        "extract": 5,
+        "train": 6,
+        "similarity": 2,
+        "fusion": 2,
+        "evaluate": 12,
+        "sweep": 2,
+    },
     **{"baseline": 8, "controls": 3, "premise": 1},
 }
 AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
@@ -208,19 +221,19 @@ AFTER_EXTRACTION = {name: EVERYTHING[name] for name in HEAVY[1:]}
             "features/standardise.py",
             "clamp_min(1e-12)",
             "clamp_min(1e-6)",
-            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12, "baseline": 8},
+            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12, "sweep": 2, "baseline": 8},
         ),
         (
             "evaluation/metrics.py",
             "box_ious > 0.5",
             "box_ious > 0.4",
-            {"evaluate": 12, "baseline": 8, "controls": 3, "premise": 1},
+            {"evaluate": 12, "sweep": 2, "baseline": 8, "controls": 3, "premise": 1},
         ),
         (
             "model/decoder.py",
             "POSITION_SCALE = 0.7",
             "POSITION_SCALE = 0.5",
-            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12},
+            {"train": 6, "similarity": 2, "fusion": 2, "evaluate": 12, "sweep": 2},
         ),
         # Words, and code that no job runs, re-run nothing.
         ("model/decoder.py", '"""Spatial-broadcast', '"""A spatial-broadcast', {}),

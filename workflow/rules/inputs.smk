@@ -76,16 +76,23 @@ def run_and_features(wildcards):
 def evaluation_input(wildcards):
     """The same, with what was learned to merge heads by where a table prints that matching."""
     files = run_and_features(wildcards) | {"config": str(PATHS.stage_config("evaluation"))}
-    run, matchings = PATHS.run(wildcards.setting, wildcards.seed), printed("matchings", wildcards)
-    if "learned" in matchings:
-        files["similarity"] = str(run / SIMILARITY)
-    if "fusion" in matchings:
-        files["fusion"] = str(run / FUSION)
-    return files
+    return files | learned(wildcards, printed("matchings", wildcards))
+
+
+def learned(wildcards, matchings):
+    """What was learned on a run for some of the matchings."""
+    run = PATHS.run(wildcards.setting, wildcards.seed)
+    files = {"learned": ("similarity", SIMILARITY), "fusion": ("fusion", FUSION)}
+    return {
+        name: str(run / file)
+        for matching, (name, file) in files.items()
+        if matching in matchings
+    }
 
 
 def sweep_input(wildcards):
-    return run_and_features(wildcards) | {"config": str(PATHS.stage_config("sweep"))}
+    files = run_and_features(wildcards) | {"config": str(PATHS.stage_config("sweep"))}
+    return files | learned(wildcards, CONFIG.evaluation.sweep.strategies)
 
 
 def snapshots_input(wildcards):

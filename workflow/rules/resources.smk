@@ -68,7 +68,7 @@ def learning_fusion(wildcards):
 
 
 def score(run, images, matchings, sources, others=0):
-    return workload.scoring(run, CONFIG.evaluation, images, ON_GPU, len(matchings), sources, others)
+    return workload.scoring(run, CONFIG.evaluation, images, ON_GPU, matchings, sources, others)
 
 
 def scoring(wildcards):
@@ -93,7 +93,7 @@ def largest_scoring(wildcards):
 def sweeping(wildcards):
     sweep, sources = CONFIG.evaluation.sweep, CONFIG.evaluation.mask_sources
     others = len(sweep.num_slots) + len(sweep.iterations)
-    return score(CONFIG, EVALUATED_ON, ["hungarian"], sources, others)
+    return score(CONFIG, EVALUATED_ON, sweep.strategies, sources, others)
 
 
 def scoring_snapshots(wildcards):

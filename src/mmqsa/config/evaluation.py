@@ -146,7 +146,10 @@ class ScoringConfig(StageConfig):
 class SweepStageConfig(ScoringConfig):
     """What the stage ``sweep`` reads."""
 
-    depends_on = {"evaluation": {"mask_sources", "seeds", "precision", "batch_size", "sweep"}}
+    depends_on = {
+        "evaluation": {"mask_sources", "seeds", "precision", "batch_size", "sweep"},
+        "matching": {"alike"},
+    }
 
 
 class ControlsConfig(StageConfig):

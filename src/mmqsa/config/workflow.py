@@ -23,6 +23,7 @@ from mmqsa.config.base import (
 )
 from mmqsa.config.data import DatasetConfig, DownloadConfig, ExtractionConfig, SceneryConfig
 from mmqsa.config.evaluation import (
+    SAME_MASKS,
     BaselineConfig,
     ControlsConfig,
     FusionStageConfig,
@@ -175,16 +176,24 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                     f"{where}: its claims or curve name {name}, which is not among its settings; "
                     "add it there"
                 )
+        key, scored = "matching.strategies", self.matching.strategies
+        if table.kind == "sweep":
+            key, scored = "evaluation.sweep.strategies", self.evaluation.sweep.strategies
         for name in table.matchings:
-            if name not in self.matching.strategies:
-                raise ValueError(
-                    f"{where}.matchings: {name} is not scored; add it to matching.strategies"
-                )
+            if name not in scored:
+                raise ValueError(f"{where}.matchings: {name} is not scored; add it to {key}")
+        if all(pair in SAME_MASKS for pair in product(table.matchings, table.mask_sources)):
+            raise ValueError(
+                f"{where}.mask_sources: {table.matchings[0]} has no masks of its own from these; "
+                "add decoder"
+            )
         for image_set in chain(*self.image_sets(table).values()):
-            if image_set.protocol == "single" and not self.evaluation.single_boxes:
+            if image_set.protocol == "single" and (
+                not self.evaluation.single_boxes or table.kind in ("sweep", "snapshots")
+            ):
                 raise ValueError(
                     f"{where}.images: the protocol single is not scored; set "
-                    "evaluation.single_boxes"
+                    "evaluation.single_boxes, and ask for it in no sweep and no snapshots"
                 )
             if image_set.dataset not in self.datasets:
                 raise ValueError(

@@ -11,7 +11,7 @@ from mmqsa.config.data import BackboneConfig
 from mmqsa.discover.segmenter import BACKBONE, run_backbone
 from mmqsa.errors import InputError
 from mmqsa.features.weights import backbone_weights
-from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, SIMILARITY, WEIGHTS
+from mmqsa.paths import CONFIG, HISTORY, LEARNED, PROVENANCE, WEIGHTS
 from mmqsa.training.run import Run
 
 CARD = """---
@@ -54,7 +54,7 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
     if with_backbone and run.config.backbone.pretrained:  # random weights are drawn again
         _, backbone = run_backbone(folder, run)
     written = []
-    for name in (CONFIG, HISTORY, PROVENANCE, WEIGHTS, SIMILARITY):
+    for name in (CONFIG, HISTORY, PROVENANCE, WEIGHTS, *LEARNED):
         if (folder / name).is_file():
             with whole_file(out / name) as temporary:
                 shutil.copyfile(folder / name, temporary)

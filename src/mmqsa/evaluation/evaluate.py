@@ -1,6 +1,7 @@
 """Evaluation of a trained run on a feature cache: masks, metrics, label maps."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mmqsa.atomic import whole_file
 from mmqsa.config.evaluation import SAME_MASKS, MaskSource, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
+from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
 from mmqsa.features.cache import FeatureCache
@@ -41,7 +43,11 @@ def evaluate(
     sources = config.evaluation.mask_sources
     scorer = Scorer(cache, config.evaluation.single_boxes)
     shape = (len(scorer.ids), cache.side, cache.side)
-    kept = {source: np.empty(shape, np.uint8) for source in sources if with_label_maps}
+    kept = {
+        source: np.empty(shape, np.uint8)
+        for source in sources
+        if with_label_maps and (matchings[0], source) not in SAME_MASKS
+    }
     for indices, maps, names in _predictions(run, cache, config, device, matchings, seeds):
         first = names["matching"] == matchings[0] and names["eval_seed"] == seeds[0]
         scorer.add(indices, maps, with_objects=first, **names)
@@ -115,6 +121,11 @@ def _predictions(
     Yields the indices of the images, their label maps (B, S, S), and by what of NAMES they came.
     """
     run.check_cache(cache)
+    if all(pair in SAME_MASKS for pair in product(matchings, config.evaluation.mask_sources)):
+        raise InputError(
+            f"evaluation.mask_sources: {matchings[0]} has no masks of its own from "
+            f"{' or '.join(config.evaluation.mask_sources)}; add decoder"
+        )
     merging = run.merging(config.matching.alike, matchings).to(device)
     keep_freed_memory()
     model, evaluation, key = run.model.to(device), config.evaluation, "evaluation.batch_size"

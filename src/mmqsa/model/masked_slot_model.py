@@ -284,7 +284,8 @@ class MaskedSlotModel(nn.Module):
         masks: dict[MaskSource, Tensor] = {}
         for source in sources:
             if source == "decoder":
-                masks[source] = self.decoder.masks(heads.of_slots(), outputs.features)
+                decoded = self.decoder.masks(heads.of_slots(), outputs.features)
+                masks[source] = heads.of_decoded(decoded)
             elif source == "attention":
                 masks[source] = heads.of_masks(attention)
             else:

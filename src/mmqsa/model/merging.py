@@ -1,6 +1,9 @@
 """All heads of an image into one set of slots or masks, by every way that a config can name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, wraps
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -59,19 +62,37 @@ class HeadMerge:
     def of_slots(self) -> Tensor:
         """The merged slots (B, K, D_slot)."""
         if self.matching.startswith("consensus"):
-            return slots_of_segments(self.slots, self.attention, self.of_masks(self.attention))
+            return slots_of_segments(self.slots, self.attention, self._segments)
         if self.matching == "fusion":
             assert self.fusion is not None, "the matching 'fusion' needs a trained one"
             fused: Tensor = self.fusion(self.slots, self.order)
+            if not bool(fused.isfinite().all()):
+                raise InputError(
+                    "the learned fusion is not finite on these slots; run `mmqsa fusion "
+                    "--overwrite`"
+                )
             return fused
         return self._merged(self.slots)
 
     def of_masks(self, masks: Tensor) -> Tensor:
         """Every head's masks (B, H, K, N) -> merged masks (B, K, N)."""
         if self.matching.startswith("consensus"):
-            return consensus(masks, None if self.matching == "consensus-chosen" else masks.shape[2])
+            return self._segments if masks is self.attention else self._cut(masks)
         merged = self._merged(masks)
         return normalised(merged) if self.matching == "weighted" else merged
+
+    def of_decoded(self, masks: Tensor) -> Tensor:
+        """The masks (B, K, N) of the decoded merged slots, without those of no segment."""
+        if self.matching == "consensus-chosen":
+            return normalised(masks * self._segments.any(dim=-1, keepdim=True))
+        return masks
+
+    @cached_property
+    def _segments(self) -> Tensor:
+        return self._cut(self.attention)
+
+    def _cut(self, masks: Tensor) -> Tensor:
+        return consensus(masks, None if self.matching == "consensus-chosen" else masks.shape[2])
 
     def _merged(self, values: Tensor) -> Tensor:
         if self.matching == "none":
@@ -103,6 +124,23 @@ class Merging:
 PLAIN = Merging()
 
 
+def in_full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function without autocast, on float32: what it decides must not hang on rounding."""
+
+    @wraps(function)
+    def run(first: Tensor, *others: object, **options: object) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            full = [one.float() if _is_half(one) else one for one in (first, *others)]
+            return function(*full, **options)
+
+    return run
+
+
+def _is_half(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+
+
+@in_full_precision
 def agreement_weights(slots: Tensor, order: Tensor) -> Tensor:
     """Slots (B, H, K, X) and their order (B, H, K) -> weights (B, H, K), 1 in sum over heads.
 
@@ -113,7 +151,7 @@ def agreement_weights(slots: Tensor, order: Tensor) -> Tensor:
     >>> agreement_weights(slots, torch.zeros(1, 3, 1, dtype=torch.int64)).flatten()
     tensor([0.5000, 0.5000, 0.0000])
     """
-    unit = F.normalize(reorder(slots, order).float(), dim=-1)
+    unit = F.normalize(reorder(slots, order), dim=-1)
     cosines = torch.einsum("bhkx,bgkx->bhgk", unit, unit).clamp_min(0)
     own = torch.eye(unit.shape[1], device=unit.device)[None, :, :, None]
     weights = (cosines * (1 - own)).sum(dim=2)
@@ -131,6 +169,7 @@ def normalised(masks: Tensor) -> Tensor:
     return masks / masks.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
 
+@in_full_precision
 def consensus(masks: Tensor, num_slots: int | None = None) -> Tensor:
     """Every head's masks (B, H, K, N) -> the segments that they agree on (B, K, N), of 0 and 1.
 
@@ -143,11 +182,11 @@ def consensus(masks: Tensor, num_slots: int | None = None) -> Tensor:
     eigenvalues, of the first K + 1: from 2 to K segments, the others empty. No slot is matched to
     another, so heads may even differ in their number of slots.
     """
-    together = torch.einsum("bhkm,bhkn->bmn", masks.float(), masks.float()) / masks.shape[1]
+    together = torch.einsum("bhkm,bhkn->bmn", masks, masks) / masks.shape[1]
     most, segments = masks.shape[2], []
     with threadpool_limits(1):  # matrices of a few hundred rows
-        for affinity in together.cpu().numpy().astype(np.float64):
-            count = num_slots or spectral_gap(affinity, most)
+        for affinity in together.detach().cpu().numpy().astype(np.float64):
+            count = num_slots or min(spectral_gap(affinity, most), most)
             # Slots that all say the same leave nothing to cut; the clip keeps the graph whole.
             labels = spectral_clustering(
                 affinity.clip(1e-6), n_clusters=count, assign_labels="cluster_qr", random_state=0
@@ -170,16 +209,18 @@ def spectral_gap(affinity: np.ndarray, most: int) -> int:
     return int(2 + gaps[1:].argmax()) if len(gaps) > 1 else 2
 
 
+@in_full_precision
 def slots_of_segments(slots: Tensor, attention: Tensor, segments: Tensor) -> Tensor:
     """All heads' slots and attention, segments (B, K, N) -> a slot per segment (B, K, D_slot).
 
     The mean of all heads' slots, each as much as its attention lies in the segment.
     """
-    shared = segments.float() @ attention.float().flatten(1, 2).mT  # (B, K, H K)
+    shared = segments @ attention.flatten(1, 2).mT  # (B, K, H K)
     weights = shared / shared.sum(dim=-1, keepdim=True).clamp_min(1e-12)
-    return weights.to(slots.dtype) @ slots.flatten(1, 2)
+    return weights @ slots.flatten(1, 2)
 
 
+@in_full_precision
 def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
     """Join the masks (B, K, N) of an image that show one object; the ones given up are zero.
 
@@ -201,7 +242,7 @@ def join_alike(masks: Tensor, features: Tensor, alike: float) -> Tensor:
     num_slots = masks.shape[1]
     for _ in range(num_slots - 2):
         largest = F.one_hot(masks.argmax(dim=1), num_slots).mT.float()  # (B, K, N)
-        means = F.normalize(largest @ features.float(), dim=-1)
+        means = F.normalize(largest @ features, dim=-1)
         present = largest.any(dim=-1)
         pair = (present[:, :, None] & present[:, None, :]).triu(diagonal=1)
         pair &= (present.sum(dim=1) > 2)[:, None, None]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
-from mmqsa.paths import CONFIG
+from mmqsa.paths import CONFIG, PROVENANCE
 from mmqsa.reporting.results import SOURCES, Results, Spec, exists
 from mmqsa.reporting.statistics import over_seeds
 from mmqsa.reporting.style import DASHES, PAGE, errorbars, legend_below, of_first_protocol, title
@@ -208,7 +208,7 @@ def time_figure(results: Results) -> Figure:
     metrics, _ = of_first_protocol(metrics)
     metrics = metrics[metrics["metric"] == "mbo_c"]
     seconds = {
-        run: results.provenance(*run)["seconds"]
+        run: _seconds(results, *run)
         for run in metrics[["setting", "seed"]].drop_duplicates().itertuples(index=False, name=None)
     }
     whole = pd.Series(list(zip(metrics["setting"], metrics["seed"], strict=True))).map(seconds)
@@ -235,13 +235,22 @@ def time_figure(results: Results) -> Figure:
     return figure
 
 
+def _seconds(results: Results, setting: str, seed: int) -> float:
+    """How long a run was trained."""
+    record = results.provenance(setting, seed)
+    if not record:
+        raise InputError(f"{results.paths.run(setting, seed) / PROVENANCE}: missing; restore it")
+    return float(record["seconds"])
+
+
 def sweep_figure(results: Results) -> Figure:
     """Metrics of the first setting against the slots at evaluation, a line per matching."""
     spec, metrics = results.spec, results.runs("sweep")
+    if len(metrics):
+        metrics = metrics[metrics["setting"] == spec.first]
     if metrics.empty:
         raise InputError(f"{results.paths.results}: no sweep of {spec.first} to draw")
-    trained = metrics.groupby("iterations")["num_slots"].nunique().idxmax()
-    metrics = metrics[(metrics["setting"] == spec.first) & (metrics["iterations"] == trained)]
+    metrics = metrics[metrics["iterations"] == _knob(results, "slots.iterations", spec.first)]
     figure, panels = _panels(spec, metrics, "slots at evaluation")
     for axis, _, rows in panels:
         for index, matching in enumerate(spec.table.matchings):

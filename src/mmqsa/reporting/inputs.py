@@ -35,7 +35,7 @@ FIGURES = {
     "training": Reads(records=(HISTORY,)),
     "snapshots": Reads(("snapshots",), ("",), (HISTORY,)),
     "time": Reads(("snapshots",), ("",), (PROVENANCE,)),
-    "sweep": TABLES["sweep"],
+    "sweep": Reads(("sweep",), ("",), (CONFIG,)),
     "strata": TABLES["strata"],
     "severity": Reads(("",)),
     "similarity": Reads(("agreement",)),

@@ -102,8 +102,11 @@ def train(
                 training.schedule, index, training.steps
             )
             drawn = int(torch.randint(model.num_heads, (), generator=draws))
-            count = 1 if training.heads_per_step == "drawn" else model.num_heads
-            heads = [(drawn + other) % model.num_heads for other in range(count)]
+            heads = [drawn]
+            if training.heads_per_step != "drawn":
+                heads = list(range(model.num_heads))
+            if training.heads_per_step == "merged":  # onto the drawn one, which comes first
+                heads = heads[drawn:] + heads[:drawn]
             batch = features.take(batches.next())
             loss = step(batch, heads, model.draw(len(batch), noise, len(heads)), rate)
             state.add(loss, heads)

@@ -30,6 +30,7 @@ from mmqsa.paths import (
     CONFIG,
     FUSION,
     HISTORY,
+    LEARNED,
     METRICS,
     PROVENANCE,
     SIMILARITY,
@@ -162,9 +163,11 @@ def finished_run(
 
 def remove_run(folder: Path) -> None:
     """Remove a run's files, finished or not, and what was made from them; others stay."""
-    for name in (WEIGHTS, CONFIG, HISTORY, PROVENANCE, SIMILARITY, CHECKPOINT):
+    for name in (WEIGHTS, CONFIG, HISTORY, PROVENANCE, CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    (folder / SIMILARITY).with_suffix(".json").unlink(missing_ok=True)
+    for name in LEARNED:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).with_suffix(".json").unlink(missing_ok=True)
     for name in (SNAPSHOTS, METRICS):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -259,14 +262,18 @@ def _fusion(folder: Path, config: RunConfig) -> SlotFusion | None:
     if not (folder / FUSION).exists():
         return None
     state, _ = read_tensors(folder / FUSION)
-    slots, width = config.slots, state.get("first.weight", torch.empty(0)).shape[0]
-    fusion = SlotFusion(slots.num_heads, slots.slot_dim, max(width, 1))
-    expected = {name: tensor.shape for name, tensor in fusion.state_dict().items()}
-    if {name: tensor.shape for name, tensor in state.items()} != expected:
+    sizes = config.slots.num_heads, config.slots.slot_dim
+    width = next(iter(state.get("first.bias", torch.empty(0)).shape), 0)
+    with torch.device("meta"):  # shapes alone: those of a damaged file may not fit in memory
+        expected = SlotFusion(*sizes, width).state_dict() if width else {}
+    if not width or {name: tensor.shape for name, tensor in expected.items()} != {
+        name: tensor.shape for name, tensor in state.items()
+    }:
         raise InputError(
             f"{folder / FUSION}: no fusion of this run's slots; remove it, and run `mmqsa fusion` "
             "again"
         )
+    fusion = SlotFusion(*sizes, width)
     fusion.load_state_dict(state)
     return fusion.requires_grad_(False)
 
