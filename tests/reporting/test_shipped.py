@@ -100,6 +100,8 @@ def made(tmp_path_factory):
         ("voc-vits14-trials", 3),
         ("voc-vits14-blocks", 3),
         ("voc-vits14-long", 3),
+        ("voc-vits14-methods", 30),
+        ("voc-vits14-layers", 9),
         ("backbones", 6),
     ],
 )
