@@ -47,7 +47,7 @@ run("join", *specs, "--out", Path(results, "backbones"))
 """
 
 
-MEASURED = ("-sweep", "-snapshots", "-agreement", "-slots")  # metrics files with no others beside them
+MEASURED = ("-sweep", "-snapshots", "-agreement", "-slots")  # with no others beside them
 
 
 def git(*arguments, **options):

@@ -84,9 +84,7 @@ def learned(wildcards, matchings):
     run = PATHS.run(wildcards.setting, wildcards.seed)
     files = {"learned": ("similarity", SIMILARITY), "fusion": ("fusion", FUSION)}
     return {
-        name: str(run / file)
-        for matching, (name, file) in files.items()
-        if matching in matchings
+        name: str(run / file) for matching, (name, file) in files.items() if matching in matchings
     }
 
 
