@@ -281,14 +281,21 @@ def test_all_heads_learn_in_each_step_when_asked(tmp_path, caches):
     assert done["updates_per_head"] == [5, 5, 5]
 
 
-def test_merged_heads_learn_together_when_asked(tmp_path, caches):
-    losses = {}
-    for kind in ("merged", "all"):
-        config = altered(training={"heads_per_step": kind, "steps": 5})
-        done = train(FeatureCache(caches["train"]), config, 0, tmp_path / kind, CPU)
-        assert done["updates_per_head"] == [5, 5, 5]
-        losses[kind] = done["final_loss"]
-    assert losses["merged"] != losses["all"]
+def test_merged_heads_learn_together_when_asked(tmp_path, caches, monkeypatch):
+    seen, forward = [], MaskedSlotModel.forward
+
+    def watched(model, features, heads, draws, merged=False):
+        output = forward(model, features, heads, draws, merged)
+        seen.append((list(heads), output.reconstruction.shape[1]))
+        return output
+
+    monkeypatch.setattr(MaskedSlotModel, "forward", watched)
+    config = altered(training={"heads_per_step": "merged", "steps": 9})
+    done = train(FeatureCache(caches["train"]), config, 0, tmp_path, CPU)
+    assert done["updates_per_head"] == [9, 9, 9]
+    # One reconstruction for all, and each of them is the reference now and then.
+    assert {decoded for _, decoded in seen} == {1}
+    assert {heads[0] for heads, _ in seen} == {0, 1, 2}
 
 
 def test_bf16_learns_as_fp32_does(tmp_path, caches):
