@@ -35,15 +35,19 @@ def keys() -> torch.Tensor:
     return torch.randn(5, 36, 8, generator=torch.Generator().manual_seed(1)).half()
 
 
-def test_loss_and_gradients(model, keys):
+def plain_twin(model, keys):
+    """The plain model, once both have the same loss on ``keys`` and their gradients."""
     plain = reference.PlainModel(copy.deepcopy(model))
     noise = torch.randn(3, 5, 4, 16)
-    found = model(keys, [1], Draws(noise[1:2])).loss
-    expected = plain.loss(keys, 1, noise)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
-    found.backward()
+    loss, expected = model(keys, [1], Draws(noise[1:2])).loss, plain.loss(keys, 1, noise)
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=1e-5)
+    loss.backward()
     expected.backward()
-    twins = dict(plain.model.named_parameters())
+    return plain, dict(plain.model.named_parameters())
+
+
+def test_loss_and_gradients(model, keys):
+    plain, twins = plain_twin(model, keys)
     compared = 0
     for name, parameter in model.named_parameters():
         if name.startswith(("decoder.to_mask", "decoder.to_features")):
@@ -63,13 +67,7 @@ def test_loss_and_gradients_with_a_transformer(keys):
     decoder = {"kind": "transformer", "hidden_dim": 12, "layers": 2, "heads": 3}
     config = Config.model_validate(SMALL | {"decoder": decoder})
     model = MaskedSlotModel(config.model, num_patches=36, feature_dim=8)
-    plain, noise = reference.PlainModel(copy.deepcopy(model)), torch.randn(3, 5, 4, 16)
-    found = model(keys, [1], Draws(noise[1:2])).loss
-    expected = plain.loss(keys, 1, noise)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
-    found.backward()
-    expected.backward()
-    twins = dict(plain.model.named_parameters())
+    _, twins = plain_twin(model, keys)
     for name, parameter in model.decoder.named_parameters():
         wanted = twins[f"decoder.{name}"].grad
         torch.testing.assert_close(parameter.grad, wanted, atol=1e-6, rtol=1e-3)

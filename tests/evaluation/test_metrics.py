@@ -17,14 +17,12 @@ from torchvision.ops import box_iou
 from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation import metrics
+from mmqsa.evaluation.boxes import box_ious, boxes, slot_boxes
 from mmqsa.evaluation.metrics import (
     PROTOCOLS,
     GroundTruth,
     adjusted_rand_index,
-    box_ious,
-    boxes,
     image_metrics,
-    slot_boxes,
 )
 
 TRUTH = arrays(np.uint8, (8, 8), elements=st.sampled_from([0, 0, 1, 2, 5, VOID]))

@@ -17,8 +17,8 @@ from mmqsa.data.geometry import Geometry
 from mmqsa.data.photograph import as_rgb
 from mmqsa.device import choose_device, computing_in
 from mmqsa.errors import InputError
+from mmqsa.evaluation.boxes import boxes
 from mmqsa.evaluation.draws import image_draws
-from mmqsa.evaluation.metrics import boxes
 from mmqsa.evaluation.scoring import winning_slots
 from mmqsa.features.attributes import NETWORK_ATTRIBUTES
 from mmqsa.features.backbone import FrozenViT, load_backbone

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from scipy.linalg import eigh
 from scipy.ndimage import label as connected_components
-from sklearn.cluster import KMeans, spectral_clustering
+from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from mmqsa.config.evaluation import BaselineConfig
 from mmqsa.errors import InputError
-from mmqsa.evaluation.metrics import boxes as boxes_of
+from mmqsa.evaluation.boxes import boxes as boxes_of
 from mmqsa.evaluation.probe import LinearProbe, patch_shares
 from mmqsa.evaluation.scoring import Scorer, label_maps
 from mmqsa.features.attributes import check_attributes
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.standardise import feature_statistics
+from mmqsa.model.merging import graph_cut
 from mmqsa.progress import progress_bar
 
 LOST_SEEDS = 100  # patches of lowest degree that a seed may expand to (LOST, section 3.2)
@@ -116,13 +117,10 @@ def _kmeans(images: Images) -> Iterator[Prediction]:
 def _normalised_cut(images: Images) -> Iterator[Prediction]:
     """Spectral clustering of the features' cosines, >= 0."""
     images.check_clusters("cut_segments")
-    options = {"assign_labels": "cluster_qr", "random_state": 0}
     for image in images:
-        affinity = _cosine(image.features).clip(1e-6)
+        affinity = _cosine(image.features)
         for clusters in images.config.cut_segments:
-            with warnings.catch_warnings(action="ignore"):  # of another solver for few patches
-                labels = spectral_clustering(affinity, n_clusters=clusters, **options)
-            masks = _one_hot(labels, clusters)
+            masks = _one_hot(graph_cut(affinity, clusters), clusters)
             yield Prediction(image.index, f"normalised cut, K = {clusters}", masks)
 
 

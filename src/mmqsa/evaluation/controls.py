@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmqsa.data.geometry import VOID
-from mmqsa.evaluation.metrics import box_ious, boxes
+from mmqsa.evaluation.boxes import box_ious, boxes
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.attributes import check_attributes
 from mmqsa.features.cache import FeatureCache

@@ -67,11 +67,8 @@ def sweep(
     First evaluation seed, every mask source. Learned queries keep their number of slots. Returns
     the metrics file in ``out``.
     """
-    trained, values, scorer = (
-        run.config.slots,
-        config.evaluation.sweep,
-        Scorer(cache),
-    )
+    trained, values = run.config.slots, config.evaluation.sweep
+    scorer = Scorer(cache)
     counts = [trained.num_slots] if trained.initialisation == "queries" else values.num_slots
     pairs = [(num_slots, trained.iterations) for num_slots in counts]
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]

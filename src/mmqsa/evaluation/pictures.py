@@ -14,8 +14,9 @@ from mmqsa.config.files import quoted
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
+from mmqsa.evaluation.boxes import boxes
 from mmqsa.evaluation.draws import image_draws
-from mmqsa.evaluation.metrics import GroundTruth, boxes, image_metrics
+from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.matching import align, reorder

@@ -47,12 +47,15 @@ class HeadPerBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Features (B, N, H D), slot noise of ``heads`` -> slots and attention of these heads."""
         blocks = features.chunk(len(self.encoders), dim=-1)
-        slots, attention = [], []
-        for head, drawn in zip(range(len(blocks)) if heads is None else heads, noise, strict=True):
-            encoded = self.encoders[head](blocks[head])
-            found = self.attentions[head](
-                encoded, drawn[None], iterations=iterations, copies=copies
+        selected = range(len(blocks)) if heads is None else heads
+        per_head = [
+            self.attentions[head](
+                self.encoders[head](blocks[head]),
+                head_noise[None],
+                iterations=iterations,
+                copies=copies,
             )
-            slots.append(found[0])
-            attention.append(found[1])
+            for head, head_noise in zip(selected, noise, strict=True)
+        ]
+        slots, attention = zip(*per_head, strict=True)
         return torch.cat(slots, dim=1), torch.cat(attention, dim=1)

@@ -1,5 +1,6 @@
 """All heads of an image into one set of slots or masks, by every way that a config can name."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -112,7 +113,7 @@ class Merging:
     fusion: SlotFusion | None = None
     """for ``fusion``"""
     alike: float = ALIKE
-    """cosine from which on two slots are of one object, for ``joined``"""
+    """cosine above which two slots are one object, for ``joined``"""
 
     def to(self, device: torch.device) -> "Merging":
         """The same on a device."""
@@ -187,12 +188,20 @@ def consensus(masks: Tensor, num_slots: int | None = None) -> Tensor:
     with threadpool_limits(1):  # matrices of a few hundred rows
         for affinity in together.detach().cpu().numpy().astype(np.float64):
             count = num_slots or min(spectral_gap(affinity, most), most)
-            # Slots that all say the same leave nothing to cut; the clip keeps the graph whole.
-            labels = spectral_clustering(
-                affinity.clip(1e-6), n_clusters=count, assign_labels="cluster_qr", random_state=0
-            )
-            segments.append(np.eye(most)[labels].T)
+            segments.append(np.eye(most)[graph_cut(affinity, count)].T)
     return torch.from_numpy(np.stack(segments)).to(masks)
+
+
+def graph_cut(affinity: np.ndarray, segments: int) -> np.ndarray:
+    """Affinity (N, N) -> segment of each patch (N,): a normalised cut (Shi and Malik, 2000).
+
+    Negative affinities count as almost none, so that the graph stays in one piece.
+    """
+    with warnings.catch_warnings(action="ignore"):  # of another solver for few patches
+        labels: np.ndarray = spectral_clustering(
+            affinity.clip(1e-6), n_clusters=segments, assign_labels="cluster_qr", random_state=0
+        )
+    return labels
 
 
 def spectral_gap(affinity: np.ndarray, most: int) -> int:
