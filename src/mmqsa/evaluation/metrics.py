@@ -218,8 +218,8 @@ class Comparison:
             slot: largest_part(self.prediction == slot, valid, corners[slot])
             for slot in {one, innermost}
         }
-        found = np.stack([parts[one], corners[innermost], parts[innermost]])
-        hits = box_ious(found, true) > 0.5
+        read = np.stack([parts[one], corners[innermost], parts[innermost]])
+        hits = box_ious(read, true) > 0.5
         return {name: _any_hit(row[None]) for name, row in zip(names, hits, strict=True)}
 
     def _areas(self, valid: Array | None) -> Array:

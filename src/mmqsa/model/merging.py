@@ -154,8 +154,8 @@ def agreement_weights(slots: Tensor, order: Tensor) -> Tensor:
     """
     unit = F.normalize(reorder(slots, order), dim=-1)
     cosines = torch.einsum("bhkx,bgkx->bhgk", unit, unit).clamp_min(0)
-    own = torch.eye(unit.shape[1], device=unit.device)[None, :, :, None]
-    weights = (cosines * (1 - own)).sum(dim=2)
+    same_head = torch.eye(unit.shape[1], device=unit.device)[None, :, :, None]
+    weights = (cosines * (1 - same_head)).sum(dim=2)
     total = weights.sum(dim=1, keepdim=True)
     return torch.where(total > 0, weights / total.clamp_min(1e-12), 1 / unit.shape[1])
 
