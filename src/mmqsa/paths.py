@@ -45,6 +45,11 @@ class Paths:
         """The metrics of a baseline, of the controls, or of the premise."""
         return beside(self.results / "controls" / f"{image_set}-{method}.csv", kind)
 
+    @property
+    def page(self) -> Path:
+        """The folder of the page, which can be sent."""
+        return self.results / "page"
+
     def stage_config(self, name: str) -> Path:
         """The YAML file that a stage reads."""
         return self.results / "config" / f"{name}.yaml"
@@ -66,3 +71,8 @@ def beside(metrics: Path, kind: str) -> Path:
     """The file of another kind beside a metrics file; without a kind, that file itself."""
     suffix = ".csv.gz" if kind in COMPRESSED else ".csv"
     return metrics.with_name(f"{metrics.stem}-{kind}{suffix}") if kind else metrics
+
+
+def label_maps_path(metrics: Path) -> Path:
+    """The file of the label maps that a metrics file is about."""
+    return metrics.with_name(f"{metrics.stem}-label_maps.h5")

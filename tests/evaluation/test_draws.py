@@ -9,6 +9,7 @@ import torch
 from mmqsa.data.voc import VocFolder
 from mmqsa.evaluation.draws import image_draws
 from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.evaluation.label_maps import run_label_maps
 from mmqsa.evaluation.pictures import pictures
 from mmqsa.features.cache import FeatureCache
 from mmqsa.training.run import Run
@@ -21,8 +22,9 @@ def scored(config, run_folder, caches, out, batch_size):
     changed = config.changed(
         "test", {"evaluation": evaluation, "matching": {"strategies": ["hungarian"]}}
     )
-    cache = FeatureCache(caches["val"])
-    evaluate(Run.load(run_folder), cache, changed, out, CPU, with_label_maps=True)
+    run, cache = Run.load(run_folder), FeatureCache(caches["val"])
+    evaluate(run, cache, changed, out, CPU)
+    run_label_maps(run, cache, changed, out, CPU)
     return out
 
 
@@ -43,7 +45,7 @@ def test_the_batch_size_changes_nothing(config, run_folder, caches, tmp_path):
     one, all_ = (scored(config, run_folder, caches, tmp_path / str(n), n) for n in (1, 64))
     name = "scenes-val-label_maps.h5"
     with h5py.File(one / name) as first, h5py.File(all_ / name) as second:
-        for source in ("slots_decoder", "slots_attention"):
+        for source in ("hungarian/decoder", "hungarian/attention"):
             same = first[source][:] == second[source][:]
             assert same.mean() > 0.999  # but for rounding
     first, second = (pd.read_csv(folder / "scenes-val.csv") for folder in (one, all_))
@@ -58,6 +60,6 @@ def test_pictures_show_the_masks_that_are_scored(config, run_folder, caches, voc
     scores = table[table["mask_source"] == "attention"].set_index("image_id")["paper/mbo_c"]
     with h5py.File(out / "scenes-val-label_maps.h5") as file:
         for picture in drawn:
-            maps = file["slots_attention"][cache.ids.index(picture.image_id)]
+            maps = file["hungarian/attention"][cache.ids.index(picture.image_id)]
             assert np.mean(maps == picture.merged["attention"]) > 0.999
             assert picture.score == pytest.approx(scores[picture.image_id], abs=2e-3)

@@ -1,7 +1,6 @@
 import shutil
 from typing import get_args
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,6 @@ from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate, score_snapshots, sweep
-from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.scoring import label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
@@ -39,7 +37,7 @@ def learned_run(tmp_path_factory, run_folder, caches):
 def scored(tmp_path_factory, learned_run, caches, config):
     out = tmp_path_factory.mktemp("metrics")
     cache = FeatureCache(caches["val"])
-    evaluate(Run.load(learned_run), cache, config, out, CPU, with_label_maps=True)
+    evaluate(Run.load(learned_run), cache, config, out, CPU)
     return out
 
 
@@ -48,18 +46,6 @@ def only(config, **evaluation):
     matching = config.matching.model_copy(update={"strategies": ["hungarian"]})
     evaluation = config.evaluation.model_copy(update=evaluation)
     return config.model_copy(update={"matching": matching, "evaluation": evaluation})
-
-
-def test_label_maps_of_another_run_stay(scored, learned_run, caches, config, tmp_path):
-    for path in scored.iterdir():
-        shutil.copy(path, tmp_path)
-    before = (tmp_path / "scenes-val-label_maps.h5").read_bytes()
-    other, cache = Run.load(learned_run), FeatureCache(caches["val"])
-    with torch.no_grad():
-        other.model.slot_attention.to_value.weight *= -1
-    with pytest.raises(InputError, match="exists and was made otherwise"):
-        evaluate(other, cache, config, tmp_path, CPU, with_label_maps=True)
-    assert (tmp_path / "scenes-val-label_maps.h5").read_bytes() == before
 
 
 def test_label_maps_equal_plain_upsampling():
@@ -123,19 +109,6 @@ def test_means_are_those_of_the_images(scored):
     assert row["value"].item() == pytest.approx(100 * group["paper/corloc"].mean(), abs=1e-3)
 
 
-def test_written_label_maps_are_what_was_scored(scored, caches):
-    cache, images = FeatureCache(caches["val"]), pd.read_csv(scored / "scenes-val-per_image.csv.gz")
-    with h5py.File(scored / "scenes-val-label_maps.h5") as file:
-        assert [name.decode() for name in file["image_id"]] == cache.ids
-        for source in ("decoder", "attention"):
-            rows = images.query(f"{FIRST} and mask_source == @source")
-            assert len(rows) == len(cache.ids)
-            for index, value in enumerate(rows["paper/mbo_c"]):
-                truth = GroundTruth(cache.classes[index], None)
-                metrics = image_metrics(file[f"slots_{source}"][index], truth)
-                assert metrics["paper", "mbo_c"] == pytest.approx(value, abs=1e-5)
-
-
 def test_every_object_is_scored_apart(scored, caches):
     objects = pd.read_csv(scored / "scenes-val-per_object.csv.gz")
     images = pd.read_csv(scored / "scenes-val-per_image.csv.gz")
@@ -188,13 +161,10 @@ def test_snapshots_are_scored_like_the_run(tmp_path, caches, config):
         pd.testing.assert_series_equal(found, first)
 
 
-def test_label_maps_are_of_what_is_scored(tmp_path, learned_run, caches, config):
+def test_a_fusion_has_no_masks_of_attention(tmp_path, learned_run, caches, config):
     asked = config.changed("test", {"matching": {"strategies": ["fusion"]}})
-    run, cache = Run.load(learned_run), FeatureCache(caches["val"])
-    evaluate(run, cache, asked, tmp_path, CPU, with_label_maps=True)
-    with h5py.File(tmp_path / "scenes-val-label_maps.h5") as file:
-        assert set(file) == {"slots_decoder", "image_id"}
     asked = asked.changed("test", {"evaluation": {"mask_sources": ["attention"]}})
+    run, cache = Run.load(learned_run), FeatureCache(caches["val"])
     with pytest.raises(InputError, match="fusion has no masks of its own from attention; add dec"):
         evaluate(run, cache, asked, tmp_path / "none", CPU)
 

@@ -18,7 +18,8 @@ from mmqsa.cli.application import (
 )
 
 if TYPE_CHECKING:
-    from mmqsa.config.evaluation import FusionConfig, SimilarityConfig
+    from mmqsa.config.evaluation import FusionConfig, ScoringConfig, SimilarityConfig
+    from mmqsa.training.run import Run
 
 Only = Annotated[list[str] | None, typer.Option(help="Score this one only; may be repeated.")]
 STOPPED = 143  # what shells say of a process that SIGTERM ended
@@ -135,32 +136,89 @@ def evaluate(
     config: ConfigFile = None,
     matching: Only = None,
     mask_source: Only = None,
-    label_maps: Annotated[
-        bool, typer.Option("--label-maps", help="Write the scored label maps, for other code.")
-    ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
     """Score a run: every matching, mask source and evaluation seed, by what the labels allow."""
-    from mmqsa.config.evaluation import ScoringConfig
     from mmqsa.device import choose_device
     from mmqsa.evaluation.evaluate import evaluate as score
     from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
-    trained, scoring = Run.load(run), ScoringConfig.load(config)
+    trained, used = Run.load(run), choose_device(device, require_gpu)
+    scoring = _scoring(run, trained, config, matching, mask_source)
+    print(f"{score(trained, FeatureCache(features), scoring, out, used)}: written")
+
+
+def _scoring(
+    folder: Path,
+    trained: "Run",
+    config: Path | None,
+    matching: list[str] | None,
+    mask_source: list[str] | None,
+) -> "ScoringConfig":
+    """What is asked for; without a config and matchings, all that the run has learned."""
+    from mmqsa.config.evaluation import ScoringConfig
+
+    scoring = ScoringConfig.load(config)
     if config is None and not matching:
         missing = {"learned": trained.similarity is None, "fusion": trained.fusion is None}
         matching = [name for name in scoring.matching.strategies if not missing.get(name)]
         for name, command in (("learned", "similarity"), ("fusion", "fusion")):
             if missing[name]:
-                print(f"{run}: no learned {command}; `mmqsa {command}` trains one", file=sys.stderr)
+                print(
+                    f"{folder}: no learned {command}; `mmqsa {command}` trains one", file=sys.stderr
+                )
     if matching:
         scoring = scoring.changed("--matching", {"matching": {"strategies": matching}})
     if mask_source:
         scoring = scoring.changed("--mask-source", {"evaluation": {"mask_sources": mask_source}})
-    used = choose_device(device, require_gpu)
-    path = score(trained, FeatureCache(features), scoring, out, used, label_maps)
+    return scoring
+
+
+@app.command("label-maps")
+def label_maps(
+    features: Features,
+    out: Out,
+    run: Annotated[Path | None, typer.Option(help="Folder of a trained run.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Or a baseline, such as kmeans, or controls.")
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="For a method: the training split's cache.")
+    ] = None,
+    config: ConfigFile = None,
+    matching: Only = None,
+    mask_source: Only = None,
+    device: Device = "auto",
+    require_gpu: RequireGpu = False,
+) -> None:
+    """Write the label maps of a run or of a method, for the page or for other code."""
+    from mmqsa.config.evaluation import BaselineConfig, ControlsConfig
+    from mmqsa.device import choose_device
+    from mmqsa.errors import InputError
+    from mmqsa.evaluation import label_maps as write
+    from mmqsa.features.cache import FeatureCache
+    from mmqsa.training.run import Run
+
+    if (run is None) == (method is None):
+        raise InputError("--run, --method: give one of the two")
+    cache, fitted = FeatureCache(features), FeatureCache(train) if train else None
+    if run is not None:
+        trained, used = Run.load(run), choose_device(device, require_gpu)
+        scoring = _scoring(run, trained, config, matching, mask_source)
+        path = write.run_label_maps(trained, cache, scoring, out, used)
+    elif method == "controls":
+        known = ControlsConfig.load(config)
+        path = write.control_label_maps(
+            cache, out, fitted, known.slots.num_slots, known.evaluation.seeds
+        )
+    elif fitted is None:
+        raise InputError(f"--method {method}: needs --train, to standardise features by")
+    else:
+        one = {"evaluation": {"baselines": [method]}}
+        baselines = BaselineConfig.load(config).changed("--method", one)
+        path = write.baseline_label_maps(str(method), cache, fitted, baselines, out)
     print(f"{path}: written")
 
 

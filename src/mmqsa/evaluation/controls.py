@@ -1,6 +1,6 @@
 """Controls: predictions that look at no image, to show what a metric gives to anyone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,20 +102,27 @@ def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
     return [of_image for of_image in all_boxes if len(of_image)]
 
 
-def score_controls(
-    cache: FeatureCache,
-    out: Path,
-    train: FeatureCache | None = None,
-    num_slots: int = 7,
-    seeds: Sequence[int] = (0,),
-) -> Path:
-    """Score every control on the cache's labels; returns the metrics file in ``out``.
+@dataclass(frozen=True)
+class ControlPrediction:
+    """What a control says of some images: their label maps (B, S, S), and boxes if not of slots."""
+
+    images: slice
+    name: str
+    labels: np.ndarray
+    num_slots: int
+    seed: int
+    boxes: np.ndarray | None = None
+
+
+def control_predictions(
+    cache: FeatureCache, train: FeatureCache | None, num_slots: int, seeds: Sequence[int]
+) -> Iterator[ControlPrediction]:
+    """Every control on the images of a cache.
 
     With ``train``, fixed boxes are fitted to that cache's labels as well, if it has any. Random
     slots are drawn anew for each image and each of ``seeds``.
     """
-    scorer, indices = Scorer(cache, single_boxes=True), range(len(cache.ids))
-    controls = fixed_controls(cache.side)
+    num_images, controls = len(cache.ids), fixed_controls(cache.side)
     if train is not None:
         expected = {name: cache.attributes[name] for name in ("geometry", "image_size")}
         check_attributes(train.attributes, expected, train.path, reader=str(cache.path))
@@ -123,24 +130,33 @@ def score_controls(
             evenly = labelled[:: -(-len(labelled) // MAX_IMAGES)]
             controls |= fitted_controls(evenly, cache.side, num_slots)
     for name, control in controls.items():
-        scorer.add(
-            indices,
-            np.broadcast_to(control.labels, (len(indices), *control.labels.shape)),
-            boxes=[control.boxes] * len(indices),
-            with_objects=True,
-            name=name,
-            num_slots=int(control.labels.max()) + 1,
-            eval_seed=seeds[0],
-        )
+        labels = np.broadcast_to(control.labels, (num_images, *control.labels.shape))
+        slots, everywhere = int(control.labels.max()) + 1, slice(0, num_images)
+        yield ControlPrediction(everywhere, name, labels, slots, seeds[0], control.boxes)
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        for index in indices:
-            scorer.add(
-                [index],
-                random_slots(cache.side, num_slots, rng)[None],
-                with_objects=seed == seeds[0],
-                name=f"random slots, K = {num_slots}",
-                num_slots=num_slots,
-                eval_seed=seed,
-            )
+        for index in range(num_images):
+            drawn, name = random_slots(cache.side, num_slots, rng), f"random slots, K = {num_slots}"
+            yield ControlPrediction(slice(index, index + 1), name, drawn[None], num_slots, seed)
+
+
+def score_controls(
+    cache: FeatureCache,
+    out: Path,
+    train: FeatureCache | None = None,
+    num_slots: int = 7,
+    seeds: Sequence[int] = (0,),
+) -> Path:
+    """Score every control on the cache's labels; returns the metrics file in ``out``."""
+    scorer = Scorer(cache, single_boxes=True)
+    for prediction in control_predictions(cache, train, num_slots, seeds):
+        scorer.add(
+            range(prediction.images.start, prediction.images.stop),
+            prediction.labels,
+            boxes=[prediction.boxes] * len(prediction.labels),
+            with_objects=prediction.seed == seeds[0],
+            name=prediction.name,
+            num_slots=prediction.num_slots,
+            eval_seed=prediction.seed,
+        )
     return scorer.write(out / f"{cache.name}-controls.csv", ["name", "num_slots", "eval_seed"])

@@ -1,16 +1,14 @@
-"""Evaluation of a trained run on a feature cache: masks, metrics, label maps."""
+"""Evaluation of a trained run on a feature cache: masks to metrics."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
-from mmqsa.atomic import whole_file
-from mmqsa.config.evaluation import SAME_MASKS, MaskSource, MatchingName, ScoringConfig
+from mmqsa.config.evaluation import SAME_MASKS, MatchingName, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
@@ -29,34 +27,20 @@ def evaluate(
     config: ScoringConfig,
     out: Path,
     device: torch.device,
-    with_label_maps: bool = False,
 ) -> Path:
     """Score one run under every matching, mask source and evaluation seed of ``config``.
 
-    Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv.gz``,
+    Writes to ``out``: ``{cache.name}.csv`` (metrics), ``…-per_image.csv.gz`` and
     ``…-per_object.csv.gz`` (the first matching and evaluation seed, every mask source; not where
-    boxes are scored) and, if asked for, ``…-label_maps.h5`` (of the same). Returns the first.
-    Raises InputError when the cache was made with another backbone than the run's, or a learned
-    similarity is missing.
+    boxes are scored). Returns the first. Raises InputError when the cache was made with another
+    backbone than the run's, or a learned similarity is missing.
     """
     matchings, seeds = config.matching.strategies, config.evaluation.seeds
-    sources = config.evaluation.mask_sources
     scorer = Scorer(cache, config.evaluation.single_boxes)
-    shape = (len(scorer.ids), cache.side, cache.side)
-    kept = {
-        source: np.empty(shape, np.uint8)
-        for source in sources
-        if with_label_maps and (matchings[0], source) not in SAME_MASKS
-    }
-    for indices, maps, names in _predictions(run, cache, config, device, matchings, seeds):
+    for indices, maps, names in predictions(run, cache, config, device, matchings, seeds):
         first = names["matching"] == matchings[0] and names["eval_seed"] == seeds[0]
         scorer.add(indices, maps, with_objects=first, **names)
-        if kept and first:
-            kept[names["mask_source"]][indices.start : indices.stop] = maps
-    path = scorer.write(out / f"{cache.name}.csv", NAMES)  # refused where another run's are
-    if kept:
-        _write_label_maps(out / f"{cache.name}-label_maps.h5", kept, scorer.ids)
-    return path
+    return scorer.write(out / f"{cache.name}.csv", NAMES)  # refused where another run's are
 
 
 def sweep(
@@ -74,8 +58,8 @@ def sweep(
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
     first = values.strategies, config.evaluation.seeds[:1]
     for num_slots, iterations in dict.fromkeys(pairs):
-        predictions = _predictions(run, cache, config, device, *first, num_slots, iterations)
-        for indices, maps, names in predictions:
+        scored = predictions(run, cache, config, device, *first, num_slots, iterations)
+        for indices, maps, names in scored:
             scorer.add(indices, maps, num_slots=num_slots, iterations=iterations, **names)
     path = out / f"{cache.name}-sweep.csv"
     write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
@@ -95,7 +79,7 @@ def score_snapshots(
     for step in (*sorted(set(training.snapshots)), None):
         run, steps = Run.load(folder, step), training.steps if step is None else step
         seen = steps * training.batch_size
-        for indices, maps, names in _predictions(run, cache, config, device, *first):
+        for indices, maps, names in predictions(run, cache, config, device, *first):
             scorer.add(indices, maps, step=steps, images_seen=seen, **names)
     path = out / f"{cache.name}-snapshots.csv"
     write_csv(scorer.metrics(["step", "images_seen", *NAMES]), path)
@@ -103,7 +87,7 @@ def score_snapshots(
 
 
 @torch.inference_mode()
-def _predictions(
+def predictions(
     run: Run,
     cache: FeatureCache,
     config: ScoringConfig,
@@ -148,13 +132,3 @@ def _predictions(
                 for source, masks in merged.items():
                     names = dict(zip(NAMES, (matching, source, seed), strict=True))
                     yield indices, label_maps(masks, cache.side), names
-
-
-def _write_label_maps(path: Path, maps: dict[MaskSource, np.ndarray], ids: list[str]) -> None:
-    """Write ``slots_{source}`` (num_images, S, S) uint8 per mask source, and ``image_id``."""
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        for source, values in maps.items():
-            file.create_dataset(
-                f"slots_{source}", data=values, compression="gzip", chunks=(1, *values.shape[1:])
-            )
-        file.create_dataset("image_id", data=np.array(ids, dtype="S"))
