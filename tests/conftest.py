@@ -15,6 +15,7 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 from mmqsa.training.loop import train
 
+pytest_plugins = ["shown_page"]
 SMALL = {
     "dataset": {"kind": "scenes", "name": "scenes", "train_split": "train"},
     "backbone": {

@@ -16,7 +16,7 @@ LEVELS = (
     ("features",),
     ("training",),
     ("evaluation",),
-    ("discover",),
+    ("discover", "page"),
     ("cli",),
     ("workflow",),
 )

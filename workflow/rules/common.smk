@@ -27,6 +27,7 @@ from mmqsa.paths import (
     SNAPSHOTS,
     WEIGHTS,
     Paths,
+    label_maps_path,
 )
 from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
@@ -98,6 +99,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, CONFIG.datasets)),
     image_set="|".join(map(re.escape, IMAGE_SETS)),
     method="|".join(CONFIG.evaluation.baselines) or "none",
+    reference="|".join([*CONFIG.evaluation.baselines, "controls"]),
     root="|".join(re.escape(dataset.root) for dataset in CONFIG.datasets.values()),
 
 

@@ -23,7 +23,7 @@ rule evaluate:
         runtime=limit(largest_scoring),
         expected_seconds=expected(scoring),
     params:
-        code=code("mmqsa.cli.pipeline:evaluate"),
+        code=code("mmqsa.cli.scoring:evaluate"),
         stage="evaluate",
         run=subpath(input.weights, parent=True),
         out=subpath(output[0], parent=True),
@@ -46,7 +46,7 @@ use rule evaluate as sweep with:
         runtime=limit(sweeping),
         expected_seconds=expected(sweeping),
     params:
-        code=code("mmqsa.cli.pipeline:sweep"),
+        code=code("mmqsa.cli.scoring:sweep"),
         stage="sweep",
         options=lambda wildcards, input: option("--config", input.config),
 
@@ -64,7 +64,7 @@ use rule evaluate as snapshots with:
         runtime=limit(scoring_snapshots),
         expected_seconds=expected(scoring_snapshots),
     params:
-        code=code("mmqsa.cli.pipeline:snapshots"),
+        code=code("mmqsa.cli.scoring:snapshots"),
         stage="snapshots",
         options=lambda wildcards, input: option("--config", input.config),
 
@@ -83,7 +83,7 @@ use rule evaluate as agreement with:
         runtime=limit(agreeing),
         expected_seconds=expected(agreeing),
     params:
-        code=code("mmqsa.cli.pipeline:agreement"),
+        code=code("mmqsa.cli.scoring:agreement"),
         stage="agreement",
         options="",
 
@@ -105,7 +105,7 @@ rule baseline:
         runtime=limit(largest_method),
         expected_seconds=expected(method),
     params:
-        code=code("mmqsa.cli.pipeline:baseline"),
+        code=code("mmqsa.cli.scoring:baseline"),
         stage=lambda wildcards: f"baseline --method {wildcards.method}",
         out=subpath(output.metrics, parent=True),
         train=lambda wildcards, input: option("--train", input.get("train_features")),
@@ -124,8 +124,36 @@ use rule baseline as controls with:
     log:
         str(PATHS.log("controls-{image_set}")),
     params:
-        code=code("mmqsa.cli.pipeline:controls"),
+        code=code("mmqsa.cli.scoring:controls"),
         stage="controls",
+
+
+# What the page shows. Scoring a run writes no label maps: a sweep of thousands would fill a disk.
+use rule evaluate as label_maps with:
+    output:
+        str(label_maps_path(PATHS.metrics("{setting}", "{seed}", "{image_set}"))),
+    log:
+        str(PATHS.log("label-maps-{setting}-seed{seed}-{image_set}")),
+    params:
+        code=code("mmqsa.cli.scoring:label_maps"),
+        stage="label-maps",
+        run=subpath(input.weights, parent=True),
+        out=subpath(output[0], parent=True),
+        options=evaluation_options,
+
+
+use rule baseline as reference_label_maps with:
+    input:
+        unpack(reference_input),
+    output:
+        str(label_maps_path(PATHS.reference("{image_set}", "{reference}"))),
+    log:
+        str(PATHS.log("label-maps-{reference}-{image_set}")),
+    params:
+        code=code("mmqsa.cli.scoring:label_maps"),
+        stage=lambda wildcards: f"label-maps --method {wildcards.reference}",
+        out=subpath(output[0], parent=True),
+        train=lambda wildcards, input: option("--train", input.get("train_features")),
 
 
 rule premise:
@@ -151,7 +179,7 @@ rule premise:
     resources:
         mem_mb=memory(whole_cache),
     params:
-        code=code("mmqsa.cli.pipeline:premise"),
+        code=code("mmqsa.cli.scoring:premise"),
         out=subpath(output.metrics, parent=True),
         root=subpath(input.receipt, parent=True),
         figure=subpath(output.png, strip_suffix=".png"),

@@ -1,5 +1,6 @@
 """The functions behind the rules' inputs and params, file by file."""
 
+from mmqsa.page.spec import make_spec, page_spec
 from mmqsa.reporting.inputs import figure_inputs, table_inputs
 from mmqsa.reporting.results import table_spec
 
@@ -16,6 +17,8 @@ def config_text(wildcards):
         return table_spec(CONFIG, name)
     if folder == "runs":
         return dump_yaml(CONFIG.setting(name).dependencies())
+    if name == "page":
+        return page_spec(CONFIG)
     if folder:  # data/DATASET
         return dump_yaml(with_dataset(folder.removeprefix("data/")).stage(name).dependencies())
     return dump_yaml(CONFIG.stage(name).dependencies())
@@ -139,6 +142,11 @@ def controls_input(wildcards):
     return files
 
 
+def reference_input(wildcards):
+    """What a baseline, or the controls, are made of."""
+    return (controls_input if wildcards.reference == "controls" else baseline_input)(wildcards)
+
+
 # reporting.smk
 
 
@@ -151,6 +159,18 @@ def figure_files(wildcards):
     """The metrics files and records that a figure reads."""
     files = figure_inputs(CONFIG, wildcards.table, wildcards.kind, PATHS)
     return [str(path) for path in files]
+
+
+def page_files():
+    """The files that the explorer reads, the records of all runs, and the page's own parts."""
+    spec = make_spec(CONFIG)
+    records = [
+        str(PATHS.run(name, seed) / PROVENANCE)
+        for name, seeds in spec.trained.items()
+        for seed in seeds
+    ]
+    parts = [*SOURCE.glob("mmqsa/page/static/*"), *SOURCE.glob("mmqsa/page/*.jinja")]
+    return [*map(str, spec.files(PATHS)), *records, *map(str, sorted(parts))]
 
 
 # One label each: of two the report makes switches, which break where a combination is missing.

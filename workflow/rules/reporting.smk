@@ -94,3 +94,27 @@ rule gallery:
         "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa figure gallery --kind {wildcards.gallery}"
         " --run {params.run:q} --features {input.features:q} --data {params.root:q}"
         " --per-image {input.per_image:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule page:
+    input:
+        page_files(),
+        TABLES,
+        FIGURES,
+        PREMISE,
+        **cached(EVAL_SET),
+        spec=str(PATHS.stage_config("page")),
+        receipt=f"{DATASET.root}/receipt.json",
+    output:
+        directory(str(PATHS.page)),
+    log:
+        str(PATHS.log("page")),
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("mmqsa.cli.reporting:page"),
+        results=subpath(output[0], parent=True),
+        root=subpath(input.receipt, parent=True),
+    shell:
+        "PYTHONPATH=$MMQSA_SOURCE python -m mmqsa page {input.spec:q} --results {params.results:q}"
+        " --features {input.features:q} --data {params.root:q} --out {output:q} > {log:q} 2>&1"

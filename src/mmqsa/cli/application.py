@@ -34,6 +34,7 @@ DataRoot = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.", callback=_folder)]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
+Only = Annotated[list[str] | None, typer.Option(help="Score this one only; may be repeated.")]
 RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
-from mmqsa.cli import application, pipeline, reporting, trained
+from mmqsa.cli import application, pipeline, reporting, scoring, trained
 from mmqsa.errors import InputError, MachineError
 
-__all__ = ["application", "main", "pipeline", "reporting", "trained"]
+__all__ = ["application", "main", "pipeline", "reporting", "scoring", "trained"]
 
 BUG = 70  # EX_SOFTWARE of BSD's sysexits.h
 # A path that does not suit; every other OSError is a fault of the machine, such as a full disk.

@@ -81,6 +81,30 @@ def join(specs: Specs, out: Out, published: Published = None) -> None:
     print(f"{', '.join(map(str, run_join(several, out)))}: written")
 
 
+@app.command()
+def page(
+    spec: Annotated[Path, typer.Argument(help="RESULTS/config/page.yaml.")],
+    results: ResultsFolder,
+    features: Annotated[
+        Path | None, typer.Option(help="Feature cache of the images; without it none is shown.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set root, for its photographs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: RESULTS/page.")] = None,
+) -> None:
+    """Make the page: the answer on one screen, and the masks of every image."""
+    from mmqsa.data.layouts import open_folder
+    from mmqsa.features.cache import FeatureCache
+    from mmqsa.page.build import make_page
+    from mmqsa.page.spec import load_spec
+    from mmqsa.paths import Paths
+
+    if (features is None) != (data is None):
+        raise InputError("--features, --data: one without the other; give both or none")
+    cache = FeatureCache(features) if features else None
+    folder, paths = open_folder(data) if data else None, Paths(results)
+    print(f"{make_page(load_spec(spec), paths, cache, folder, out or paths.page)}: written")
+
+
 @figure.command("metrics")
 def figure_metrics(
     specs: Specs,

@@ -50,7 +50,7 @@ OneOrMore = Annotated[list[Item], Field(min_length=1, max_length=1000), AfterVal
 # skips the others.
 KNOBS = (
     *("results", "device", "require_gpu", "scheduling", "dataset", "backbone", "features"),
-    *("masking", "slots", "decoder", "training", "matching", "evaluation"),
+    *("masking", "slots", "decoder", "training", "matching", "evaluation", "page"),
 )
 CONFIG_KEYS = (
     *(*KNOBS, "seeds", "other_datasets", "settings", "grid"),

@@ -208,3 +208,16 @@ class Table(Section):
     def drawn(self) -> list[str]:
         """All figures of the table."""
         return [*(["curve"] if self.curve else []), *self.figures]
+
+
+class PageConfig(Section):
+    """The page that shows the results, and the masks of every image."""
+
+    answer: Name = "summary"
+    """the table on its first screen, with its figure `controls` if it has one"""
+    settings: Distinct[Name] = []
+    """those whose masks it shows; empty: all that are run"""
+    num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """of each, so many of its seeds; a page of five has five times the size"""
+    photographs: bool = True
+    """false: masks alone, where the photographs must not be passed on"""

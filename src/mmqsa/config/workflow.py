@@ -32,7 +32,7 @@ from mmqsa.config.evaluation import (
     SweepStageConfig,
 )
 from mmqsa.config.files import quoted
-from mmqsa.config.tables import SPLIT, ImageSet, Table
+from mmqsa.config.tables import SPLIT, ImageSet, PageConfig, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -80,6 +80,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
     require_gpu: bool = False
     """true: `auto` stops where there is no GPU instead of using the CPU"""
     scheduling: SchedulingConfig = SchedulingConfig()
+    page: PageConfig = PageConfig()
     other_datasets: dict[Name, DatasetConfig] = {}
     """further data sets to evaluate on, which the `images` of a table name; null takes one away"""
     settings: dict[Name, dict[str, Any]] = {"full": {}}
@@ -154,6 +155,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             self.seeds_of(name)
         self._check_settings("grid", self.names)
         self._check_settings("showcase", [self.showcase])
+        self._check_settings("page.settings", self.page.settings)
         for name, table in self.tables.items():
             self._check_table(f"tables.{name}", table)
         return self

@@ -33,6 +33,11 @@ class CocoFolder(PhotoFolder):
     link = "coco"
     num_classes = 80
 
+    @property
+    def class_names(self) -> list[str]:
+        paths = (_annotations(self.path, split) for split in SPLITS)
+        return _index(next(path for path in paths if path.is_file())).names
+
     @classmethod
     def find(cls, root: str | Path) -> "CocoFolder":
         """The folder at ``root`` or ``root/coco``. Raises InputError when there is none."""
@@ -128,6 +133,7 @@ class _Index:
             raise InputError(f"{path}: not COCO instances ({reason}); restore the file") from None
         self._path, self.by_name = path, {check_id(name, path): key for name, key in names}
         self.classes = {key: label for label, key in enumerate(categories, start=1)}
+        self.names = [str(self._coco.cats[key].get("name", key)) for key in categories]
         if len(self.by_name) < listed:
             raise InputError(f"{path}: two photographs have one name or id; correct it")
         if len(self.classes) < len(categories):

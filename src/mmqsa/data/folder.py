@@ -29,6 +29,11 @@ class PhotoFolder(ABC):
     num_classes: ClassVar[int]
     """Classes of the label maps: 1..num_classes; 0 is background, 255 void."""
 
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """The name of each class, that of class 1 first."""
+
     @classmethod
     @abstractmethod
     def find(cls, root: str | Path) -> "PhotoFolder":

@@ -26,6 +26,10 @@ class VocFolder(PhotoFolder):
     link = "VOC2012"
     num_classes = len(CLASSES)
 
+    @property
+    def class_names(self) -> list[str]:
+        return list(CLASSES)
+
     @classmethod
     def find(cls, root: str | Path) -> "VocFolder":
         """The VOC folder at or below ``root`` (VOC2012 itself, VOCdevkit, or its parent).

@@ -1,0 +1,1 @@
+"""The page of a results folder: the answer on one screen, and the masks of every image."""

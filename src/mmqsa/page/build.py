@@ -1,0 +1,100 @@
+"""The page as a folder: what stands in it, and the files that it needs."""
+
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from mmqsa import __version__
+from mmqsa.atomic import write_text
+from mmqsa.data.folder import PhotoFolder
+from mmqsa.errors import InputError
+from mmqsa.features.cache import FeatureCache
+from mmqsa.page.explorer import write_explorer
+from mmqsa.page.spec import PageSpec
+from mmqsa.page.summary import PageTable, facts, page_table, verdicts, warnings
+from mmqsa.paths import Paths
+
+STATIC = Path(__file__).with_name("static")
+PICTURES = ("gallery", "heads", "iterations", "premise")
+MARK = '<meta name="generator" content="mmqsa '
+
+
+def make_page(
+    spec: PageSpec, paths: Paths, cache: FeatureCache | None, folder: PhotoFolder | None, out: Path
+) -> Path:
+    """Write the page of a results folder to ``out``; returns its ``index.html``.
+
+    Without a cache and its photographs' folder the page has no explorer. A page that is there is
+    replaced when the new one is whole. Raises InputError where ``out`` is anything else, and where
+    a table, a figure or a file of the explorer is missing.
+    """
+    _check_place(out)
+    new = out.with_name(f".{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        if cache is not None and folder is not None:
+            write_explorer(spec, paths, cache, folder, new)
+        shutil.copytree(STATIC, new / "static")
+        tables = {name: page_table(paths, name, kinds) for name, kinds in spec.tables.items()}
+        showcase = [paths.figure("showcase", kind, "png") for kind in PICTURES]
+        pictures = [path for path in showcase if path.exists() and spec.photographs]
+        shown = [
+            paths.results / "figures" / one for table in tables.values() for one in table.figures
+        ]
+        for figure in [*shown, *pictures]:
+            _copy(figure, new / "figures" / figure.name)
+        write_text(new / "index.html", _text(spec, paths, tables, pictures, cache is not None))
+        if out.exists():
+            shutil.rmtree(out)
+        new.rename(out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return out / "index.html"
+
+
+def _check_place(out: Path) -> None:
+    """Raises InputError where something else than a page would be lost."""
+    index = out / "index.html"
+    is_page = index.is_file() and MARK in index.read_text(encoding="utf-8", errors="replace")
+    if out.exists() and not is_page and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out}: exists and is no page of mmqsa; it stays: name another folder")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise InputError(f"{source}: missing; draw it with `mmqsa figure metrics`")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _text(
+    spec: PageSpec, paths: Paths, tables: dict[str, PageTable], pictures: list[Path], explorer: bool
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("mmqsa.page", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["superscript"] = _superscript
+    of_kind = {kind: paths.table(kind, "csv") for kind in ("claims", "diagnosis") if kind in tables}
+    return environment.get_template("index.html.jinja").render(
+        version=__version__,
+        spec=spec,
+        facts=facts(spec, paths),
+        answer=tables.get(spec.answer or ""),
+        verdicts=verdicts(of_kind["claims"]) if "claims" in of_kind else [],
+        warnings=warnings(of_kind["diagnosis"]) if "diagnosis" in of_kind else [],
+        explorer=explorer,
+        tables=list(tables.values()),
+        pictures=[path.name for path in pictures],
+    )
+
+
+def _superscript(text: str) -> Markup:
+    """Text with ``mBO^c`` as it is printed."""
+    return Markup(re.sub(r"\^(\w)", r"<sup>\1</sup>", escape(text)))

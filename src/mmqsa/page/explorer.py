@@ -1,0 +1,236 @@
+"""The explorer's data: masks, labels and metrics of every image, as scripts that a browser loads.
+
+A page that is opened from a disk may load scripts and images, and nothing else. So each file of
+data is a script that hands over one value, and label maps are PNGs in it, as text: grey levels are
+labels. They come in chunks of CHUNK images, so that a page of 1,449 images has few files.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mmqsa.config.tables import METRICS, PRINTED_PROTOCOLS, unpack
+from mmqsa.data.folder import PhotoFolder
+from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
+from mmqsa.evaluation.label_map_file import LabelMaps
+from mmqsa.features.cache import FeatureCache
+from mmqsa.page.spec import CONTROLS, PageSpec
+from mmqsa.paths import Paths, label_maps_path
+from mmqsa.progress import progress_bar
+from mmqsa.reporting.metrics_file import REFERENCE, RUN, read_table
+from mmqsa.reporting.results import SOURCES
+
+Scores = dict[str, dict[str, list[float | None]]]
+CHUNK = 32
+QUALITY = 80  # of photographs
+KINDS = {"kmeans": "k-means", "normalised-cut": "normalised cut", "lost": "LOST"}
+KINDS |= {"tokencut": "TokenCut", "probe": "linear probe (supervised)"}
+KINDS |= {"oracle": "ground truth at patch resolution", CONTROLS: "controls that look at no image"}
+
+
+@dataclass
+class Predictor:
+    """A setting, a baseline or the controls, with the files of each of its seeds."""
+
+    name: str
+    label: str
+    kind: str
+    maps: dict[int, Path]
+    scores: dict[int, Path]
+
+
+def predictors(spec: PageSpec, paths: Paths) -> list[Predictor]:
+    """All whose masks the page shows, settings first."""
+    found = []
+    for name, seeds in spec.settings.items():
+        metrics = {seed: paths.metrics(name, seed, spec.image_set) for seed in seeds}
+        scores = {seed: paths.metrics(name, seed, spec.image_set, "per_image") for seed in seeds}
+        maps = {seed: label_maps_path(path) for seed, path in metrics.items()}
+        found.append(Predictor(name, spec.labels.get(name, name), "setting", maps, scores))
+    for name in spec.references:
+        maps = {0: label_maps_path(paths.reference(spec.image_set, name))}
+        scores = {0: paths.reference(spec.image_set, name, "per_image")}
+        kind = "control" if name == CONTROLS else "method"
+        found.append(Predictor(name, KINDS.get(name, name), kind, maps, scores))
+    return found
+
+
+def write_explorer(
+    spec: PageSpec, paths: Paths, cache: FeatureCache, folder: PhotoFolder, out: Path
+) -> None:
+    """Write ``data/`` and, if they are shown, ``photographs/`` to the folder ``out``.
+
+    Raises InputError where label maps or scores are missing, or of other images than the cache's.
+    """
+    ids = cache.ids
+    if spec.photographs:
+        _write_photographs(cache, folder, out / "photographs")
+    _write_truth(cache, out / "data/truth")
+    methods, metrics = [], set()
+    for number, predictor in enumerate(predictors(spec, paths)):
+        entry: dict[str, Any] = {
+            "id": predictor.name,
+            "label": predictor.label,
+            "kind": predictor.kind,
+        }
+        entry |= {"seeds": [*predictor.maps], "folder": f"data/{number}"}
+        for seed, path in predictor.maps.items():
+            maps = LabelMaps(path)
+            if maps.ids != ids:
+                raise InputError(f"{path}: of other images than {cache.path}; make it again")
+            scores = _scores(predictor, seed, ids)
+            scores = {name: values for name, values in scores.items() if name in maps.arrays}
+            if not scores:
+                raise InputError(f"{path}: has nothing that is scored; make it again")
+            _write_predictions(maps, scores, out / entry["folder"] / str(seed))
+            metrics |= {metric for of_view in scores.values() for metric in of_view}
+            entry |= {"views": [_view(spec, name) for name in scores], "heads": len(maps.heads)}
+            entry["visible"] = maps.visible is not None
+        methods.append(entry)
+    catalogue = {
+        "side": cache.side,
+        "grid": cache.grid,
+        "chunk": CHUNK,
+        "photographs": spec.photographs,
+        "classes": dict(enumerate(folder.class_names, 1)),
+        "images": [_facts(cache, index, image_id) for index, image_id in enumerate(ids)],
+        "metrics": [
+            {"id": name, "label": _plain(label)}
+            for name, label in METRICS.items()
+            if name in metrics
+        ],
+        "methods": methods,
+        "showcase": spec.showcase,
+    }
+    _write_script(out / "data/catalogue.js", catalogue)
+
+
+def _write_predictions(maps: LabelMaps, scores: Scores, out: Path) -> None:
+    """The metrics of all predictions, the label maps of each, and what is of every head."""
+    _write_script(out / "metrics.js", list(scores.values()))
+    for number, name in enumerate(scores):
+        _write_chunks(out / str(number), maps.ids, partial(_png_of, maps.arrays[name]))
+    _write_chunks(out / "heads", maps.ids, lambda index: _of_heads(maps, index))
+
+
+def _plain(label: str) -> str:
+    """A metric's name where no markup can be: ``mBO^c`` with a character that is raised."""
+    return label.replace("^c", "ᶜ").replace("^i", "ⁱ")
+
+
+def _view(spec: PageSpec, name: str) -> dict[str, str]:
+    """A prediction as the page calls it: of a run by matching and mask source."""
+    matching, slash, source = name.partition("/")
+    if not slash:
+        return {"id": name, "label": name}
+    label = spec.labels.get(matching, matching)
+    return {"id": name, "matching": matching, "source": source} | {
+        "label": f"{label}, {SOURCES[source]}",
+        "matchingLabel": label,
+        "sourceLabel": SOURCES[source],
+    }
+
+
+def _scores(predictor: Predictor, seed: int, ids: Sequence[str]) -> Scores:
+    """Prediction -> metric -> its value of every image in percent, None where it has none."""
+    of_run = predictor.kind == "setting"
+    table = read_table(predictor.scores[seed], "per_image", RUN if of_run else REFERENCE)
+    table = table[table["eval_seed"] == table["eval_seed"].iloc[0]]
+    table = table.assign(
+        view=table["matching"] + "/" + table["mask_source"] if of_run else table["name"]
+    )
+    protocols = list(
+        dict.fromkeys(one for several in PRINTED_PROTOCOLS.values() for one in several)
+    )
+    columns: dict[str, str] = {}  # metric -> its column, of the first protocol that has it
+    for column, (protocol, metric) in unpack(table).items():
+        if protocol in protocols:
+            columns.setdefault(metric, column)
+    scores: Scores = {}
+    for view, rows in table.groupby("view", sort=False):
+        rows = rows.set_index("image_id").reindex(ids)
+        scores[str(view)] = {
+            metric: [None if pd.isna(value) else round(100 * value, 1) for value in rows[column]]
+            for metric, column in columns.items()
+            if rows[column].notna().any()
+        }
+    return scores
+
+
+def _facts(cache: FeatureCache, index: int, image_id: str) -> dict[str, Any]:
+    """An image's id, and the class and share of each of its objects."""
+    if cache.classes is None:
+        return {"id": image_id, "objects": []}
+    labels = cache.classes[index]
+    areas = np.bincount(labels.ravel(), minlength=256)
+    counted = max(1, int(areas[:VOID].sum()))
+    objects = [[int(one), round(float(areas[one] / counted), 4)] for one in np.unique(labels)]
+    return {"id": image_id, "objects": [one for one in objects if one[0] not in (0, VOID)]}
+
+
+def _write_photographs(cache: FeatureCache, folder: PhotoFolder, out: Path) -> None:
+    """Each image's square, ``{index}.webp``."""
+    out.mkdir(parents=True)
+    for index, image_id in enumerate(progress_bar(cache.ids, desc="photographs", unit=" images")):
+        square = Image.fromarray(cache.square(folder.image(image_id)))
+        square.save(out / f"{index}.webp", quality=QUALITY)
+
+
+def _write_truth(cache: FeatureCache, out: Path) -> None:
+    """Of each image the PNGs of its classes and instances, and its annotated boxes."""
+
+    def truth(index: int) -> dict[str, Any]:
+        kinds = {"classes": cache.classes, "instances": cache.instances}
+        value: dict[str, Any] = {
+            kind: _png(labels[index]) for kind, labels in kinds.items() if labels is not None
+        }
+        if cache.boxes is not None and cache.attributes["geometry"] == "squash":
+            value["boxes"] = cache.boxes[index].round(1).tolist()
+        return value
+
+    _write_chunks(out, cache.ids, truth)
+
+
+def _of_heads(maps: LabelMaps, index: int) -> dict[str, Any]:
+    """An image's label map of each head, and the patches that masking leaves, as 0 and 1."""
+    visible = maps.visible
+    value: dict[str, Any] = {"heads": [_png(maps.arrays[name][index]) for name in maps.heads]}
+    if visible is not None:
+        value["visible"] = "".join(map(str, visible[index].astype(int)))
+    return value
+
+
+def _write_chunks(out: Path, ids: Sequence[str], value: Callable[[int], Any]) -> None:
+    """Write ``{number}.js``: the values of CHUNK images each."""
+    for number, start in enumerate(range(0, len(ids), CHUNK)):
+        images: Iterable[int] = range(start, min(start + CHUNK, len(ids)))
+        _write_script(out / f"{number}.js", [value(index) for index in images])
+
+
+def _write_script(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(f"mmqsa.receive({text})\n", encoding="utf-8")
+
+
+def _png_of(array: h5py.Dataset, index: int) -> str:
+    return _png(array[index])
+
+
+def _png(labels: np.ndarray) -> str:
+    """A label map (S, S) as a PNG in base64, whose grey level is the label."""
+    image, stream = Image.fromarray(labels, "P"), BytesIO()
+    image.putpalette([grey for grey in range(int(labels.max()) + 1) for _ in range(3)])
+    image.save(stream, "PNG", optimize=False)
+    return b64encode(stream.getvalue()).decode()

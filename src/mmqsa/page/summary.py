@@ -1,0 +1,164 @@
+"""The first screen's contents: what was run, the answer, verdicts in words, and warnings."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmqsa.config.files import read_text
+from mmqsa.config.provenance import read_provenance
+from mmqsa.config.tables import METRICS
+from mmqsa.errors import InputError
+from mmqsa.page.spec import PageSpec
+from mmqsa.paths import PROVENANCE, Paths
+from mmqsa.reporting.results import SOURCES
+
+# Verdicts that say nothing of a claim, and those that say that it did not hold up.
+UNTOLD = ("other data", "not enough runs", "too few seeds to tell")
+OPEN = "not reproduced"
+
+
+@dataclass
+class Cell:
+    """A cell of a printed table."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass
+class PageTable:
+    """A printed table, with the files of its figures below the page."""
+
+    name: str
+    caption: str
+    heading: list[str]
+    rows: list[list[Cell]]
+    left: int
+    """how many of the first columns hold words"""
+    figures: list[str]
+
+    @property
+    def title(self) -> str:
+        """The first sentence of its caption."""
+        return self.caption.split(". ")[0].rstrip(".")
+
+
+def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
+    """A table, read from its Markdown, and its figures. Raises InputError where it is missing."""
+    path = paths.table(name, "md")
+    lines = read_text(path).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    if len(cells) < 2 or any(len(row) != len(cells[0]) for row in cells):
+        raise InputError(f"{path}: no table of mmqsa; make it again with `mmqsa table`")
+    heading, rules, *rows = cells
+
+    def cell(text: str) -> Cell:
+        bold = re.fullmatch(r"\*\*(.+)\*\*", text)
+        return Cell(bold[1], True) if bold else Cell(text)
+
+    return PageTable(
+        name=name,
+        caption=lines[0],
+        heading=heading,
+        rows=[[cell(text) for text in row] for row in rows],
+        left=sum(rule.startswith(":") for rule in rules),
+        figures=[paths.figure(name, kind, "png").name for kind in kinds],
+    )
+
+
+def facts(spec: PageSpec, paths: Paths) -> dict[str, str]:
+    """What was run, by its heading; the machine and the time as the runs recorded them."""
+    places = [paths.run(name, seed) for name, seeds in spec.trained.items() for seed in seeds]
+    records = [
+        read_provenance(place / PROVENANCE) for place in places if (place / PROVENANCE).exists()
+    ]
+    seeds = sorted({len(seeds) for seeds in spec.trained.values()})
+    found = dict(spec.facts)
+    found["Runs"] = (
+        f"{len(records)} of {len(places)}" if len(records) < len(places) else str(len(places))
+    )
+    found["Runs"] += f": {len(spec.trained)} settings, {' or '.join(map(str, seeds))} "
+    found["Runs"] += "seed each" if seeds == [1] else "seeds each"
+    if records:
+        found["Machine"] = " and ".join(sorted({record["device"] for record in records}))
+        minutes = sum(record["seconds"] for record in records) / 60
+        found["Time"] = f"{minutes:,.0f} minutes of training in total"
+        versions = sorted(
+            {f"mmqsa {one['mmqsa']}, torch {one['packages']['torch']}" for one in records}
+        )
+        found["Software"] = "; ".join(versions)
+    return found
+
+
+@dataclass
+class Verdict:
+    """A claim, and what the runs say of it: by mask source, verdict -> the metrics that have it."""
+
+    claim: str
+    source: str
+    told: dict[str, dict[str, list[str]]]
+
+    @property
+    def kinds(self) -> set[str]:
+        """All its verdicts."""
+        return {verdict for by_verdict in self.told.values() for verdict in by_verdict}
+
+    @property
+    def tone(self) -> str:
+        """reproduced or contradicted, where all that is told of it says so; else open."""
+        told = self.kinds - {*UNTOLD}
+        return told.pop() if len(told) == 1 and told <= {"reproduced", "contradicted"} else "open"
+
+    @property
+    def sentence(self) -> str:
+        """The verdicts in words, each mask source apart where they differ."""
+        words = {source: self._of(by_verdict) for source, by_verdict in self.told.items()}
+        if len(set(words.values())) == 1:
+            return f"{next(iter(words.values()))}."
+        return "; ".join(f"{SOURCES[source]}: {text}" for source, text in words.items()) + "."
+
+    def _of(self, by_verdict: dict[str, list[str]]) -> str:
+        if len(by_verdict) == 1:
+            return next(iter(by_verdict))
+        named = {verdict: ", ".join(metrics) for verdict, metrics in by_verdict.items()}
+        return "; ".join(f"{verdict} for {metrics}" for verdict, metrics in named.items())
+
+
+def verdicts(path: Path) -> list[Verdict]:
+    """The claims of a table of claims (csv); those that the runs decide come first."""
+    table = _read_csv(path, ["claim", "source", "mask_source", "metric", "verdict"])
+    table = table[table["verdict"] != ""]
+    found = []
+    for (claim, source), rows in table.groupby(["claim", "source"], sort=False):
+        told: dict[str, dict[str, list[str]]] = {}
+        for row in rows.to_dict("records"):
+            by_verdict = told.setdefault(row["mask_source"], {})
+            by_verdict.setdefault(row["verdict"], []).append(
+                METRICS.get(row["metric"], row["metric"])
+            )
+        found.append(Verdict(str(claim), str(source), told))
+    return sorted(found, key=lambda one: (one.kinds <= {*UNTOLD, OPEN}, one.kinds <= {*UNTOLD}))
+
+
+def warnings(path: Path) -> list[dict[str, Any]]:
+    """The signs of failure that a table of diagnosis (csv) has found: sign, masks and evidence."""
+    table = _read_csv(path, ["sign", "mask_source", "detected", "evidence"])
+    found: dict[str, dict[str, str]] = {}
+    for row in table[table["detected"] == "yes"].to_dict("records"):
+        masks = SOURCES.get(row["mask_source"], "")
+        found.setdefault(row["sign"], {})[masks] = row["evidence"]
+    return [{"sign": sign, "evidence": evidence} for sign, evidence in found.items()]
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table's csv, all of it as text. Raises InputError."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table[columns]
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: no table of mmqsa ({reason}); make it again") from None

@@ -1,0 +1,105 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from mmqsa.errors import InputError
+from mmqsa.page.build import make_page
+from mmqsa.page.spec import load_spec, make_spec, page_spec
+
+
+class Links(HTMLParser):
+    """Everything that a page loads or leads to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.ids = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("src", "href")]
+        self.ids |= {value for name, value in attributes if name == "id"}
+
+
+def test_everything_that_the_page_names_is_in_its_folder(page):
+    links = Links((page / "index.html").read_text())
+    assert len(links.found) > 8
+    for link in links.found:
+        if link.startswith("#"):
+            assert link[1:] in links.ids
+        elif link != "data:,":
+            assert (page / link).is_file(), link
+    scripts = "".join(path.read_text() for path in (page / "static").glob("*.js"))
+    assert not re.search(r"https?:|//\w+\.\w", scripts)
+    asked = set(re.findall(r"\$\(\"([\w-]+)\"\)", scripts))
+    assert asked - links.ids == set() and len(asked) > 15
+
+
+def test_the_first_screen_has_the_answer(page):
+    text = (page / "index.html").read_text()
+    for part in ("Masked", "mBO<sup>c</sup>", "summary-controls.png", "Masking beats none"):
+        assert part in text
+    assert text.index("Masked") < text.index("Masking beats none") < text.index('id="tiles"')
+
+
+def test_a_spec_is_read_as_it_was_written(shown, tmp_path):
+    path = tmp_path / "page.yaml"
+    path.write_text(page_spec(shown))
+    assert load_spec(path) == make_spec(shown)
+    path.write_text(page_spec(shown) + "other: 1\n")
+    with pytest.raises(InputError, match=r"page.yaml: other: no such key"):
+        load_spec(path)
+
+
+def test_a_spec_shows_what_the_config_asks_for(shown):
+    asked = shown.changed(
+        "test", {"page": {"settings": ["no-masking"], "num_seeds": 2}, "seeds": [3, 1]}
+    )
+    spec = make_spec(asked)
+    assert spec.settings == {"no-masking": [3, 1]} and list(spec.trained) == ["full", "no-masking"]
+    assert spec.notice == ""  # of scenes
+    photographs = asked.changed("test", {"dataset": {"kind": "voc"}})
+    assert "Do not publish" in make_spec(photographs).notice
+    bare = photographs.changed("test", {"page": {"photographs": False}})
+    assert make_spec(bare).notice == ""
+    with pytest.raises(InputError, match=r"page.settings: unknown setting 'other'"):
+        shown.changed("test", {"page": {"settings": ["other"]}})
+
+
+def test_without_a_cache_the_page_has_its_tables(results, spec, tmp_path):
+    index = make_page(spec, results, None, None, tmp_path / "page")
+    text = index.read_text()
+    assert "summary-controls.png" in text and 'id="explorer"' not in text
+    assert {path.name for path in index.parent.iterdir()} == {"index.html", "static", "figures"}
+
+
+def test_a_page_is_replaced_and_nothing_else_is(results, spec, tmp_path):
+    out = tmp_path / "page"
+    make_page(spec, results, None, None, out)
+    (out / "old").write_text("")
+    make_page(spec, results, None, None, out)
+    assert not (out / "old").exists() and (out / "index.html").is_file()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "index.html").write_text("mine")
+    with pytest.raises(InputError, match="other: exists and is no page of mmqsa; it stays"):
+        make_page(spec, results, None, None, other)
+    assert (other / "index.html").read_text() == "mine"
+
+
+@pytest.mark.faults
+def test_a_page_that_cannot_be_made_leaves_the_old_one(results, spec, tmp_path):
+    out = tmp_path / "page"
+    make_page(spec, results, None, None, out)
+    missing = spec.model_copy(update={"tables": {**spec.tables, "summary": ["curve"]}})
+    with pytest.raises(InputError, match=r"summary-curve.png: missing; draw it with"):
+        make_page(missing, results, None, None, out)
+    assert (out / "index.html").is_file() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_page_needs_no_torch():
+    code = "import sys, mmqsa.page.build; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

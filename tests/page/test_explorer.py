@@ -1,0 +1,108 @@
+import base64
+import io
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
+from mmqsa.evaluation.label_map_file import LabelMaps
+from mmqsa.features.cache import FeatureCache
+from mmqsa.page.build import make_page
+from mmqsa.page.explorer import predictors, write_explorer
+from mmqsa.paths import Paths, label_maps_path
+
+
+def received(path):
+    """What a file of data hands over."""
+    text = path.read_text().strip()
+    assert text.startswith("mmqsa.receive(") and text.endswith(")")
+    return json.loads(text.removeprefix("mmqsa.receive(").removesuffix(")"))
+
+
+def labels(png):
+    """A label map that stands as text in a file of data: its grey levels."""
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    return np.asarray(image.convert("RGB"))[..., 0]
+
+
+def test_every_label_map_is_there_as_it_was_predicted(page, spec, results, caches):
+    catalogue = received(page / "data/catalogue.js")
+    assert [method["id"] for method in catalogue["methods"]] == [
+        *("full", "no-masking", "controls", "kmeans"),
+    ]
+    for method, predictor in zip(catalogue["methods"], predictors(spec, results), strict=True):
+        maps = LabelMaps(predictor.maps[0])
+        assert {view["id"] for view in method["views"]} == set(maps.names)
+        for number, view in enumerate(method["views"]):
+            texts = received(page / method["folder"] / f"0/{number}/0.js")
+            for index, text in enumerate(texts):
+                np.testing.assert_array_equal(labels(text), maps.arrays[view["id"]][index])
+        heads = received(page / method["folder"] / "0/heads/0.js")
+        assert len(heads) == len(maps.ids) and len(heads[0]["heads"]) == method["heads"]
+        if method["id"] == "full":
+            np.testing.assert_array_equal(labels(heads[2]["heads"][1]), maps.arrays["heads/2"][2])
+            seen = np.array(list(heads[2]["visible"])).astype(int)
+            np.testing.assert_array_equal(seen, maps.visible[2])
+        assert method["visible"] == (method["id"] == "full")
+    truth = received(page / "data/truth/0.js")
+    cache = FeatureCache(caches["val"])
+    for index, value in enumerate(truth):
+        np.testing.assert_array_equal(labels(value["classes"]), cache.classes[index])
+        np.testing.assert_array_equal(labels(value["instances"]), cache.instances[index])
+
+
+def test_metrics_are_those_of_the_images(page, results, spec):
+    catalogue = received(page / "data/catalogue.js")
+    full = catalogue["methods"][0]
+    number = [view["id"] for view in full["views"]].index("hungarian/attention")
+    values = received(page / full["folder"] / "0/metrics.js")[number]
+    table = pd.read_csv(results.metrics("full", 0, spec.image_set, "per_image"))
+    rows = table.query("matching == 'hungarian' and mask_source == 'attention'")
+    assert [image["id"] for image in catalogue["images"]] == rows["image_id"].tolist()
+    for metric, column in (("mbo_c", "paper/mbo_c"), ("fg_ari", "dinosaur/fg_ari")):
+        np.testing.assert_allclose(values[metric], 100 * rows[column], atol=0.0501)
+    assert {metric["id"] for metric in catalogue["metrics"]} == set(values)
+    assert full["label"] == "Masked" and full["views"][number]["label"] == (
+        "hungarian, attention masks"
+    )
+
+
+def test_an_image_says_what_objects_it_has(page, caches):
+    catalogue, cache = received(page / "data/catalogue.js"), FeatureCache(caches["val"])
+    for index, image in enumerate(catalogue["images"]):
+        valid = cache.classes[index][cache.classes[index] != 255]
+        shares = {label: np.mean(valid == label) for label in np.unique(valid[valid > 0])}
+        assert dict(image["objects"]) == pytest.approx(shares, abs=1e-4)
+    assert catalogue["classes"]["1"] == "aeroplane"
+
+
+def test_a_page_without_photographs_has_masks_alone(results, spec, caches, voc_root, tmp_path):
+    bare = spec.model_copy(update={"photographs": False})
+    out, cache = tmp_path / "page", FeatureCache(caches["val"])
+    make_page(bare, results, cache, VocFolder.find(voc_root), out)
+    assert not (out / "photographs").exists() and (out / "data/catalogue.js").is_file()
+    assert not received(out / "data/catalogue.js")["photographs"]
+    assert not list((out / "figures").glob("showcase-*"))
+
+
+@pytest.mark.faults
+def test_label_maps_of_other_images_are_refused(results, spec, caches, voc_root, tmp_path):
+    shutil.copytree(results.results, tmp_path / "results")
+    paths, cache = Paths(tmp_path / "results"), FeatureCache(caches["val"])
+    path = label_maps_path(paths.metrics("no-masking", 0, spec.image_set))
+    with h5py.File(path, "r+") as file:
+        file["image_id"][0] = b"another"
+    with pytest.raises(InputError, match=f"{path}: of other images than {cache.path}"):
+        write_explorer(spec, paths, cache, VocFolder.find(voc_root), tmp_path / "page")
+    with h5py.File(path, "r+") as file:
+        file["image_id"][0] = cache.ids[0].encode()
+        for name in ("hungarian", "none"):
+            del file[name]
+    with pytest.raises(InputError, match="has nothing that is scored; make it again"):
+        write_explorer(spec, paths, cache, VocFolder.find(voc_root), tmp_path / "other")
