@@ -51,7 +51,7 @@ lint: environment
 report: environment
 	snakemake --configfile config/demo.yaml --report results/demo/report.html
 
-## make tables        tables and figures of the results that ship again, from their metrics alone
+## make tables        tables, figures and pages of the results that ship again, from their metrics alone
 # They need no torch: where there is no .venv yet, they get a small environment of their own.
 SHIPPED := voc-subset voc-vits14 voc-vits14-trials voc-vits14-blocks voc-vits14-long voc-vits14-methods voc-vits14-layers
 JOINED := voc-subset voc-vits14
@@ -62,9 +62,11 @@ tables: $(SHIPPED:%=tables-%)
 
 tables-%: $(LIGHT)/ready
 	rm -rf results/$*/config/tables # specs of tables that the config no longer prints
-	$(MMQSA) specs config.yaml config/tables.yaml config/$*.yaml --out results/$*/config/tables
+	$(MMQSA) specs config.yaml config/tables.yaml config/$*.yaml --out results/$*/config/tables \
+		--page results/$*/config/page.yaml
 	$(MMQSA) table results/$*/config/tables/*.yaml --results results/$*
 	$(MMQSA) figure metrics results/$*/config/tables/*.yaml --results results/$*
+	$(MMQSA) page results/$*/config/page.yaml --results results/$*
 
 .venv-tables/ready: constraints.txt
 	$(PYTHON) -m venv .venv-tables

@@ -1,6 +1,7 @@
 """Fixtures: a small results folder with everything that a page shows, and its page."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.label_maps import baseline_label_maps, control_label_maps, run_label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.build import make_page
+from mmqsa.page.explorer import write_explorer
 from mmqsa.page.spec import PageSpec, make_spec
 from mmqsa.paths import Paths
 from mmqsa.reporting.figures import draw
@@ -81,5 +83,6 @@ def results(tmp_path_factory, shown, caches, run_folder) -> Paths:
 def page(results, spec, caches, voc_root, tmp_path_factory) -> Path:
     """The folder of the page of these results, alone in a place of its own."""
     out = tmp_path_factory.mktemp("sent") / "page"
-    make_page(spec, results, FeatureCache(caches["val"]), VocFolder.find(voc_root), out)
+    sources = FeatureCache(caches["val"]), VocFolder.find(voc_root)
+    make_page(spec, results, out, partial(write_explorer, spec, results, *sources))
     return out

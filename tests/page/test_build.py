@@ -69,7 +69,7 @@ def test_a_spec_shows_what_the_config_asks_for(shown):
 
 
 def test_without_a_cache_the_page_has_its_tables(results, spec, tmp_path):
-    index = make_page(spec, results, None, None, tmp_path / "page")
+    index = make_page(spec, results, tmp_path / "page")
     text = index.read_text()
     assert "summary-controls.png" in text and 'id="explorer"' not in text
     assert {path.name for path in index.parent.iterdir()} == {"index.html", "static", "figures"}
@@ -77,29 +77,30 @@ def test_without_a_cache_the_page_has_its_tables(results, spec, tmp_path):
 
 def test_a_page_is_replaced_and_nothing_else_is(results, spec, tmp_path):
     out = tmp_path / "page"
-    make_page(spec, results, None, None, out)
+    make_page(spec, results, out)
     (out / "old").write_text("")
-    make_page(spec, results, None, None, out)
+    make_page(spec, results, out)
     assert not (out / "old").exists() and (out / "index.html").is_file()
     other = tmp_path / "other"
     other.mkdir()
     (other / "index.html").write_text("mine")
     with pytest.raises(InputError, match="other: exists and is no page of mmqsa; it stays"):
-        make_page(spec, results, None, None, other)
+        make_page(spec, results, other)
     assert (other / "index.html").read_text() == "mine"
 
 
 @pytest.mark.faults
 def test_a_page_that_cannot_be_made_leaves_the_old_one(results, spec, tmp_path):
     out = tmp_path / "page"
-    make_page(spec, results, None, None, out)
+    make_page(spec, results, out)
     missing = spec.model_copy(update={"tables": {**spec.tables, "summary": ["curve"]}})
     with pytest.raises(InputError, match=r"summary-curve.png: missing; draw it with"):
-        make_page(missing, results, None, None, out)
+        make_page(missing, results, out)
     assert (out / "index.html").is_file() and len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_page_needs_no_torch():
-    code = "import sys, mmqsa.page.build; print('torch' in sys.modules)"
+@pytest.mark.parametrize("module, absent", [("build", ["torch", "h5py"]), ("explorer", ["torch"])])
+def test_the_page_needs_little(module, absent):
+    code = f"import sys, mmqsa.page.{module}; print([n for n in {absent} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "[]"

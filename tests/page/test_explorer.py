@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import shutil
+from functools import partial
 
 import h5py
 import numpy as np
@@ -85,7 +86,8 @@ def test_an_image_says_what_objects_it_has(page, caches):
 def test_a_page_without_photographs_has_masks_alone(results, spec, caches, voc_root, tmp_path):
     bare = spec.model_copy(update={"photographs": False})
     out, cache = tmp_path / "page", FeatureCache(caches["val"])
-    make_page(bare, results, cache, VocFolder.find(voc_root), out)
+    folder = VocFolder.find(voc_root)
+    make_page(bare, results, out, partial(write_explorer, bare, results, cache, folder))
     assert not (out / "photographs").exists() and (out / "data/catalogue.js").is_file()
     assert not received(out / "data/catalogue.js")["photographs"]
     assert not list((out / "figures").glob("showcase-*"))

@@ -26,6 +26,9 @@ app.add_typer(figure, name="figure")
 def specs(
     configs: Annotated[list[Path], typer.Argument(help="config.yaml, and files on top of it.")],
     out: Out,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write the spec of the page, such as page.yaml.")
+    ] = None,
 ) -> None:
     """Write the spec of every table in a config, to make tables without Snakemake."""
     from mmqsa.atomic import write_text
@@ -39,6 +42,13 @@ def specs(
             load_spec(path)  # something else would be lost
     for name, path in paths.items():
         write_text(path, table_spec(config, name))
+    if page:
+        from mmqsa.page.spec import load_spec as load_page_spec
+        from mmqsa.page.spec import page_spec
+
+        if page.exists():
+            load_page_spec(page)
+        write_text(page, page_spec(config))
     print(f"{out}: specs of {', '.join(config.tables)}")
 
 
@@ -92,17 +102,24 @@ def page(
     out: Annotated[Path | None, typer.Option(help="Folder; default: RESULTS/page.")] = None,
 ) -> None:
     """Make the page: the answer on one screen, and the masks of every image."""
-    from mmqsa.data.layouts import open_folder
-    from mmqsa.features.cache import FeatureCache
-    from mmqsa.page.build import make_page
+    from mmqsa.page.build import Explorer, make_page
     from mmqsa.page.spec import load_spec
     from mmqsa.paths import Paths
 
     if (features is None) != (data is None):
         raise InputError("--features, --data: one without the other; give both or none")
-    cache = FeatureCache(features) if features else None
-    folder, paths = open_folder(data) if data else None, Paths(results)
-    print(f"{make_page(load_spec(spec), paths, cache, folder, out or paths.page)}: written")
+    parts, paths = load_spec(spec), Paths(results)
+    explorer: Explorer | None = None
+    if features and data:
+        from functools import partial
+
+        from mmqsa.data.layouts import open_folder
+        from mmqsa.features.cache import FeatureCache
+        from mmqsa.page.explorer import write_explorer
+
+        cache, folder = FeatureCache(features), open_folder(data)
+        explorer = partial(write_explorer, parts, paths, cache, folder)
+    print(f"{make_page(parts, paths, out or paths.page, explorer)}: written")
 
 
 @figure.command("metrics")

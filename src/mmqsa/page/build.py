@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -10,34 +11,30 @@ from markupsafe import Markup
 
 from mmqsa import __version__
 from mmqsa.atomic import write_text
-from mmqsa.data.folder import PhotoFolder
 from mmqsa.errors import InputError
-from mmqsa.features.cache import FeatureCache
-from mmqsa.page.explorer import write_explorer
 from mmqsa.page.spec import PageSpec
 from mmqsa.page.summary import PageTable, facts, page_table, verdicts, warnings
 from mmqsa.paths import Paths
 
 STATIC = Path(__file__).with_name("static")
 PICTURES = ("gallery", "heads", "iterations", "premise")
+Explorer = Callable[[Path], None]
 MARK = '<meta name="generator" content="mmqsa '
 
 
-def make_page(
-    spec: PageSpec, paths: Paths, cache: FeatureCache | None, folder: PhotoFolder | None, out: Path
-) -> Path:
+def make_page(spec: PageSpec, paths: Paths, out: Path, explorer: Explorer | None = None) -> Path:
     """Write the page of a results folder to ``out``; returns its ``index.html``.
 
-    Without a cache and its photographs' folder the page has no explorer. A page that is there is
-    replaced when the new one is whole. Raises InputError where ``out`` is anything else, and where
-    a table, a figure or a file of the explorer is missing.
+    ``explorer`` writes the data of every image to the folder that it is given (``write_explorer``);
+    None: the page shows no image. A page that is there is replaced when the new one is whole.
+    Raises InputError where ``out`` is anything else, and where a table or a figure is missing.
     """
     _check_place(out)
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        if cache is not None and folder is not None:
-            write_explorer(spec, paths, cache, folder, new)
+        if explorer:
+            explorer(new)
         shutil.copytree(STATIC, new / "static")
         tables = {name: page_table(paths, name, kinds) for name, kinds in spec.tables.items()}
         showcase = [paths.figure("showcase", kind, "png") for kind in PICTURES]
@@ -47,7 +44,7 @@ def make_page(
         ]
         for figure in [*shown, *pictures]:
             _copy(figure, new / "figures" / figure.name)
-        write_text(new / "index.html", _text(spec, paths, tables, pictures, cache is not None))
+        write_text(new / "index.html", _text(spec, paths, tables, pictures, explorer is not None))
         if out.exists():
             shutil.rmtree(out)
         new.rename(out)

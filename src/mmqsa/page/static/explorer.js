@@ -244,6 +244,7 @@
 
   async function refresh() {
     const asked = ++drawing;
+    document.body.dataset.busy = "true"; // until all that is seen is drawn
     fillControls();
     const [a, b] = [choiceOf(state.a), choiceOf(state.b)];
     const loaded = await Promise.all([mmqsa.metrics(a), b ? mmqsa.metrics(b) : null]);
@@ -263,8 +264,8 @@
     }
     tell();
     document.body.dataset.sorted = performance.now() - began;
-    visible.forEach(drawTile);
-    await detail.show(a, b, shown);
+    await Promise.all([...[...visible].map(drawTile), detail.show(a, b, shown)]);
+    if (asked === drawing) delete document.body.dataset.busy;
   }
 
   // ---- one image ----
