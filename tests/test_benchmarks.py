@@ -111,8 +111,8 @@ def test_keys_by_a_hook(caches, voc_root, config):
     torch.testing.assert_close(backbone.features(images), expected, atol=1e-5, rtol=1e-4)
 
 
-def run(script, tmp_path):
-    command = [sys.executable, BENCHMARKS / script, "--quick", "--out", tmp_path]
+def run(script, tmp_path, *options):
+    command = [sys.executable, BENCHMARKS / script, "--quick", "--out", tmp_path, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -133,6 +133,47 @@ def test_every_case_of_the_benchmark_runs(tmp_path):
 def test_the_other_benchmarks_run(tmp_path, script, rows):
     run(script, tmp_path)
     assert len(pd.read_csv(tmp_path / Path(script).with_suffix(".csv"))) == rows
+
+
+def test_refinement_is_scored_and_its_numbers_chosen(tmp_path, run_folder, caches, voc_root):
+    options = "--run", run_folder, "--features", caches["val"], "--data", voc_root
+    run("refine.py", tmp_path, *options)
+    table = pd.read_csv(tmp_path / "refine.csv")
+    assert len(table) == 8 and (table["n_images"] == 6).all()
+    np.testing.assert_allclose(table["after"] - table["before"], table["difference"], atol=1e-3)
+    assert table["before"].between(0, 100).all() and (table["difference"] != 0).any()
+    assert len(pd.read_csv(tmp_path / "refine-seconds.csv")) == 1
+    run("refine.py", tmp_path, *options, "--choose", "--every", "2")
+    choice = pd.read_csv(tmp_path / "refine-choice.csv")
+    assert len(choice) == 13 and (choice["images"] == 3).all()
+    assert choice["mIoU"].nunique() > 3
+
+
+def test_boundary_f_by_hand():
+    from refine import boundary_f
+
+    def labels(first, other=7):
+        """Columns of 0 up to ``first``, then of ``other``."""
+        return np.where(np.arange(40) < first, 0, other).astype(np.uint8) * np.ones(
+            (40, 1), np.uint8
+        )
+
+    classes = labels(20)
+    assert boundary_f(labels(20, 1), classes) == boundary_f(labels(22, 3), classes) == 1
+    assert boundary_f(labels(22, 1).T, classes.T) == 1
+    assert boundary_f(labels(23, 1), classes) == 0  # 3 px
+    assert boundary_f(labels(40), classes) == 0  # nothing is predicted
+    assert np.isnan(boundary_f(classes, labels(40)))  # nothing is true
+    assert np.isnan(boundary_f(classes, labels(0, 255)))
+    more = labels(20, 1)
+    more[:, 30:] = 2  # half of what is predicted is right, and all that is true is found
+    assert boundary_f(more, classes) == pytest.approx(2 / 3)
+    band = classes.copy()
+    band[:, 18:22] = 255
+    assert boundary_f(more, band) == pytest.approx(2 / 3)  # the boundary is the band's middle
+    assert boundary_f(labels(17, 1), band) == 0
+    band[:, 26:40] = 255  # an object that nobody labelled: what is predicted there is not counted
+    assert boundary_f(more, band) == 1
 
 
 def test_rows_are_kept_when_a_later_one_fails(tmp_path):

@@ -34,6 +34,7 @@ def discover(
     split: Annotated[
         bool, typer.Option("--split", help="Every connected part is an object of its own.")
     ] = False,
+    refine: Annotated[bool, typer.Option(help="Masks follow the edges of the photograph.")] = True,
     backbone: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +49,7 @@ def discover(
     from mmqsa.discover.output import discover as run_on
 
     segmenter = load(
-        run, device, backbone, mask_source, matching, num_slots, alike, smallest, split
+        run, device, backbone, mask_source, matching, num_slots, alike, smallest, split, refine
     )
     done = run_on(segmenter, photographs, out, batch)
     print(

@@ -16,6 +16,7 @@ from mmqsa.config.evaluation import ALIKE, MaskSource, MatchingName
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.photograph import as_rgb
 from mmqsa.device import choose_device, computing_in
+from mmqsa.discover.refine import refined_slots
 from mmqsa.errors import InputError
 from mmqsa.evaluation.boxes import boxes
 from mmqsa.evaluation.draws import image_draws
@@ -77,21 +78,23 @@ class Segmenter:
         alike: float = ALIKE,
         smallest: float = 0.0,
         split: bool = False,
+        refine: bool = True,
     ):
         """``backbone`` names a file of the backbone's weights; else they are the run folder's own
         (``mmqsa export`` puts them there), else those that the run's config names. ``num_slots``
         None: as in training. Of these slots, the matchings ``joined`` and ``consensus-chosen``
         leave as many as an image has objects; ``alike`` is for the first (see ``join_alike``).
         ``smallest`` is the share of the image that an object has at least. ``split`` makes every
-        connected part an object of its own. Raises InputError when the weights are not the ones
-        that the run was trained on, and when the run has not learned what the matching needs.
+        connected part an object of its own. ``refine`` makes masks follow the edges of the image.
+        Raises InputError when the weights are not the ones that the run was trained on, and when
+        the run has not learned what the matching needs.
         """
         trained = Run.load(run)
         merging = trained.merging(alike, [matching])
         self.backbone, _ = run_backbone(Path(run), trained, backbone)
         self.device = choose_device(device)
         self.mask_source, self.matching = mask_source, matching
-        self.smallest, self.split = smallest, split
+        self.smallest, self.split, self.refine = smallest, split, refine
         self.geometry = Geometry("squash", trained.config.backbone.image_size)
         self.precision = trained.config.backbone.precision
         self.backbone.network.to(self.device)
@@ -121,7 +124,9 @@ class Segmenter:
         squares = [self.geometry.image(image) for image in photographs]
         masks = self._masks(squares, image_ids or [""] * len(squares))
         return [
-            find_objects(image_masks, *image.size, self.smallest, self.split)
+            find_objects(
+                image_masks, *image.size, self.smallest, self.split, image if self.refine else None
+            )
             for image_masks, image in zip(masks, photographs, strict=True)
         ]
 
@@ -143,21 +148,33 @@ load = Segmenter  # as its users call it
 
 
 def find_objects(
-    masks: Tensor, width: int, height: int, smallest: float = 0.0, split: bool = False
+    masks: Tensor,
+    width: int,
+    height: int,
+    smallest: float = 0.0,
+    split: bool = False,
+    guide: Image.Image | None = None,
 ) -> Segmentation:
     """The masks (K, N) of one image -> its objects at ``width`` x ``height`` px.
 
-    Of more than 255 objects the largest are kept. A large image's objects are found on
-    DRAWN_PIXELS, which is far finer than the patches, and enlarged.
+    They follow the edges of ``guide``, the image in RGB, if it is given; split parts then have the
+    size of a patch at least. Of more than 255 objects the largest are kept. A large image's objects
+    are found on DRAWN_PIXELS, which is far finer than the patches, and enlarged.
     """
     if width * height > DRAWN_PIXELS:
         scale = (DRAWN_PIXELS / (width * height)) ** 0.5
         small = (max(1, int(width * scale)), max(1, int(height * scale)))
-        found = find_objects(masks, *small, smallest, split)
+        found = find_objects(masks, *small, smallest, split, guide)
         whole = Image.fromarray(found.labels).resize((width, height), Image.Resampling.NEAREST)
         labels = np.asarray(whole)
         return replace(found, labels=labels, boxes=boxes(labels))
-    slots, values = (maps[0].cpu().numpy() for maps in winning_slots(masks[None], height, width))
+    if guide is None:
+        won = winning_slots(masks[None], height, width)
+    else:
+        won = refined_slots(masks, guide.resize((width, height)))
+        if split:  # specks along the edges are no parts
+            smallest = max(smallest, 1 / masks.shape[1])
+    slots, values = (maps.view(height, width).cpu().numpy() for maps in won)
     border = np.concatenate([slots[[0, -1]].ravel(), slots[1:-1, [0, -1]].ravel()])
     background = np.bincount(border, minlength=len(masks)).argmax()
     parts = np.zeros(slots.shape, dtype=np.int32)  # 0 background, then candidates for objects
