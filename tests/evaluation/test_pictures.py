@@ -5,6 +5,7 @@ import pytest
 from mmqsa.cli import application
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
+from mmqsa.evaluation import gallery
 from mmqsa.evaluation.pictures import pictures, ranked_images
 from mmqsa.features.cache import FeatureCache
 from mmqsa.training.run import Run
@@ -32,6 +33,17 @@ def test_images_may_be_called_na(tmp_path):
     rows = [f"{name},hungarian,attention,0,{score}\n" for name, score in (("NA", 1), ("null", 0))]
     (tmp_path / "m.csv").write_text(HEADING + "".join(rows))
     assert ranked_images(tmp_path / "m.csv", 3) == ["NA", "null"]
+
+
+def test_colours_of_attention_have_a_scale(run_folder, caches, voc_root, tmp_path, monkeypatch):
+    cache, drawn = FeatureCache(caches["val"]), []
+    rows = [f"{name},hungarian,attention,0,{index / 100}\n" for index, name in enumerate(cache.ids)]
+    (tmp_path / "m.csv").write_text(HEADING + "".join(rows))
+    monkeypatch.setattr(gallery, "save", lambda figure, out: drawn.append(figure))
+    sources = Run.load(run_folder), cache, VocFolder.find(voc_root)
+    gallery.iterations_gallery(*sources, tmp_path / "m.csv", tmp_path / "f")
+    (bar,) = [axis for axis in drawn[0].axes if axis.get_label() == "<colorbar>"]
+    assert bar.get_ylim() == (0, 1) and bar.get_ylabel() == "attention of the slot"
 
 
 @pytest.mark.faults

@@ -18,9 +18,29 @@ def runs(made):
 def test_cost_of_the_trainings(runs):
     table, text = runs.table(kind="compute")
     assert table["updates_per_head"].tolist() == [15, 15] and table["num_images"].tolist() == [7, 7]
-    assert " 2.00 |" in text and " 1.5 ± 0.7 |" in text
-    assert "2 runs took 3.0 minutes in total" in text
+    assert " 2.00 |" in text and " 90.0 ± 42.4 |" in text
+    assert "mean ± sd over n training seeds. In all, 2 runs took 3 minutes" in text
     assert text.count("missing") == 5  # of random
+
+
+@pytest.mark.parametrize(
+    "seconds, heading, cell, total",
+    [
+        ([20.0], "s per run", "20.0", "1 run took 20 s"),
+        ([300.0, 420.0], "minutes per run", "6.0 ± 1.4", "2 runs took 12 minutes"),
+        ([7380.0, 7380.0], "hours per run", "2.0 ± 0.0", "2 runs took 4.1 hours"),
+    ],
+)
+def test_times_have_sensible_units(made, seconds, heading, cell, total):
+    for seed, of_run in enumerate(seconds):
+        made.provenance("full", seed, seconds=of_run)
+    _, text = made.table(kind="compute")
+    assert f" {heading} |" in text and f" {cell} |" in text and f"In all, {total}, on" in text
+    assert ("mean ± sd" in text) == (len(seconds) > 1)
+
+
+def test_nothing_that_was_trained_took_no_time(made):
+    assert "Nothing was trained yet." in made.table(kind="compute")[1]
 
 
 def test_provenance_of_every_run(runs):

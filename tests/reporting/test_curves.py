@@ -33,10 +33,10 @@ def heads(made):
         **{f"heads{n}": {"slots": {"num_heads": n}} for n in (1, 2, 4)},
         "bare": {"masking": {"strategy": "none"}, "slots": {"num_heads": 8}},
     }
-    made.config["showcase"] = "heads1"
+    made.config |= {"showcase": "heads1", "seeds": [0, 1, 2]}
     config = Config.model_validate(made.config)
     for setting, value in (("heads4", 60.0), ("heads1", 50.0), ("heads2", 55.0), ("bare", 20.0)):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             made.metrics(setting, seed, made.scores(value + seed, "corloc", "mbo_c"))
             text = dump_yaml(config.setting(setting).dependencies())
             (made.paths.run(setting, seed) / "config.yaml").write_text(text)
@@ -48,10 +48,12 @@ def test_a_curve_is_drawn_against_the_recorded_knob(heads):
     curve = {"against": "slots.num_heads", "lines": {"a": ["heads4", "heads1", "heads2"]}}
     figure = curve_figure(heads.results(settings=["heads1", "heads2", "heads4"], curve=curve))
     first, second = figure.axes
-    assert lines(first) == {"a": [[1, 50.5], [2, 55.5], [4, 60.5]]}
-    (bars,) = first.containers[0].lines[2]  # Student's t of two seeds that differ by one
-    bottom, top = bars.get_segments()[0][:, 1]
-    assert [bottom, top] == pytest.approx([50.5 - 12.7062 / 2, 50.5 + 12.7062 / 2], abs=1e-3)
+    assert lines(first) == {"a": [[1, 51], [2, 56], [4, 61]]}
+    (bars,) = first.containers[0].lines[2]  # Student's t of three seeds, one apart
+    ends = bars.get_segments()[0][:, 1].tolist()
+    half = 4.3027 / 3**0.5
+    assert ends == pytest.approx([51 - half, 51 + half], abs=1e-3)
+    assert figure.legends[0].get_title().get_text().startswith("bars: 95 % interval")
     assert first.get_xscale() == "log" and first.get_ylabel() == "decoder masks, %"
     assert first.get_xlabel() == "query heads" and second.get_title() == "mBO$^c$"
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -62,7 +64,17 @@ def test_no_masking_hides_nothing_whatever_its_ratio(heads):
     figure = curve_figure(
         heads.results(settings=["heads1", "bare"], curve={"against": "masking.ratio"})
     )
-    assert lines(figure.axes[0]) == {"mean over seeds": [[0, 20.5], [0.7, 50.5]]}
+    assert lines(figure.axes[0]) == {"mean over seeds": [[0, 21], [0.7, 51]]}
+
+
+def test_every_line_of_a_panel_is_inside_it(heads):
+    """Also a reference line just beyond what the settings reach."""
+    heads.references("controls", heads.scores(17.0, "corloc"), name="centre square")
+    curve = {"against": "slots.num_heads"}
+    (axis, _) = curve_figure(heads.results(curve=curve)).axes
+    low, high = axis.get_ylim()
+    across = axis.get_lines()[-1].get_ydata()[0]
+    assert across == 17 and low < 17 - 0.02 * (high - low)
 
 
 def test_severity_starts_at_the_clean_images(made):
@@ -90,10 +102,10 @@ def test_snapshots_are_drawn_against_images_with_the_loss_beside_them(made):
     once = [row | {"step": 1, "images_seen": 16} for row in made.scores(58.0, "mbo_c")]
     made.metrics("random", 0, once, kind="snapshots")
     loss, metric = snapshots_figure(made.results(kind="snapshots")).axes
-    (course,) = loss.get_lines()
+    course, _ = loss.get_lines()
     assert course.get_xydata().tolist() == [[800, 1.0], [1600, 1.0]]
-    course, across = metric.get_lines()
-    assert course.get_xydata().tolist() == [[0, 1.0], [1600, 11.0]]
+    assert lines(metric) == {"full": [[0, 1.0], [1600, 11.0]]}
+    across = metric.get_lines()[-1]
     assert loss.get_xscale() == "symlog" and loss.get_xticks().tolist() == [0]
     assert across.get_ydata() == [58.0, 58.0] and metric.get_title() == "mBO$^c$"
 
@@ -113,11 +125,9 @@ def test_time_is_a_snapshots_share_of_its_runs_seconds(made):
         time_figure(made.results(kind="snapshots"))
     made.provenance("random", 0, seconds=1.0)
     (axis,) = time_figure(made.results(kind="snapshots")).axes
-    seeds, mean, across = axis.get_lines()
-    assert sorted(map(tuple, seeds.get_xydata())) == [
-        *((12.5, 2.5), (37.5, 4.5), (50, 10), (150, 12)),
-    ]
-    assert mean.get_xydata().tolist() == [[25, 3.5], [100, 11.0]]
+    assert lines(axis) == {"full": [[25, 3.5], [100, 11.0]]}
+    *_, seeds, across = axis.get_lines()
+    assert seeds.get_xydata().tolist() == [[25, 2.5], [25, 4.5], [100, 10], [100, 12]]
     assert across.get_ydata() == [58.0, 58.0] and axis.get_xscale() == "log"
 
 
@@ -145,7 +155,7 @@ def test_a_sweep_is_drawn_at_the_trained_iterations(made):
 
 @pytest.mark.faults
 def test_a_run_that_lost_its_config_is_named(heads):
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         (heads.paths.run("heads1", seed) / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"runs/heads1/seed0/config\.yaml: cannot be read"):
         curve_figure(heads.results(curve={"against": "slots.num_heads"}))
@@ -154,7 +164,10 @@ def test_a_run_that_lost_its_config_is_named(heads):
 @pytest.mark.faults
 def test_a_curve_of_no_line(heads):
     curve = {"against": "slots.num_heads", "lines": {"none of them": []}}
-    assert curve_figure(heads.results(curve=curve, references="none")).axes
+    assert not heads.results(curve=curve).spec.table.drawn
+    curve["lines"]["all"] = ["heads1", "heads2"]
+    figure = curve_figure(heads.results(curve=curve, references="none"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all"]
 
 
 @pytest.mark.faults

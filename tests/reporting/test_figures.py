@@ -52,7 +52,41 @@ def test_a_figure_of_nothing_is_an_error(made, kind):
 def test_controls_stand_beside_settings_by_mask_source(runs):
     figure = controls_figure(runs.results(settings=["full"], labels={"full": "Ours"}))
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert names == ["Ours, decoder masks", "k-means, K = 2", "k-means, K = 7", "one slot"]
+    assert names == ["Ours", "k-means, K = 2", "k-means, K = 7", "one slot"]
+    kinds = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert kinds == ["decoder masks", "without training", "looks at no image"]
+    note = figure.legends[0].get_title().get_text()
+    assert note == "means over n = 2 training seeds; small points: single seeds"
+
+
+def test_a_table_of_few_references_has_these_in_its_figure(runs):
+    runs.references("kmeans", runs.scores(50.0, "mbo_c"), name="k-means, K = 2")
+    runs.references("lost", runs.scores(40.0, "mbo_c"), name="LOST")
+    figure = controls_figure(runs.results(settings=["full"], references="few"))
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert names == ["full", "k-means, K = 2", "one slot"]
+
+
+def test_markers_at_the_ends_of_the_scale_are_whole(runs):
+    runs.references(
+        "controls", runs.scores(0.0, "corloc") + runs.scores(100.0, "mbo_c"), name="one"
+    )
+    figure = controls_figure(runs.results())
+    figure.canvas.draw()
+    for axis in figure.axes:
+        for line in (container.lines[0] for container in axis.containers):
+            for x, _ in axis.transData.transform(line.get_xydata()):
+                radius = line.get_markersize() * figure.dpi / 72 / 2
+                assert axis.bbox.x0 < x - radius and x + radius < axis.bbox.x1
+
+
+def test_a_control_on_two_rows_of_images_is_drawn_on_both(runs):
+    for seed in (0, 1):
+        runs.metrics("full", seed, runs.scores(20.0, "mbo_c"), images="voc2012-val-fog1")
+    images = {"": ["val"], "fog": ["val-fog1"]}
+    figure = controls_figure(runs.results(settings=["full"], images=images, references="none"))
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert names == ["full", "full, fog"]
 
 
 def test_strata_leave_out_what_has_no_objects(made):
@@ -60,9 +94,10 @@ def test_strata_leave_out_what_has_no_objects(made):
     made.metrics("full", 0, objects, kind="per_object")
     figure = strata_figure(made.results(kind="strata", labels={"full": "Ours"}))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Ours"]
-    (by_size, _) = figure.axes
-    heights = by_size.containers[0].lines[0].get_ydata().astype(float)
-    assert np.isnan(heights[:4]).all() and heights[4] == 50  # more than 30 % of the image
+    by_size, by_number = figure.axes
+    assert by_size.containers[0].lines[0].get_xydata().tolist() == [[0, 50]]
+    assert [tick.get_text() for tick in by_size.get_xticklabels()] == ["> 30 %"]
+    assert [tick.get_text() for tick in by_number.get_xticklabels()] == ["1 object"]
 
 
 def test_similarity_is_ordered_by_head_and_slot(made):

@@ -2,7 +2,8 @@ import pytest
 
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths
-from mmqsa.reporting.inputs import TABLES, figure_inputs, table_inputs
+from mmqsa.reporting.inputs import TABLES, figure_inputs, figures, table_inputs
+from mmqsa.reporting.results import table_spec
 from mmqsa.reporting.tables import MAKERS
 
 
@@ -38,6 +39,53 @@ def test_only_a_row_of_one_image_set_reads_its_images(tmp_path):
         *("voc2012-val-fog1.csv", "voc2012-val-fog2.csv"),
         *("voc2012-val-per_image.csv.gz", "voc2012-val.csv"),
     ]
+
+
+CURVE = {"against": "slots.num_heads"}
+CORRUPTED = {"clean": ["val"], "fog": ["val-fog3"]}
+
+
+@pytest.mark.parametrize(
+    "table, changes, drawn",
+    [
+        ({"curve": CURVE}, {}, True),
+        ({"curve": CURVE}, {"grid": ["full", "twin"]}, False),  # all with 8 heads
+        ({"curve": CURVE | {"lines": {"a": ["full"], "b": ["one"]}}}, {}, False),
+        ({"curve": CURVE | {"lines": {"a": ["full", "one"], "b": ["twin"]}}}, {}, True),
+        ({"curve": {"against": "masking.ratio"}}, {"grid": ["full", "bare"]}, True),
+        ({"figures": ["sweep"], "kind": "sweep"}, {}, True),
+        (
+            {"figures": ["sweep"], "kind": "sweep"},
+            {"evaluation": {"sweep": {"num_slots": [7]}}},
+            False,
+        ),
+        (
+            {"figures": ["sweep"], "kind": "sweep"},
+            {"evaluation": {"sweep": {"num_slots": [5]}}},
+            True,
+        ),
+        ({"figures": ["severity"], "images": CORRUPTED}, {}, True),
+        ({"figures": ["severity"], "images": {"fog": ["val-fog3"]}}, {}, False),
+        ({"figures": ["severity"], "images": {"clean": ["val"], "all": ["train"]}}, {}, False),
+        ({"figures": ["snapshots"], "kind": "snapshots"}, {}, False),
+        ({"figures": ["snapshots"], "kind": "snapshots"}, {"training": {"snapshots": [0]}}, True),
+        ({"figures": ["time"], "kind": "snapshots"}, {"training": {"snapshots": [0]}}, False),
+        ({"figures": ["time"], "kind": "snapshots"}, {"training": {"snapshots": [0, 9]}}, True),
+        ({"figures": ["training"]}, {}, True),
+        ({"figures": ["training"]}, {"training": {"steps": 5, "log_every": 5}}, False),
+        ({"figures": ["controls"]}, {}, True),
+    ],
+)
+def test_no_figure_of_a_single_point_is_planned(table, changes, drawn):
+    settings = {"full": {}, "one": {"slots": {"num_heads": 1}}, "twin": {}}
+    settings["bare"] = {"masking": {"strategy": "none"}}
+    data = {"seeds": [0], "settings": settings, "tables": {"t": {"caption": "C"} | table}}
+    config = Config.model_validate(data | changes)
+    kind = "curve" if "curve" in table else table["figures"][0]
+    assert figures(config, config.tables["t"]) == [kind] * drawn
+    assert (
+        f"- {kind}" in table_spec(config, "t") or "against:" in table_spec(config, "t")
+    ) == drawn
 
 
 def test_figures_read_the_configs_of_runs(tmp_path):

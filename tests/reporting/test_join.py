@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from made import Made
@@ -11,7 +12,7 @@ from mmqsa.cli import application
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
-from mmqsa.reporting.join import results_of
+from mmqsa.reporting.join import joined_figure, joined_table, results_of
 from mmqsa.reporting.premise import SCORE_TITLES
 from mmqsa.reporting.results import Results, load_spec, read_published
 from mmqsa.reporting.tables import make_table
@@ -24,7 +25,8 @@ def folders(tmp_path):
     for index, name in enumerate(("one", "two")):
         made = Made(tmp_path / name)
         made.config["backbone"] = {"name": "vit_tiny_patch16_224", "title": f"Backbone {name}"}
-        for seed in (0, 1):
+        made.config["seeds"] = [0, 1, 2]
+        for seed in (0, 1, 2):
             made.metrics("full", seed, made.scores(50.0 + index, "corloc", *["mbo_c"][:index]))
             made.metrics("random", seed, made.scores(40.0 + index, "corloc"))
         premise = {"score": list(SCORE_TITLES), "auc_per_image": [0.1, 0.9], "ratio": 0.7}
@@ -58,8 +60,17 @@ def test_one_block_for_each_folder(folders, tmp_path):
     assert text.count("Backbone one, key. ") == text.count("Backbone two, key. ") == 1  # caption
     first, _, third, _ = rows(out / "tables/made.md")
     assert first[0].strip() == "Backbone one, key" and third[0].strip() == "Backbone two, key"
-    assert "**50.0 ± 0.0**" in first[4] and "**51.0 ± 0.0**" in third[4]  # best of its own block
+    assert "**" not in first[4] and "**51.0 ± 0.0**" in third[4]  # best of both, on the same images
     assert not first[-1].strip() and "51.0" in third[-1]  # the metric that the first has not
+
+
+def test_every_row_of_the_joined_figure_is_named(folders):
+    figure = joined_figure(joined_table([load_results(spec) for spec in folders])[0])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["decoder masks"]
+    note = figure.legends[0].get_title().get_text()
+    assert note == "bars: 95 % interval (Student's) of the mean over n = 3 training seeds"
+    plt.close("all")
 
 
 def test_the_premises_beside_each_other(folders, tmp_path):

@@ -31,8 +31,7 @@ def test_mean_spread_and_missing_runs(runs):
     rows = rows.set_index("setting")
     assert rows.loc["heads1", ["n_seeds", "mean"]].tolist() == [2, 52.0]
     assert rows.loc["heads1", "sd"] == pytest.approx(8**0.5, abs=1e-3)
-    # Student's t, 1 degree of freedom: 12.706 * sd / sqrt(2)
-    assert rows.loc["heads1", "ci_high"] == pytest.approx(52 + 12.7062 * 2, abs=1e-2)
+    assert np.isnan(rows.loc["heads1", "ci_high"])  # of two seeds it would be 52 ± 25
     assert rows.loc["heads1", "eval_sd"] == pytest.approx(0.5**0.5, abs=1e-3)
     assert rows.loc["full", "n_seeds"] == 1 and np.isnan(rows.loc["full", "sd"])
     assert rows.loc["random", "n_seeds"] == 0 and np.isnan(rows.loc["random", "mean"])
@@ -40,14 +39,14 @@ def test_mean_spread_and_missing_runs(runs):
     assert control[["label", "mean"]].to_numpy().tolist() == [["one slot", 33.0]]
     assert "52.0 ± 2.8" in text and "missing" in text and "| one slot" in text
     assert "| decoder masks" in text and "| attention masks" in text
-    assert "**60.0**" in text and "**52.0" not in text  # best of its mask source
+    assert "**" not in text  # no setting has three seeds
 
 
 def test_the_papers_own_value_and_the_difference_to_it(runs):
-    table, text = runs.table(**TABLE, published=["paper"], intervals=True)
+    table, text = runs.table(**TABLE, published=["paper"])
     full = table[(table["setting"] == "full") & (table["metric"] == "corloc")].iloc[0]
     assert full["published"] == 68.99 and full["difference"] == pytest.approx(60 - 68.99)
-    assert "MMQSA (DINO ViT-S/16)" in text and "[26.6, 77.4]" in text and "[-9.0]" in text
+    assert "MMQSA (DINO ViT-S/16)" in text and "[-9.0]" in text
     assert "orientation" not in text
     runs.config["backbone"] = {"name": "vit_tiny_patch16_224"}
     table, text = runs.table(**TABLE, published=["paper"])
@@ -57,8 +56,90 @@ def test_the_papers_own_value_and_the_difference_to_it(runs):
 def test_a_caption_claims_nothing_that_the_table_does_not_show(runs):
     runs.config["backbone"] = {"name": "vit_tiny_patch16_224"}
     assert "ublished" not in runs.table(**TABLE)[1]
+    runs.published = runs.published[runs.published["metric"] == "fg_ari"]  # scored by no run
+    assert "ublished" not in runs.table(**TABLE, published=["dinosaur"])[1]
     assert "Hungarian matching of the heads" in runs.table(**TABLE)[1]
+    assert "In percent, mean ± sd over n training seeds." in runs.table(**TABLE)[1]
+    one = runs.table(**TABLE | {"settings": ["full", "random"]})[1]
+    assert "In percent, of one training seed each." in one and "±" not in one
+    assert "In percent. Hungarian" in runs.table(**TABLE | {"settings": ["random"]})[1]
+    assert "nterval" not in runs.table(**TABLE, intervals=True)[1]  # fewer than three seeds
     assert "matching of" not in runs.table(**TABLE, matchings=["hungarian", "greedy"])[1]
+
+
+@pytest.fixture
+def three(made):
+    """Three seeds of two settings: full is better, and better than the control."""
+    made.config["seeds"] = [0, 1, 2]
+    for setting, above in (("full", 5.0), ("random", 0.0)):
+        for seed in (0, 1, 2):
+            rows = [
+                row | {"mask_source": source}
+                for source, value in (("decoder", 60.0), ("attention", 80.0))
+                for row in made.scores(value + above + seed, "mbo_c")
+            ]
+            made.metrics(setting, seed, rows)
+    made.references("controls", made.scores(33.0, "mbo_c"), name="one slot")
+    return made
+
+
+def bold(text):
+    return [line.split("|")[1].strip() for line in text.splitlines() if "**" in line]
+
+
+def test_bold_is_the_best_of_all_rows_and_mask_sources(three):
+    text = three.table()[1]
+    assert bold(text) == ["full"] and "**86.0 ± 1.0**" in text and "**66.0" not in text
+    assert "± 1.0**" not in three.table(published=["paper"])[1].replace("86.0 ± 1.0**", "")
+
+
+@pytest.mark.parametrize("method", ["controls", "kmeans"])
+def test_a_better_method_or_control_is_bold_in_its_place(three, method):
+    three.references(method, three.scores(86.1, "mbo_c"), name="better")
+    for references in ("all", "few", "best"):
+        (name,) = bold(three.table(references=references)[1])
+        assert name.startswith("better")
+    three.references(method, three.scores(85.9, "mbo_c"), name="worse")
+    assert bold(three.table(references="all")[1]) == ["full"]
+
+
+def test_what_sees_labels_is_not_compared(three):
+    three.references("probe", three.scores(99.0, "mbo_c"), name="probe")
+    assert bold(three.table(references="all")[1]) == ["full"]
+
+
+def test_published_values_are_compared_where_they_are_comparable(three):
+    three.published = three.published.assign(value=99.0)
+    assert not bold(three.table(published=["paper"])[1])
+    three.config["dataset"] = {"name": "voc2012", "eval_split": "val"}
+    three.config["backbone"] = {"name": "vit_tiny_patch16_224"}  # not the paper's
+    assert bold(three.table(published=["paper"])[1]) == ["full"]
+
+
+def test_nothing_is_bold_beside_a_better_setting_of_two_seeds(three):
+    three.paths.metrics("full", 2, "voc2012-val").unlink()
+    assert not bold(three.table()[1])
+
+
+def test_rows_on_other_images_are_not_compared(three):
+    for seed in (0, 1, 2):
+        for setting, value in (("full", 10.0), ("random", 20.0)):
+            rows = three.scores(value, "mbo_c")
+            three.metrics(setting, seed, rows, images="voc2012-val-fog1")
+    text = three.table(images={"": ["val"], "fog": ["val-fog1"]}, references="none")[1]
+    assert bold(text) == ["random, fog", "full"]
+
+
+def test_printed_intervals_stay_on_the_scale(three):
+    for seed, value in enumerate((60.0, 90.0, 96.0)):
+        three.metrics("random", seed, three.scores(value, "mbo_c"))
+    table, text = three.table(intervals=True, mask_sources=["decoder"])
+    # Student's t, 2 degrees of freedom: 66 ± 4.3027 / sqrt(3), and 82 ± 47.9
+    assert "[63.5, 68.5]" in text and "[34.1, 100.0]" in text
+    assert table["ci_high"].max() > 129  # in the csv it is whole
+    assert "Intervals are Student's, of the mean over seeds, where n ≥ 3, cut where" in text
+    only = three.table(intervals=True, mask_sources=["decoder"], settings=["full"])[1]
+    assert "where n ≥ 3. " in only
 
 
 def test_a_row_is_the_mean_of_its_image_sets(made):
@@ -188,12 +269,13 @@ def test_a_method_that_had_nothing_to_go_by_says_so(made):
 def two_sources(made):
     """Decoder masks are better in CorLoc, attention masks in mBO^c; a third source beats both."""
     values = {"decoder": (60.0, 30.0), "attention": (50.0, 40.0), "decoder-masks": (90.0, 90.0)}
-    for (setting, above), seed in product((("full", 0), ("random", 1)), (0, 1)):
+    made.config["seeds"] = [0, 1, 2]
+    for (setting, above), seed in product((("full", 0), ("random", 1)), (0, 1, 2)):
         rows = [
             row | {"mask_source": source}
             for source, (corloc, mbo) in values.items()
             for metric, value in (("corloc", corloc), ("mbo_c", mbo))
-            for row in made.scores(value + above + 2 * seed, metric)
+            for row in made.scores(value + above + seed, metric)
         ]
         made.metrics(setting, seed, rows)
     made.config["settings"]["absent"] = {}
@@ -212,7 +294,7 @@ def test_the_maximum_is_taken_metric_by_metric_of_decoder_and_attention(two_sour
         **{("full", "corloc"): 61.0, ("full", "mbo_c"): 41.0},
         **{("random", "corloc"): 62.0, ("random", "mbo_c"): 42.0},
     }
-    assert (rows["n_seeds"] == 2).all() and rows["sd"].tolist() == pytest.approx([2**0.5] * 4, 1e-3)
+    assert (rows["n_seeds"] == 3).all() and rows["sd"].tolist() == [1] * 4
     # Nothing that would compare what labels chose.
     compared = ["ci_low", "ci_high", "images_low", "images_high", "published", "difference"]
     assert rows[compared].isna().all(axis=None)

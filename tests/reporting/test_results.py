@@ -12,10 +12,14 @@ from mmqsa.reporting.results import SOURCES, load_spec, read_published, table_sp
 
 def test_a_spec_keeps_only_settings_that_are_run(made):
     made.config["grid"] = ["full"]
-    curve = {"against": "slots.num_heads", "lines": {"a": ["full", "random"], "b": ["random"]}}
-    spec = made.results(settings=["random", "full"], curve=curve, labels={"full": "Ours"}).spec
-    assert spec.table.settings == ["full"] and spec.first == "full"
-    assert spec.table.curve.lines == {"a": ["full"], "b": []}
+    made.config["settings"] |= {"few": {"slots": {"num_heads": 1}}}
+    made.config["grid"] += ["few"]
+    lines = {"a": ["full", "random", "few"], "b": ["random"]}
+    curve = {"against": "slots.num_heads", "lines": lines}
+    settings = ["random", "full", "few"]
+    spec = made.results(settings=settings, curve=curve, labels={"full": "Ours"}).spec
+    assert spec.table.settings == ["full", "few"] and spec.first == "full"
+    assert spec.table.curve.lines == {"a": ["full", "few"], "b": []}
     assert spec.label("full") == "Ours" and spec.label("random") == "random"
 
 

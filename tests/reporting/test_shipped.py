@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmqsa.config.workflow import Config
 from mmqsa.paths import COMPRESSED, Paths, beside
-from mmqsa.reporting.inputs import figure_inputs, table_inputs
+from mmqsa.reporting.inputs import figure_inputs, figures, table_inputs
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = dict(re.findall(r"^(\w+) := (voc.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -64,7 +64,7 @@ def test_of_single_images_and_objects_what_is_read_ships_and_nothing_else(name):
     read = set()
     for name, table in config.tables.items():
         read.update(table_inputs(config, name, paths))
-        read.update(*(figure_inputs(config, name, kind, paths) for kind in table.drawn))
+        read.update(*(figure_inputs(config, name, kind, paths) for kind in figures(config, table)))
     means = {
         path
         for path in read

@@ -5,15 +5,25 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, wilcoxon
 
-from mmqsa.reporting.statistics import bootstrap_interval, holm, over_seeds, paired
+from mmqsa.reporting.statistics import bootstrap_interval, holm, over_seeds, paired, spread
 
 
 def test_spread_over_seeds_by_hand():
-    found = over_seeds(pd.Series([50.0, 54.0]))
-    assert found["mean"] == 52 and found["sd"] == pytest.approx(8**0.5)
-    # Student's t, 1 degree of freedom: 12.706 * sd / sqrt(2)
-    assert found["ci_high"] == pytest.approx(52 + 12.7062 * 2, abs=1e-3)
+    found = over_seeds(pd.Series([50.0, 52.0, 54.0]))
+    assert found["mean"] == 52 and found["sd"] == 2
+    # Student's t, 2 degrees of freedom: 4.3027 * sd / sqrt(3)
+    assert found["ci_high"] == pytest.approx(52 + 4.3027 * 2 / 3**0.5, abs=1e-3)
+    assert over_seeds(pd.Series([50.0, 54.0])) == {"mean": 52, "sd": pytest.approx(8**0.5)}
     assert over_seeds(pd.Series([50.0])) == {"mean": 50.0}
+
+
+def test_a_seed_that_is_scored_twice_counts_once():
+    rows = pd.DataFrame(
+        {"at": [1, 1, 1, 2], "seed": [0, 0, 1, 0], "value": [10.0, 20.0, 25.0, 7.0]}
+    )
+    means = spread(rows, ["at"])
+    assert means["n_seeds"].tolist() == [2, 1] and means["seeds"].tolist() == [[15, 25], [7]]
+    assert means["mean"].tolist() == [20, 7] and means["ci_low"].isna().all()
 
 
 def test_bootstrap_interval_against_scipy():

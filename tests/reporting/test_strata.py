@@ -28,9 +28,26 @@ def test_strata_by_size_number_and_class(runs):
     assert rows.loc[("number", "2 objects"), "mean"] == pytest.approx(55)
     assert rows.loc[("number", "1 object"), "n_objects"] == 1
     assert rows.loc[("class", "3"), "mean"] == pytest.approx(35)
-    assert rows.loc[("size", "3–10 %"), "n_objects"] == 0
+    assert ("size", "3–10 %") not in rows.index and "3–10 %" not in text  # no objects
     assert "35.0 ± 7.1" in text and "missing" in text and "one slot" in text
     assert "all pixels of a class" in text and "≤ 1 % (2)" in text
+
+
+def test_the_best_row_is_bold(made):
+    made.config["seeds"] = [0, 1, 2]
+    for seed in (0, 1, 2):
+        rows = [row | {"labels": "class"} for row in OBJECTS]
+        made.metrics("full", seed, rows, kind="per_object")
+        worse = [row | {"iou": row["iou"] / 2} for row in rows]
+        made.metrics("random", seed, worse, kind="per_object")
+    assert "**80.0 ± 0.0**" in made.table(kind="strata")[1]
+    rows = [row | {"labels": "class", "name": "one slot", "iou": 0.9} for row in OBJECTS]
+    made.references("controls", rows, kind="per_object")
+    text = made.table(kind="strata")[1]
+    assert "**90.0**" in text and "**80.0" not in text
+    rows = [row | {"name": "probe", "iou": 1.0} for row in rows]
+    made.references("probe", rows, kind="per_object")
+    assert made.table(kind="strata")[1].count("**90.0**") == text.count("**90.0**")
 
 
 def test_instances_are_printed_where_there_are_any(runs):
@@ -49,4 +66,4 @@ def test_three_or_more_objects_are_one_stratum(made):
     ]
     made.metrics("full", 0, rows, kind="per_object")
     table = made.table(kind="strata")[0].query("by == 'number'").set_index("stratum")
-    assert table["n_objects"].to_dict() == {"1 object": 0, "2 objects": 2, "3 or more": 8}
+    assert table["n_objects"].to_dict() == {"2 objects": 2, "3 or more": 8}

@@ -15,23 +15,23 @@ ROWS = [
 ]
 
 
-def printed(rows, compared, caption="", heading=HEADING, **other):
+def printed(rows, compared, caption="", heading=HEADING, eligible=None, **other):
     cells = [dict(zip(heading, row, strict=True)) for row in rows]
     table = Printed(caption, heading, cells, other.pop("groups", compared), **other)
-    table.embolden(heading[2:4], compared)
+    table.embolden(heading[2:4], compared, eligible or [True] * len(rows))
     return table
 
 
 @pytest.fixture
 def table():
-    compared = ["ours", "", "ours", "ours", ""]
+    compared = ["ours"] * 4 + ["others"]
     groups = ["ours"] * 4 + ["control"]
     return printed(ROWS, compared, "100 % of <it> & more: mBO^c", groups=groups, left=2)
 
 
 def test_the_best_of_what_is_compared_is_bold(table):
     bold = table.bold.stack()
-    assert list(bold[bold].index) == [(0, "updates"), (2, "mBO^c")]  # not the control's 99.0
+    assert list(bold[bold].index) == [(0, "updates"), (2, "mBO^c")]  # 99.0 is on others
     text = to_markdown(table)
     assert "**1,600**" in text and "**12.5**" in text and " 99.0 |" in text
     tie = printed(
@@ -41,6 +41,20 @@ def test_the_best_of_what_is_compared_is_bold(table):
     )
     assert tie.bold["updates"].tolist() == [True, True, False]
     assert not printed([["a", "", "1.0", ""]], ["g"], heading=HEADING[:4]).bold.any(axis=None)
+
+
+def test_nothing_is_bold_beside_a_higher_number():
+    rows = [["a", "", "1.0", ""], ["b", "", "2.0", ""], ["c", "", "0.5", ""]]
+
+    def bold(**other):
+        return printed(rows, other.pop("compared", ["g"] * 3), heading=HEADING[:4], **other).bold
+
+    assert bold()["updates"].tolist() == [False, True, False]
+    assert not bold(eligible=[True, False, True]).any(axis=None)
+    assert not bold(compared=["g", "", "g"], eligible=[True, False, True]).any(axis=None)
+    rows[1][2] = "0.9"  # with every row: also with the one that is alone on its images
+    alone = bold(compared=["g", "", "h"], eligible=[True, False, True])
+    assert alone["updates"].tolist() == [True, False, False]
 
 
 def test_numbers_are_aligned_by_siunitx(table):

@@ -43,7 +43,7 @@ def gallery(
 ) -> list[Path]:
     """Draw images at even quantiles of mBO^c, best first, to ``out`` (.pdf and .png)."""
     drawn = pictures(run, cache, photographs, ranked_images(per_image, num_images))
-    titles = [*TITLES, "one head"]
+    titles = [*TITLES, "attention masks,\none head"]
     with style():
         figure, axes = _panels(len(drawn), len(titles), 1.02)
         for row, picture in zip(axes, drawn, strict=True):
@@ -108,11 +108,15 @@ def iterations_gallery(
             row[0].set_ylabel(f"iteration {index + 1}", fontsize=7)
             for slot, axis in enumerate(row[1:]):
                 heat = masks[slot].reshape(cache.grid, cache.grid)
-                axis.imshow(heat, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+                shown = axis.imshow(heat, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
                 if index == 0:
                     axis.set_title(f"slot {slot + 1}", fontsize=7)
         axes[0][0].set_title("photograph", fontsize=7)
         bare(axes)
+        bar = figure.colorbar(
+            shown, ax=axes, label="attention of the slot", fraction=0.02, pad=0.01
+        )
+        bar.outline.set_visible(False)
         return save(figure, out)
 
 

@@ -10,7 +10,7 @@ from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
 from mmqsa.evaluation.premise import Premise
 from mmqsa.features.cache import FeatureCache
-from mmqsa.reporting.premise import SCORE_TITLES, draw_histogram
+from mmqsa.reporting.premise import OUTERMOST, SCORE_TITLES, draw_histogram
 from mmqsa.reporting.style import PAGE, bare, save, style
 
 
@@ -55,7 +55,8 @@ def draw_premise(
             axes[row][0].tick_params(labelbottom=row == len(areas))
         axes[-1][0].set_xlabel("score, in standard deviations", fontsize=7)
         axes[0][0].set_axis_off()
-        axes[0][0].legend(*axes[1][0].get_legend_handles_labels(), frameon=False, loc="center")
+        entries = axes[1][0].get_legend_handles_labels()
+        axes[0][0].legend(*entries, title=OUTERMOST, frameon=False, loc="center", title_fontsize=6)
         axes[0][1].set_ylabel("photograph", fontsize=7)
         bare(axes[:, 1:])
         label = "rank in the image (1: hidden first)"

@@ -9,7 +9,7 @@ import scipy
 
 from mmqsa.config.tables import METRICS, Claim
 from mmqsa.reporting.results import SOURCES, Results, Spec
-from mmqsa.reporting.statistics import holm, over_seeds
+from mmqsa.reporting.statistics import FEWEST_SEEDS, holm, over_seeds
 from mmqsa.reporting.typeset import Printed
 
 COLUMNS = [
@@ -18,7 +18,6 @@ COLUMNS = [
 ]
 FAMILY = ["mask_source", "protocol", "metric"]  # of tests that are corrected together
 SPREAD = "tau, spread"
-FEWEST_SEEDS = 3  # of each setting, for a verdict
 NEAR = 1.0  # points below the paper's own value that still reproduce it
 TOO_FEW, REPRODUCED, NOT_REPRODUCED = "not enough runs", "reproduced", "not reproduced"
 # Where nothing differs the test of spread finds something in 0.3 % of cases with 5 seeds, and in

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mmqsa.reporting.results import MISSING, Results
-from mmqsa.reporting.typeset import Printed, mean_sd
+from mmqsa.reporting.typeset import Printed, duration, mean_sd, over_n_seeds, time_unit
 
 COLUMNS = [
     *("setting", "seed", "label", "device", "precision", "num_parameters", "updates_per_head"),
@@ -20,28 +20,30 @@ def compute_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     machine was doing; ``num_images`` is the size of the training set.
     """
     spec, table = results.spec, _runs(results)
+    unit, size = time_unit(table.groupby("setting")["seconds"].mean().max())
     heading = ["", "device", "precision", "n", "parameters (M)", "updates per head"]
-    heading += ["minutes per run", "images/s", "final loss"]
+    heading += [f"{unit} per run", "images/s", "final loss"]
     rows = []
     for setting in spec.table.settings:
         runs = table[table["setting"] == setting]
         if runs.empty:
             missing = dict.fromkeys(heading[4:], MISSING)
             rows.append({"": spec.label(setting), "n": "0"} | missing)
-        for (device, precision), group in runs.assign(minutes=runs["seconds"] / 60).groupby(
+        for (device, precision), group in runs.assign(time=runs["seconds"] / size).groupby(
             ["device", "precision"]
         ):
             parameters, updates = group[["num_parameters", "updates_per_head"]].mean()
             cells = [spec.label(setting), device, precision, str(len(group))]
             cells += [f"{parameters / 1e6:.2f}", f"{updates:,.0f}"]
-            for name, digits in (("minutes", 1), ("images_per_second", 0), ("final_loss", 3)):
+            for name, digits in (("time", 1), ("images_per_second", 0), ("final_loss", 3)):
                 cells.append(mean_sd(group[name].mean(), group[name].std(), digits))
             rows.append(dict(zip(heading, cells, strict=True)))
-    minutes = table["seconds"].sum() / 60
-    total = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
+    total = f"{len(table)} run{'s' * (len(table) != 1)} took {duration(table['seconds'].sum())}"
     caption = spec.caption(
-        f"Mean ± sd over n training seeds; {len(table)} runs took {total} in total, on a machine "
-        "that may have been doing other work."
+        f"Numbers are of a run{over_n_seeds(table.groupby('setting').size())}. In all, {total}, on "
+        "a machine that may have been doing other work."
+        if len(table)
+        else "Nothing was trained yet."
     )
     return table, Printed(caption, heading, rows, ["setting"] * len(rows), left=3)
 

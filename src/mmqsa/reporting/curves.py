@@ -1,7 +1,6 @@
 """Metrics along a knob of the training, its course, or a corruption's severity."""
 
 from itertools import pairwise, product
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,9 +10,18 @@ from matplotlib.figure import Figure
 from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG, PROVENANCE
+from mmqsa.reporting.inputs import knob
 from mmqsa.reporting.results import SOURCES, Results, Spec, exists
-from mmqsa.reporting.statistics import over_seeds
-from mmqsa.reporting.style import DASHES, PAGE, errorbars, legend_below, of_first_protocol, title
+from mmqsa.reporting.statistics import spread
+from mmqsa.reporting.style import (
+    DASHES,
+    PAGE,
+    errorbars,
+    legend_below,
+    of_first_protocol,
+    seeds_note,
+    title,
+)
 
 IN_THE_COURSE = ("corloc_one_box", "miou_with_background", "mbo_c")  # metrics of snapshots
 KNOBS = {
@@ -25,76 +33,65 @@ KNOBS = {
 
 
 def curve_figure(results: Results) -> Figure:
-    """Each metric against one knob, a panel per metric and mask source.
-
-    Lines are means over seeds, bars Student's 95 % interval of them, small points single seeds.
-    Panels are as high as means and references need: an interval of few seeds may leave them.
-    """
+    """Each metric against one knob, a panel per metric and mask source, on the first image sets."""
     spec, curve, metrics = results.spec, results.spec.table.curve, results.run_metrics()
     metrics = metrics[metrics["matching"] == "hungarian"]
+    metrics = metrics[metrics["row"] == next(iter(spec.images))]
     if curve is None or metrics.empty:
         raise InputError(f"{results.paths.results}: no run of {spec.table.settings} to draw")
-    knob = {name: _knob(results, curve.against, name) for name in metrics["setting"].unique()}
-    metrics = metrics.assign(x=metrics["setting"].map(knob))
+    knobs = {name: _knob(results, curve.against, name) for name in metrics["setting"].unique()}
+    metrics = metrics.assign(x=metrics["setting"].map(knobs))
     references = results.reference_metrics()
-    figure, panels = _panels(spec, metrics, KNOBS.get(curve.against, curve.against))
-    for axis, metric, rows in panels:
-        lines = curve.lines or {"mean over seeds": spec.table.settings}
+    along = KNOBS.get(curve.against, curve.against)
+    figure, panels, note = _panels(spec, metrics, along, ["setting", "x"])
+    lines = curve.lines or {"mean over seeds": spec.table.settings}
+    for axis, metric, means in panels:
         for index, (label, settings) in enumerate(lines.items()):
-            _draw_line(axis, rows[rows["setting"].isin(settings)], index, label)
-        drawn = _draw_references(axis, references[references["metric"] == metric], spec)
-        low, high = pd.concat([rows["value"], drawn]).agg(["min", "max"])
-        axis.set_ylim(low - 0.1 * (high - low) - 0.5, high + 0.1 * (high - low) + 0.5)
-        _ticks(axis, sorted(set(knob.values())))
-    legend_below(figure, panels[0][0])
+            of_line = means[means["setting"].isin(settings)]
+            errorbars(axis, "x", of_line, index, label, len(lines))
+        _draw_references(axis, references[references["metric"] == metric], spec)
+        _ticks(axis, sorted(set(knobs.values())))
+    legend_below(figure, note)
     return figure
 
 
 def _panels(
-    spec: Spec, metrics: pd.DataFrame, along: str
-) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
-    """A row of panels per mask source, a column per metric: each with its metric and its rows."""
+    spec: Spec, metrics: pd.DataFrame, along: str, by: list[str]
+) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]], str]:
+    """A row of panels per mask source, a column per metric: each with its metric and its means.
+
+    The means are over seeds, one for each of ``by``. Then what the figure says of their intervals.
+    """
     metrics, names = of_first_protocol(metrics)
-    sources = [name for name in spec.table.mask_sources if name in set(metrics["mask_source"])]
+    means = spread(metrics, ["mask_source", "metric", *by])
+    sources = [name for name in spec.table.mask_sources if name in set(means["mask_source"])]
     figure, axes = plt.subplots(
         len(sources),
         len(names),
-        figsize=(PAGE, 0.6 + 1.6 * len(sources)),
+        figsize=(PAGE, 0.8 + 1.6 * len(sources)),
         sharex=True,
         squeeze=False,
         layout="constrained",
     )
     panels = []
     for axis, (source, metric) in zip(axes.flat, product(sources, names), strict=True):
-        rows = metrics[(metrics["mask_source"] == source) & (metrics["metric"] == metric)]
-        panels.append((axis, metric, rows))
+        panels.append((axis, metric, _of(means, source, metric)))
         axis.set(
             title=title(metric) if source == sources[0] else "",
             ylabel=f"{SOURCES[source]}, %" if metric == names[0] else "",
             xlabel=along if source == sources[-1] else "",
         )
-    return figure, panels
+    return figure, panels, seeds_note(means[means["mask_source"].isin(sources)])
+
+
+def _of(means: pd.DataFrame, source: str, metric: str) -> pd.DataFrame:
+    return means[(means["mask_source"] == source) & (means["metric"] == metric)]
 
 
 def _knob(results: Results, against: str, setting: str) -> float:
     """The knob's value as the runs of a setting recorded it."""
     files = [results.paths.run(setting, seed) / CONFIG for seed in results.spec.seeds[setting]]
-    config = RunConfig.load(next(filter(exists, files), files[0]))
-    if against == "masking.ratio" and config.masking.strategy == "none":
-        return 0.0  # whatever its ratio says, nothing is hidden
-    section, key = against.split(".")
-    return getattr(getattr(config, section), key)
-
-
-def _draw_line(axis: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
-    if rows.empty:
-        return
-    by_value = rows.sort_values("x", kind="stable").groupby("x")["value"]
-    spread = by_value.apply(lambda values: pd.Series(over_seeds(values))).unstack()
-    spread = spread.reindex(columns=["mean", "ci_low", "ci_high"])
-    half = (spread["ci_high"] - spread["mean"]).fillna(0)
-    errorbars(axis, spread["mean"], half, index, label)
-    axis.plot(rows["x"], rows["value"], ".", color=f"C{index}", markersize=2.5, alpha=0.6)
+    return knob(RunConfig.load(next(filter(exists, files), files[0])), against)
 
 
 def _ticks(axis: Axes, values: list[float]) -> None:
@@ -110,8 +107,8 @@ def _ticks(axis: Axes, values: list[float]) -> None:
     axis.minorticks_off()
 
 
-def _draw_references(axis: Axes, references: pd.DataFrame, spec: Spec) -> pd.Series:
-    """Grey lines for k-means and two controls; returns the values that were drawn."""
+def _draw_references(axis: Axes, references: pd.DataFrame, spec: Spec) -> None:
+    """Grey lines for k-means and two controls."""
     lines = {
         f"k-means, K = {spec.num_slots}": "--",
         "centre square": ":",
@@ -121,7 +118,7 @@ def _draw_references(axis: Axes, references: pd.DataFrame, spec: Spec) -> pd.Ser
         values = references[references["name"] == name]["value"]
         if len(values):
             axis.axhline(values.iloc[0], color="0.45", linestyle=dashes, linewidth=0.9, label=name)
-    return references[references["name"].isin(lines)]["value"]
+    axis.autoscale_view(scalex=False)  # a line in the margin would lie on the edge
 
 
 def severity_figure(results: Results) -> Figure:
@@ -130,34 +127,34 @@ def severity_figure(results: Results) -> Figure:
     metrics = metrics[(metrics["setting"] == spec.first) & (metrics["matching"] == "hungarian")]
     severity = metrics["images"].str.extract(r"([1-5])$")[0].astype(float)
     unchanged = next(iter(spec.images.values()))[0]  # the evaluation split comes first
-    metrics = metrics.assign(severity=severity.mask(metrics["images"] == unchanged, 0.0))
+    clean = (metrics["images"] == unchanged) & severity.isna()
+    metrics = metrics.assign(severity=severity.mask(clean, 0.0))
     metrics = metrics[metrics["severity"].notna()]
     corruptions = sorted(metrics[metrics["severity"] > 0]["row"].unique())
     if not corruptions:
         raise InputError(f"{results.paths.results}: no metrics on corrupted images to draw")
-    figure, panels = _panels(spec, metrics, "severity")
-    for axis, _, rows in panels:
+    figure, panels, note = _panels(spec, metrics, "severity", ["row", "severity"])
+    for axis, _, means in panels:
         for index, corruption in enumerate(corruptions):
-            shown = rows[(rows["row"] == corruption) | (rows["severity"] == 0)]
-            by_seed = shown.groupby(["severity", "seed"])["value"].mean()
-            values = by_seed.groupby("severity")
-            errorbars(axis, values.mean(), values.std().fillna(0), index, corruption)
-        axis.set_xticks(range(6))
-    legend_below(figure, panels[0][0], columns=6)
+            shown = means[(means["row"] == corruption) | (means["severity"] == 0)]
+            errorbars(axis, "severity", shown, index, corruption, len(corruptions))
+        _ticks(axis, sorted(metrics["severity"].unique()))
+    legend_below(figure, note)
     return figure
 
 
 def snapshots_figure(results: Results) -> Figure:
     """Loss, and metrics of each mask source, against the images seen in training.
 
-    Lines are means over seeds. A setting without snapshots is a line across, at its end's value.
+    A setting without snapshots is a line across, at its end's value.
     """
     spec, metrics = results.spec, results.runs("snapshots")
     if metrics.empty:
         raise InputError(f"{results.paths.results}: no run of {spec.table.settings} to draw")
     metrics, names = of_first_protocol(metrics)
     names = [name for name in names if name in IN_THE_COURSE]
-    sources = [name for name in spec.table.mask_sources if name in set(metrics["mask_source"])]
+    means = spread(metrics, ["mask_source", "metric", "setting", "images_seen"])
+    sources = [name for name in spec.table.mask_sources if name in set(means["mask_source"])]
     figure, axes = plt.subplots(
         len(sources),
         1 + len(names),
@@ -168,20 +165,18 @@ def snapshots_figure(results: Results) -> Figure:
     )
     references = results.reference_metrics()
     for (row, source), (column, metric) in product(enumerate(sources), enumerate(names, 1)):
-        axis, of_source = axes[row][column], metrics[metrics["mask_source"] == source]
-        values = of_source[of_source["metric"] == metric]
+        axis, values = axes[row][column], _of(means, source, metric)
         for index, setting in enumerate(spec.table.settings):
             of_setting = values[values["setting"] == setting]
-            _draw_course(
-                axis, of_setting.groupby("images_seen")["value"].mean(), index, setting, spec
-            )
+            _draw_course(axis, "images_seen", of_setting, index, setting, spec)
         _draw_references(axis, references[references["metric"] == metric], spec)
         axis.set(title=title(metric) if row == 0 else "")
         axis.set_ylabel(f"{SOURCES[source]}, %" if column == 1 else "")
         axis.set_xlabel("images seen" if row == len(sources) - 1 else "")
     for index, setting in enumerate(spec.table.settings):
         losses = _losses(results, setting, metrics[metrics["setting"] == setting])
-        _draw_course(axes[0][0], losses, index, setting, spec, marker="")
+        dashes = DASHES[index % len(DASHES)]
+        axes[0][0].plot(losses.index, losses, color=f"C{index}", linestyle=dashes)
     axes[0][0].set(title="loss", xlabel="images seen")
     axes[0][0].tick_params(labelbottom=True)
     for axis in axes[1:, 0]:
@@ -192,15 +187,15 @@ def snapshots_figure(results: Results) -> Figure:
         axes[0][0].set_xscale("symlog", linthresh=seen.min(), linscale=0.4)
         decades = (10**power for power in range(12))
         axes[0][0].set_xticks([0, *(one for one in decades if seen.min() <= one <= seen.max())])
-    legend_below(figure, axes[0][-1])
+    legend_below(figure, seeds_note(means[means["metric"].isin(names)]))
     return figure
 
 
 def time_figure(results: Results) -> Figure:
     """mBO^c of each mask source against the seconds of training, a line per setting.
 
-    Lines are means over seeds, small points single seeds. The seconds of a snapshot are its share
-    of the run's steps; where nothing was trained, there is a line across.
+    The seconds of a snapshot are its share of the run's steps; a mean stands at the mean of its
+    seeds' seconds. Where nothing was trained, there is a line across.
     """
     spec, metrics = results.spec, results.runs("snapshots")
     if metrics.empty:
@@ -214,24 +209,24 @@ def time_figure(results: Results) -> Figure:
     whole = pd.Series(list(zip(metrics["setting"], metrics["seed"], strict=True))).map(seconds)
     steps = metrics.groupby(["setting", "seed"])["step"].transform("max")
     metrics = metrics.assign(seconds=whole.to_numpy() * metrics["step"] / steps)
-    sources = [name for name in spec.table.mask_sources if name in set(metrics["mask_source"])]
+    several = metrics.groupby("setting")["step"].transform("nunique") > 1
+    metrics = metrics[~several | (metrics["seconds"] > 0)]  # 0 has no place on a logarithmic axis
+    by = ["mask_source", "metric", "setting", "step"]
+    means = spread(metrics, by).merge(metrics.groupby(by, as_index=False)["seconds"].mean())
+    sources = [name for name in spec.table.mask_sources if name in set(means["mask_source"])]
     figure, axes = plt.subplots(
-        1, len(sources), figsize=(PAGE, 3.2), sharey=True, squeeze=False, layout="constrained"
+        1, len(sources), figsize=(PAGE, 3.6), sharey=True, squeeze=False, layout="constrained"
     )
     references = results.reference_metrics()
     for axis, source in zip(axes[0], sources, strict=True):
         for index, setting in enumerate(spec.table.settings):
-            rows = metrics[(metrics["mask_source"] == source) & (metrics["setting"] == setting)]
-            by_step = rows.groupby("step")[["seconds", "value"]].mean()
-            if len(by_step) > 1:  # 0 has no place on a logarithmic axis
-                by_step, rows = by_step[by_step["seconds"] > 0], rows[rows["seconds"] > 0]
-                axis.plot(rows["seconds"], rows["value"], ".", color=f"C{index}", alpha=0.4, ms=2.5)
-            values = by_step.set_index("seconds")["value"]
-            _draw_course(axis, values, index, setting, spec)
+            of_setting = _of(means, source, "mbo_c")
+            of_setting = of_setting[of_setting["setting"] == setting]
+            _draw_course(axis, "seconds", of_setting, index, setting, spec)
         _draw_references(axis, references[references["metric"] == "mbo_c"], spec)
         axis.set(title=SOURCES[source], xlabel="seconds of training", xscale="log")
     axes[0][0].set_ylabel(f"{title('mbo_c')}, %")
-    legend_below(figure, axes[0][0])
+    legend_below(figure, seeds_note(means))
     return figure
 
 
@@ -251,12 +246,15 @@ def sweep_figure(results: Results) -> Figure:
     if metrics.empty:
         raise InputError(f"{results.paths.results}: no sweep of {spec.first} to draw")
     metrics = metrics[metrics["iterations"] == _knob(results, "slots.iterations", spec.first)]
-    figure, panels = _panels(spec, metrics, "slots at evaluation")
-    for axis, _, rows in panels:
-        for index, matching in enumerate(spec.table.matchings):
-            by_slots = rows[rows["matching"] == matching].groupby("num_slots")["value"]
-            errorbars(axis, by_slots.mean(), by_slots.std().fillna(0), index, spec.label(matching))
-    legend_below(figure, panels[0][0])
+    matchings = spec.table.matchings
+    metrics = metrics[metrics["matching"].isin(matchings)]
+    figure, panels, note = _panels(spec, metrics, "slots at evaluation", ["matching", "num_slots"])
+    for axis, _, means in panels:
+        for index, matching in enumerate(matchings):
+            of_line = means[means["matching"] == matching]
+            errorbars(axis, "num_slots", of_line, index, spec.label(matching), len(matchings))
+        _ticks(axis, sorted(metrics["num_slots"].unique()))
+    legend_below(figure, note)
     return figure
 
 
@@ -272,10 +270,11 @@ def _losses(results: Results, setting: str, metrics: pd.DataFrame) -> pd.Series:
 
 
 def _draw_course(
-    axis: Axes, values: pd.Series, index: int, setting: str, spec: Spec, marker: str = "."
+    axis: Axes, x: str, means: pd.DataFrame, index: int, setting: str, spec: Spec
 ) -> None:
-    look: dict[str, Any] = {"color": f"C{index}", "linestyle": DASHES[index % len(DASHES)]}
-    if len(values) == 1:
-        axis.axhline(values.iloc[0], linewidth=0.9, label=spec.label(setting), **look)
-    elif len(values):
-        axis.plot(values.index, values, marker=marker, label=spec.label(setting), **look)
+    label = spec.label(setting)
+    if len(means) == 1:
+        look = {"color": f"C{index}", "linestyle": DASHES[index % len(DASHES)], "linewidth": 0.9}
+        axis.axhline(means["mean"].iloc[0], label=label, **look)
+    else:
+        errorbars(axis, x, means, index, label)

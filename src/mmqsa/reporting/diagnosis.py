@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from mmqsa.config.tables import METRICS, Claim
-from mmqsa.reporting.claims import FEWEST_SEEDS, assess
+from mmqsa.reporting.claims import assess
 from mmqsa.reporting.results import SOURCES, Results
+from mmqsa.reporting.statistics import FEWEST_SEEDS
 from mmqsa.reporting.typeset import Printed
 
 COLUMNS = ["sign", "mask_source", "detected", "evidence"]

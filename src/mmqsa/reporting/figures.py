@@ -6,7 +6,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,18 +17,18 @@ from mmqsa.reporting.curves import (
     sweep_figure,
     time_figure,
 )
+from mmqsa.reporting.points import controls_figure
 from mmqsa.reporting.results import SOURCES, Results, Spec
-from mmqsa.reporting.strata import STRATA, printed_labels, strata_table
+from mmqsa.reporting.strata import present, printed_labels, strata_means
 from mmqsa.reporting.style import (
     COLUMN,
     DASHES,
     PAGE,
     errorbars,
     legend_below,
-    of_first_protocol,
     save,
+    seeds_note,
     style,
-    title,
 )
 
 
@@ -38,50 +37,6 @@ def draw(kind: str, results: Results) -> list[Path]:
     path = results.paths.figure(results.spec.name, kind, "png")
     with style():
         return save(FIGURES[kind](results), path.with_suffix(""))
-
-
-def controls_figure(results: Results) -> Figure:
-    """Every setting of a table beside k-means and the controls, per metric, as points."""
-    spec, metrics = results.spec, results.run_metrics()
-    sources = metrics["mask_source"].isin(spec.table.mask_sources)
-    metrics = metrics[sources & (metrics["matching"] == "hungarian")]
-    kinds = metrics["mask_source"].map(SOURCES)
-    labels = metrics["setting"].map(spec.label).astype(str) + ", " + kinds
-    references = results.reference_metrics()
-    others = references["method"] != "kmeans"
-    references = references[others | references["num_slots"].isin([2, spec.num_slots])]
-    table = pd.concat(
-        [metrics.assign(label=labels, kind=kinds), references.assign(label=references["name"])]
-    )
-    if table.empty:
-        raise InputError(f"{results.paths.results}: no metrics to draw")
-    table, names = of_first_protocol(table)
-    order = [*SOURCES.values(), "method", "supervised", "control"]
-    table = table.sort_values("kind", key=lambda kinds: kinds.map(order.index), kind="stable")
-    labels = list(dict.fromkeys(table["label"]))
-    size = (PAGE, 0.5 + 0.2 * len(labels))
-    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained")
-    for axis, metric in zip(axes, names, strict=True):
-        sns.pointplot(
-            table[table["metric"] == metric],
-            x="value",
-            y="label",
-            hue="kind",
-            order=labels,
-            errorbar="sd",
-            linestyle="none",
-            markersize=4,
-            err_kws={"linewidth": 1.2},
-            capsize=0.3,
-            palette="colorblind",
-            hue_order=order,
-            markers=["o", "s", "v", "D", "P", "X"],
-            legend=False,
-            ax=axis,
-        )
-        axis.set(title=title(metric), xlabel="%", ylabel="", xlim=(-3, 103))
-        axis.grid(True, axis="y", linewidth=0.4)
-    return figure
 
 
 def training_figure(results: Results) -> Figure:
@@ -104,54 +59,52 @@ def training_figure(results: Results) -> Figure:
             label=None if label in axis.get_legend_handles_labels()[1] else label,
         )
     axis.set(xlabel="optimiser step", ylabel="loss (variance not explained)")
-    figure.legend(frameon=False, loc="outside lower center")
+    legend_below(figure, "one line per training seed")
     return figure
 
 
 def strata_figure(results: Results) -> Figure:
     """The best slot's IoU against the size of objects, and their number, per mask source."""
-    spec, (table, _) = results.spec, strata_table(results)
+    spec, table = results.spec, strata_means(results)
     if table.empty:
         raise InputError(f"{results.paths.results}: no objects to draw")
-    table = table[(table["labels"] == printed_labels(table)) & (table["n_objects"] > 0)]
+    table = table[(table["labels"] == printed_labels(table)) & (table["by"] != "class")]
+    strata = present(table)
     sources = [name for name in spec.table.mask_sources if name in set(table["mask_source"])]
     figure, axes = plt.subplots(
         len(sources),
         2,
-        figsize=(PAGE, 0.8 + 1.7 * len(sources)),
-        width_ratios=[5, 3],
+        figsize=(PAGE, 1 + 1.7 * len(sources)),
+        width_ratios=[1 + len(names) for names in strata.values()],
         sharey="row",
         squeeze=False,
         layout="constrained",
     )
     for row, source in zip(axes, sources, strict=True):
-        for axis, (by, strata) in zip(row, STRATA.items(), strict=True):
+        for axis, (by, names) in zip(row, strata.items(), strict=True):
             of_panel = table[table["by"] == by]
-            _draw_strata(axis, of_panel[of_panel["mask_source"] == source], strata, spec)
-            _draw_references(axis, of_panel, strata, spec)
-            axis.set_xticks(range(len(strata)), strata)
-        row[0].set_ylabel(f"{SOURCES[source]}, IoU %")
+            of_panel = of_panel.assign(place=of_panel["stratum"].map(names.index))
+            of_source = of_panel[of_panel["mask_source"] == source]
+            for index, setting in enumerate(spec.table.settings):
+                means, label = of_source[of_source["setting"] == setting], spec.label(setting)
+                errorbars(axis, "place", means, index, label, len(spec.table.settings))
+            _draw_references(axis, of_panel, spec)
+            axis.set_xticks(range(len(names)), names)
+            axis.set_xlim(-0.5, len(names) - 0.5)
+        row[0].set_ylabel(f"{SOURCES[source]}, IoU in %")
     axes[-1][0].set_xlabel("share of the image")
     axes[-1][1].set_xlabel("in the image")
-    legend_below(figure, axes[0][0])
+    legend_below(figure, seeds_note(table[table["mask_source"].isin(sources)]))
     return figure
 
 
-def _draw_strata(axis: Axes, table: pd.DataFrame, strata: list[str], spec: Spec) -> None:
-    for index, setting in enumerate(spec.table.settings):
-        values = table[table["setting"] == setting].set_index("stratum").reindex(strata)
-        if values["mean"].notna().any():
-            values.index = np.arange(len(strata)) + 0.06 * (index - len(spec.table.settings) / 2)
-            errorbars(axis, values["mean"], values["sd"].fillna(0), index, spec.label(setting))
-
-
-def _draw_references(axis: Axes, table: pd.DataFrame, strata: list[str], spec: Spec) -> None:
+def _draw_references(axis: Axes, table: pd.DataFrame, spec: Spec) -> None:
     """One baseline and one control, in grey."""
     lines = {f"k-means, K = {spec.num_slots}": "--", f"{spec.num_slots} fixed boxes": ":"}
     for name, dashes in lines.items():
-        values = table[table["label"] == name].set_index("stratum")["mean"].reindex(strata)
-        if values.notna().any():
-            axis.plot(range(len(strata)), values, dashes, color="0.45", linewidth=1, label=name)
+        values = table[table["label"] == name].sort_values("place")
+        if len(values):
+            axis.plot(values["place"], values["mean"], dashes, color="0.45", lw=1, label=name)
 
 
 def similarity_figure(results: Results) -> Figure:

@@ -5,7 +5,8 @@ from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
-from mmqsa.config.tables import ImageSet, Table
+from mmqsa.config.tables import CORRUPTIONS, ImageSet, Table
+from mmqsa.config.training import RunConfig
 from mmqsa.config.workflow import Config
 from mmqsa.paths import CONFIG, HISTORY, PROVENANCE, Paths
 
@@ -42,6 +43,44 @@ FIGURES = {
 }
 FIRST_SETTING = ("agreement", "slots")  # measured for a table's first setting alone
 SINGLE = ("metrics", "per_image")  # read for rows of one image set: a mean has no interval
+
+
+def knob(config: RunConfig, against: str) -> float:
+    """The value of ``SECTION.KEY`` in a run's config."""
+    if against == "masking.ratio" and config.masking.strategy == "none":
+        return 0.0  # whatever its ratio says, nothing is hidden
+    section, key = against.split(".")
+    return getattr(getattr(config, section), key)
+
+
+def figures(config: Config, table: Table) -> list[str]:
+    """The figures of a table that have something to show: no course or curve of one point."""
+    return [kind for kind in table.drawn if _has_points(config, table, kind)]
+
+
+def _has_points(config: Config, table: Table, kind: str) -> bool:
+    """Whether a figure that has a number along x has two values of it, of some line."""
+    names = config.rows(table)
+    runs = {name: config.setting(name) for name in names}
+    if kind == "curve" and table.curve:
+        lines = list(table.curve.lines.values()) or [names]
+        values = {name: knob(run, table.curve.against) for name, run in runs.items()}
+        return any(len({values[name] for name in line if name in values}) > 1 for line in lines)
+    if kind == "sweep" and names:
+        slots, sweep = runs[names[0]].slots, config.evaluation.sweep
+        counts = {*sweep.num_slots, *[slots.num_slots] * (slots.iterations in sweep.iterations)}
+        return slots.initialisation != "queries" and len(counts) > 1
+    if kind == "severity":
+        images = set(chain(*config.image_sets(table).values()))
+        corrupted = {one.variant[-1] for one in images if one.variant[:-1] in CORRUPTIONS}
+        clean = config.split_set(config.dataset.eval_split) in images
+        return bool(corrupted) and len(corrupted) + clean > 1
+    if kind in ("snapshots", "time"):  # 0 has no place on the logarithmic axis of seconds
+        steps = set(chain(*(run.training.snapshots for run in runs.values())))
+        return bool(steps - {0} if kind == "time" else steps)
+    if kind == "training":
+        return any(run.training.steps > run.training.log_every for run in runs.values())
+    return True
 
 
 def table_inputs(config: Config, name: str, paths: Paths) -> list[Path]:

@@ -11,20 +11,12 @@ from matplotlib.figure import Figure
 from mmqsa.config.files import read_text
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
+from mmqsa.reporting.points import KINDS, draw_points, height
 from mmqsa.reporting.premise import premise_figure, premise_table
 from mmqsa.reporting.results import Results, exists
-from mmqsa.reporting.style import PAGE, of_first_protocol, save, style, title
+from mmqsa.reporting.style import PAGE, legend_below, of_first_protocol, save, seeds_note, style
 from mmqsa.reporting.tables import MAKERS, write_table
 from mmqsa.reporting.typeset import Printed
-
-# Colour and marker of each kind of row.
-MARKS = {
-    "setting": ("C0", "s"),
-    "method": ("C3", "D"),
-    "supervised": ("C4", "P"),
-    "control": ("C5", "X"),
-}
-
 
 JOINED = ("metrics", "sweep", "snapshots")  # kinds of tables; their rows are settings and metrics
 PREMISE = "premise"  # the second table
@@ -90,24 +82,18 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
 
 
 def joined_figure(tidy: pd.DataFrame) -> Figure:
-    """Each row of the table as a point, per metric and ``features``; bars: sd over seeds."""
-    tidy, metrics = of_first_protocol(tidy)
-    panels = [(name, rows) for name, rows in tidy.groupby("features", sort=False)]
-    heights = [3 + rows["label"].nunique() for _, rows in panels]
-    figure = plt.figure(figsize=(PAGE, 0.2 * sum(heights)), layout="constrained")
+    """Each row of the table as a point, per metric and ``features``, with its interval."""
+    means, _ = of_first_protocol(tidy.reset_index(drop=True))
+    kinds = means["kind"].where(means["kind"] != "setting", means["mask_source"])
+    means = means.assign(kind=kinds, seeds=[[] for _ in kinds])[kinds.isin(KINDS)]
+    panels = [(name, rows) for name, rows in means.groupby("features", sort=False)]
+    heights = [0.8 + height(rows) for _, rows in panels]
+    figure = plt.figure(figsize=(PAGE, 0.6 + sum(heights)), layout="constrained")
     parts = figure.subfigures(len(panels), height_ratios=heights, squeeze=False)[:, 0]
     for part, (name, rows) in zip(parts, panels, strict=True):
         part.suptitle(name, fontsize=8)
-        labels = list(dict.fromkeys(rows["label"]))
-        axes = part.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-        for axis, metric in zip(axes, metrics, strict=True):
-            for kind, (colour, marker) in MARKS.items():
-                own = rows[(rows["metric"] == metric) & (rows["kind"] == kind)]
-                places = own["label"].map(labels.index)
-                axis.errorbar(own["mean"], places, xerr=own["sd"], color=colour, fmt=marker)
-            axis.set(title=title(metric), xlabel="%", xlim=(-3, 103), ylim=(len(labels), -1))
-            axis.set_yticks(range(len(labels)), labels)
-            axis.grid(True, axis="y", linewidth=0.4)
+        draw_points(part, rows)
+    legend_below(figure, seeds_note(means, points=False))
     return figure
 
 
@@ -118,17 +104,18 @@ def joined_table(several: Sequence[Results]) -> tuple[pd.DataFrame, Printed]:
     tidy = pd.concat(
         [table.assign(features=spec.features) for spec, (table, _) in zip(specs, made, strict=True)]
     )
-    rows, groups, bold = [], [], []
+    rows, groups, compared, eligible = [], [], [], []
     for spec, (_, printed) in zip(specs, made, strict=True):
         first = [spec.features] + [""] * (len(printed.rows) - 1)
         rows += [{"features": name} | row for name, row in zip(first, printed.rows, strict=True)]
         groups += [spec.features] * len(printed.rows)
-        bold.append(printed.bold)
+        compared += printed.comparison[1]
+        eligible += printed.comparison[2]
     headings = dict.fromkeys(name for _, printed in made for name in printed.heading)
     reading = made[0][1].caption.removeprefix(specs[0].caption())
     setups = dict.fromkeys(spec.setup for spec in specs)
     caption = " ".join([f"{specs[0].table.caption}.", *setups, reading.strip()])
     joined = Printed(caption, ["features", *headings], rows, groups, left=1 + made[0][1].left)
-    bold = [frame.reindex(columns=joined.heading, fill_value=False) for frame in bold]
-    joined.bold = pd.concat(bold, ignore_index=True)
+    columns = dict.fromkeys(name for _, printed in made for name in printed.comparison[0])
+    joined.embolden(list(columns), compared, eligible)
     return tidy, joined

@@ -10,9 +10,9 @@ import pandas as pd
 
 from mmqsa.config.evaluation import SAME_MASKS
 from mmqsa.config.tables import METRICS, pack, unpack
-from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
-from mmqsa.reporting.statistics import bootstrap_interval, over_seeds
-from mmqsa.reporting.typeset import Printed, mean_sd
+from mmqsa.reporting.results import MISSING, SOURCES, UNSUPERVISED, Results, Spec
+from mmqsa.reporting.statistics import FEWEST_SEEDS, bootstrap_interval, over_seeds, scale
+from mmqsa.reporting.typeset import Printed, mean_sd, over_n_seeds
 
 COLUMNS = [
     *("kind", "label", "setting", "row", "matching", "mask_source", "protocol", "metric"),
@@ -35,7 +35,7 @@ def metrics_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """One row per printed row and metric, in the order of print (COLUMNS), values in percent.
 
     ``sd`` is the sample std over training seeds, ``ci`` Student's 95 % interval of their
-    mean; both are empty for a single seed. ``eval_sd`` is the std over evaluation seeds, mean
+    mean, from FEWEST_SEEDS on. ``eval_sd`` is the std over evaluation seeds, mean
     over runs. ``images`` is the bootstrap's 95 % interval of the mean over images, of rows that
     show one image set. A setting without runs has ``n_seeds`` 0. Rows of the mask source MAXIMUM
     are chosen by labels: nothing else reads them.
@@ -182,7 +182,7 @@ def _reference_rows(results: Results) -> list[Row]:
     metrics, rows = results.reference_metrics(), []
     for images in results.spec.images:
         of_row = metrics[metrics["row"] == images]
-        for name, note in _listed(results.spec, of_row).items():
+        for name, note in listed_references(results.spec, of_row).items():
             void = of_row.loc[of_row["name"] == name, "void"].iloc[0]
             note += f" (void in {max(void, 1):.0f} % of images)" if void else ""
             label = ", ".join(filter(None, [name + note, images]))
@@ -193,7 +193,7 @@ def _reference_rows(results: Results) -> list[Row]:
     return sorted(rows, key=lambda row: ["method", "supervised", "control"].index(row["kind"]))
 
 
-def _listed(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
+def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
     """The baselines and controls to list, each with a note.
 
     All; or of each method the variant with the best mBO^c (else CorLoc), k-means with as many
@@ -228,7 +228,8 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     """A row per kind, label and mask source; below a setting, its interval and difference."""
     metrics = [name for name in METRICS if name in set(table["metric"])]
     headings = {name: METRICS[name] for name in metrics if not _is_redundant(name, table)}
-    rows, groups, compared = [], [], []
+    rows, groups, eligible = [], [], []
+    compared: list[str | None] = []
     frame = table.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         first = group.iloc[0]
@@ -245,30 +246,52 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
                 groups.append(f"{kind} {source}")
                 # The best of a training's snapshots would be chosen by labels, like the maximum.
                 chosen = source == MAXIMUM or spec.table.kind == "snapshots"
-                best = kind == "setting" and not chosen and not title
-                compared.append(f"{source}, {first['row']}" if best else "")
+                several = first["n_seeds"] >= FEWEST_SEEDS
+                eligible.append(kind in UNSUPERVISED or (several and not chosen))
+                images = spec.images.get(first["row"], next(iter(spec.images.values())))
+                protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
+                everywhere = "" if spec.comparable else None  # published values have no image set
+                of_kind = {"supervised": None, "published": everywhere}
+                compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
     printed = Printed(_caption(spec, table), [*heading, *headings.values()], rows, groups, left=2)
-    printed.embolden(list(headings.values()), compared)
+    printed.embolden(list(headings.values()), compared, eligible)
     return printed
 
 
 def _caption(spec: Spec, table: pd.DataFrame) -> str:
-    matchings, published = spec.table.matchings, spec.table.published
+    matchings, published = spec.table.matchings, (table["kind"] == "published").any()
     other = "Published values are on other data or another backbone: for orientation only."
     return spec.caption(
-        "Mean ± sd over n training seeds, in percent.",
+        f"In percent{over_n_seeds(table['n_seeds'])}.",
+        _about_intervals(table) if spec.table.intervals else "",
         f"{matchings[0].capitalize()} matching of the heads." if len(matchings) == 1 else "",
         other if published and not spec.comparable else "",
         MAXIMUM_NOTE if MAXIMUM in set(table["mask_source"]) else "",
     )
 
 
+def _about_intervals(table: pd.DataFrame) -> str:
+    """What is said of the intervals that are printed; empty where there are none."""
+    shown = table[table["ci_low"].notna()]
+    cut = [
+        not scale(metric)[0] <= low <= high <= scale(metric)[1]
+        for metric, low, high in shown[["metric", "ci_low", "ci_high"]].itertuples(index=False)
+    ]
+    kind = f"Intervals are Student's, of the mean over seeds, where n ≥ {FEWEST_SEEDS}"
+    return f"{kind}{', cut where the scale ends' * any(cut)}." if cut else ""
+
+
+def _interval(entry: Row) -> str:
+    low, high = np.clip([entry["ci_low"], entry["ci_high"]], *scale(entry["metric"]))
+    return f"[{low:.1f}, {high:.1f}]"
+
+
 def _lines(spec: Spec, kind: str) -> dict[str, Callable[[Row], str]]:
     """The lines of a printed row: a title, empty for the first, and the text of a cell."""
     lines: dict[str, Callable[[Row], str]] = {"": _cell}
     if kind == "setting" and spec.table.intervals:
-        lines["95 % interval"] = lambda entry: "[{ci_low:.1f}, {ci_high:.1f}]".format(**entry)
+        lines["95 % interval"] = _interval
     if kind == "setting" and spec.comparable:
         lines["difference to the paper"] = lambda entry: "[{difference:+.1f}]".format(**entry)
     return lines

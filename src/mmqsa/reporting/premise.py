@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from mmqsa.errors import InputError
 from mmqsa.reporting.metrics_file import read_table
 from mmqsa.reporting.results import Results, exists
-from mmqsa.reporting.style import PAGE
+from mmqsa.reporting.style import PAGE, legend_below
 from mmqsa.reporting.typeset import Printed
 
 SCORE_TITLES = {"mean": "mean feature", "principal-component": "principal component"}
-KINDS = {"background": "0.45", "object": "C1"}  # patches -> their colour
+KINDS = {"background": ("0.35", "-"), "object": ("C1", "--")}  # patches -> colour, dashes
 PRINTED = {  # column of a premise csv -> heading and digits
     "auc_per_image": ("AUC per image", 2),
     "auc_pooled": ("AUC pooled", 2),
@@ -23,6 +23,7 @@ PRINTED = {  # column of a premise csv -> heading and digits
     "all_object": ("object in all, %", 1),
     "position_variance": ("variance of position, %", 1),
 }
+OUTERMOST = "outermost bins: with all beyond"  # what figures say of histograms
 CAPTION = (
     "Does a patch's score tell background from object? AUC: area under the ROC curve of a high "
     "score for background (1: always, 0.5: chance, 0: it always says object). Object in visible "
@@ -52,7 +53,7 @@ def premise_figure(several: Sequence[Results]) -> Figure:
     figure, axes = plt.subplots(
         len(counts),
         len(SCORE_TITLES),
-        figsize=(PAGE, 0.6 + 1.3 * len(counts)),
+        figsize=(PAGE, 0.8 + 1.3 * len(counts)),
         squeeze=False,
         layout="constrained",
     )
@@ -60,8 +61,9 @@ def premise_figure(several: Sequence[Results]) -> Figure:
         for axis, (score, title) in zip(row, SCORE_TITLES.items(), strict=True):
             draw_histogram(axis, table[table["score"] == score])
             axis.set_xlabel(f"{title}, in standard deviations")
+            axis.set_xticks(axis.get_xticks()[1:-1])  # the outermost would touch the next panel's
         row[0].set_title(results.spec.features, loc="left")
-    axes[0][-1].legend(frameon=False)
+    legend_below(figure, OUTERMOST)
     return figure
 
 
@@ -71,10 +73,10 @@ def draw_histogram(axis: Axes, counts: pd.DataFrame) -> None:
     Each kind's area is 1, so that the rarer one is seen as well.
     """
     edges = [*counts["low"], counts["high"].iloc[-1]]
-    for kind, colour in KINDS.items():
+    for kind, (colour, dashes) in KINDS.items():
         share = counts[kind] / max(counts[kind].sum(), 1) / (counts["high"] - counts["low"])
         axis.stairs(share, edges, fill=True, alpha=0.35, color=colour)
-        axis.stairs(share, edges, linewidth=1, color=colour, label=f"{kind} patches")
+        axis.stairs(share, edges, lw=1, color=colour, ls=dashes, label=f"{kind} patches")
     axis.set(xlim=(edges[0], edges[-1]), yticks=[])
     axis.grid(False)
 

@@ -18,6 +18,7 @@ from mmqsa.config.tables import Label, Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
+from mmqsa.reporting.inputs import figures
 from mmqsa.reporting.metrics_file import REFERENCE, RUN, read_table
 
 # Mask source -> its name in tables and figures.
@@ -26,6 +27,7 @@ SOURCES = {
     "attention": "attention masks",
     "decoder-masks": "decoder masks, per head",
 }
+UNSUPERVISED = ("method", "control")  # kinds of references that see no labels
 MISSING = "missing"  # printed for a setting without runs
 Rows = Annotated[dict[Label, OneOrMore[Name]], Field(min_length=1)]
 RUN_KEYS = ["setting", "seed", "row", "matching", "mask_source", "protocol", "metric"]
@@ -75,12 +77,17 @@ class Spec(Section):
 
 
 def table_spec(config: Config, name: str) -> str:
-    """The YAML text of a table's spec; settings that are not run are left out."""
+    """The YAML text of a table's spec.
+
+    Settings that are not run are left out, and figures that have nothing to show (see `figures`).
+    """
     table = config.tables[name]
     assert table is not None  # removed ones are not in the config
     rows = config.rows(table)
-    changes: dict[str, Any] = {"settings": rows}
-    if table.curve:
+    drawn = figures(config, table)
+    changes: dict[str, Any] = {"settings": rows, "curve": None}
+    changes["figures"] = [kind for kind in table.figures if kind in drawn]
+    if table.curve and "curve" in drawn:
         lines = {
             label: [setting for setting in settings if setting in rows]
             for label, settings in table.curve.lines.items()

@@ -9,20 +9,49 @@ import scipy  # imports its `stats`, which takes a second, where that is used: m
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from mmqsa.config.tables import SIGNED
+
 RESAMPLES = 2000
+# For an interval, a verdict, and bold print: of 2 seeds, Student's interval is the mean ± 9 sd.
+FEWEST_SEEDS = 3
 
 
 def over_seeds(values: pd.Series) -> dict[str, float]:
     """``mean``, sample std ``sd`` and Student's 95 % interval of the mean, one a seed.
 
-    All but the mean are left out for a single seed.
+    A single seed has no ``sd``, and fewer than FEWEST_SEEDS have no interval.
     """
     count, mean = len(values), values.mean()
     if count < 2:
         return {"mean": mean}
     std = values.std(ddof=1)
+    row = {"mean": mean, "sd": std}
+    if count < FEWEST_SEEDS:
+        return row
     half = stdtrit(count - 1, 0.975) * std / math.sqrt(count)
-    return {"mean": mean, "sd": std, "ci_low": mean - half, "ci_high": mean + half}
+    return row | {"ci_low": mean - half, "ci_high": mean + half}
+
+
+def spread(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """What figures draw of ``value``: the same for each group of ``by``, with its ``n_seeds``.
+
+    ``seeds`` are the values of single seeds, each the mean of what the group has of it.
+    """
+    by_seed = rows.groupby([*by, "seed"], sort=False)["value"].mean().reset_index()
+    return pd.DataFrame(
+        [
+            dict(zip(by, key, strict=True))
+            | {"n_seeds": len(values), "seeds": values.tolist()}
+            | over_seeds(values)
+            for key, values in by_seed.groupby(by, sort=False)["value"]
+        ],
+        columns=[*by, "n_seeds", "seeds", "mean", "sd", "ci_low", "ci_high"],
+    )
+
+
+def scale(metric: str = "") -> tuple[int, int]:
+    """The least and the greatest value of a metric, in percent."""
+    return (-100 if metric in SIGNED else 0), 100
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:

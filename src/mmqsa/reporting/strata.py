@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
-from mmqsa.reporting.statistics import over_seeds
-from mmqsa.reporting.typeset import Printed, mean_sd
+from mmqsa.reporting.results import MISSING, SOURCES, UNSUPERVISED, Results, Spec
+from mmqsa.reporting.statistics import FEWEST_SEEDS, over_seeds
+from mmqsa.reporting.typeset import Printed, mean_sd, over_n_seeds
 
 SIZES = [0, 1, 3, 10, 30, 100]  # % of the image that is not void
 STRATA = {
@@ -24,8 +24,15 @@ def strata_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """The mean over objects of the best slot's IoU, in percent, a row per stratum.
 
     ``labels`` says what an object is: a class's pixels in an image, or an instance's. The table's
-    mask sources and first matching; baselines and controls below.
+    mask sources and first matching; baselines and controls below. A stratum without objects has no
+    row.
     """
+    table = strata_means(results)
+    return table[COLUMNS], _printed(results.spec, table)
+
+
+def strata_means(results: Results) -> pd.DataFrame:
+    """The rows of the table, with ``seeds``: the values of single seeds."""
     spec, runs = results.spec, _with_strata(results.runs("per_object"))
     references = _with_strata(results.references("per_object"))
     rows: list[dict[str, Any]] = []
@@ -39,8 +46,7 @@ def strata_table(results: Results) -> tuple[pd.DataFrame, Printed]:
         of_kind = references[references["kind"] == kind]
         for name, group in of_kind.groupby("name", sort=False):
             rows += _rows(group.assign(seed=0), {"kind": kind, "label": name})
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table, _printed(spec, table)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "seeds"])
 
 
 def _with_strata(objects: pd.DataFrame) -> pd.DataFrame:
@@ -60,12 +66,13 @@ def _rows(objects: pd.DataFrame, names: dict[str, Any]) -> list[dict[str, Any]]:
         for by, strata in (STRATA | {"class": sorted(group["class"].unique())}).items():
             groups = dict(list(group.groupby(by, observed=True)))
             for stratum in strata:
-                row = {**names, "labels": labels, "by": by, "stratum": stratum, "n_objects": 0}
-                if stratum in groups:
-                    by_seed = groups[stratum].groupby("seed")["iou"]
-                    row |= {"n_objects": int(by_seed.size().iloc[0]), "n_seeds": by_seed.ngroups}
-                    row |= over_seeds(100 * by_seed.mean())
-                rows.append(row)
+                if stratum not in groups:
+                    continue
+                row = {**names, "labels": labels, "by": by, "stratum": stratum}
+                by_seed = groups[stratum].groupby("seed")["iou"]
+                values = 100 * by_seed.mean()
+                row |= {"n_objects": int(by_seed.size().iloc[0]), "n_seeds": len(values)}
+                rows.append(row | {"seeds": values.tolist()} | over_seeds(values))
     return rows
 
 
@@ -74,36 +81,50 @@ def printed_labels(table: pd.DataFrame) -> str:
     return "instance" if "instance" in set(table["labels"]) else "class"
 
 
+def present(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The strata that have objects; all of them where there are no objects at all."""
+    names = set(table["stratum"])
+    return {
+        by: [name for name in strata if name in names or not names] for by, strata in STRATA.items()
+    }
+
+
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     """Strata by class are in the csv alone."""
     labels = printed_labels(table)
     shown = table[(table["labels"] == labels) & (table["by"] != "class")]
     sizes = shown.drop_duplicates("stratum").set_index("stratum")["n_objects"]
     headings = {
-        name: f"{name} ({sizes.get(name, 0)})" for names in STRATA.values() for name in names
+        name: f"{name} ({sizes.get(name, 0)})"
+        for names in present(shown).values()
+        for name in names
     }
-    rows, groups = [], []
+    rows, groups, eligible = [], [], []
+    compared: list[str | None] = []
     frame = shown.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
         n = str(int(group["n_seeds"].max())) if kind == "setting" else ""
         row = {"": label, "mask source": SOURCES.get(source, ""), "n": n}
         for entry in group.to_dict("records"):
-            if entry["n_objects"]:
-                row[headings[entry["stratum"]]] = mean_sd(entry["mean"], entry["sd"])
+            row[headings[entry["stratum"]]] = mean_sd(entry["mean"], entry["sd"])
         rows.append(row)
         groups.append(f"{kind} {source}")
+        eligible.append(kind in UNSUPERVISED or group["n_seeds"].max() >= FEWEST_SEEDS)
+        compared.append(None if kind == "supervised" else "")
     for setting in spec.table.settings:
         if setting not in set(table["setting"]):
             missing = dict.fromkeys(headings.values(), MISSING)
             rows.append({"": spec.label(setting), "n": "0"} | missing)
             groups.append("missing")
+            eligible.append(False)
+            compared.append(None)
     what = "an instance" if labels == "instance" else "all pixels of a class in an image"
     caption = spec.caption(
-        "Mean IoU of the best slot, in percent, mean ± sd over n training seeds. An object is "
-        f"{what}; the number of objects is in brackets."
+        "IoU of the best slot, in percent, a mean over objects"
+        f"{over_n_seeds(shown.loc[shown['kind'] == 'setting', 'n_seeds'])}. An object is {what}; "
+        "the number of objects is in brackets."
     )
     heading = ["", "mask source", "n", *headings.values()]
     printed = Printed(caption, heading, rows, groups, left=2)
-    compared = [name if name.startswith("setting") else "" for name in groups]
-    printed.embolden(list(headings.values()), compared)
+    printed.embolden(list(headings.values()), compared, eligible)
     return printed

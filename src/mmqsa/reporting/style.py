@@ -18,15 +18,27 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 from mmqsa.atomic import whole_file
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import METRICS
 from mmqsa.errors import InputError
+from mmqsa.reporting.statistics import FEWEST_SEEDS, scale
 
 COLUMN, PAGE = 3.4, 7.0  # inches: a column and a page of a two-column paper
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-DASHES = ["-", "--", ":", "-."]
+DASHES: list[Any] = [
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (7, 2, 1, 2, 1, 2)),
+    (0, (1, 3)),
+    (0, (9, 3)),
+    (0, (3, 1)),
+]
+APART, WIDTH = 2.6, 10  # points from line to line, and of all, so that no bar hides another
 PARAMETERS: dict[Any, Any] = {
     **dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 8),
     **dict.fromkeys(["legend.fontsize", "xtick.labelsize", "ytick.labelsize"], 7),
@@ -108,29 +120,102 @@ def of_first_protocol(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return rows, [name for name in METRICS if name in set(rows["metric"])]
 
 
-def errorbars(axis: Axes, mean: pd.Series, errors: Any, index: int, label: str) -> None:
-    """The ``index``-th line of an axis, ``mean`` over its index, with bars of ``errors``."""
+def drawn_interval(means: pd.DataFrame) -> np.ndarray:
+    """How far bars go below and above each mean, (2, rows): no further than a metric can.
+
+    ``means`` are those of statistics.spread; NaN where there is no interval.
+    """
+    metrics = means["metric"] if "metric" in means else [""] * len(means)
+    ends = np.array([scale(metric) for metric in metrics], dtype=float).reshape(-1, 2)
+    low = means["ci_low"].clip(lower=ends[:, 0])
+    high = means["ci_high"].clip(upper=ends[:, 1])
+    return np.array([means["mean"] - low, high - means["mean"]], dtype=float)
+
+
+def seeds_note(means: pd.DataFrame, points: bool = True) -> str:
+    """What a figure of ``means`` (see statistics.spread) says of its bars and small points."""
+    counts = means.loc[means["n_seeds"] > 0, "n_seeds"].astype(int)
+    if counts.empty or counts.max() < 2:
+        return "one training seed each" if len(counts) else ""
+    least, most = counts.min(), counts.max()
+    n = f"n = {least}" if least == most else f"n = {least}–{most}"
+    singles = "; small points: single seeds" * points
+    if most < FEWEST_SEEDS:
+        return f"means over {n} training seeds{singles}"
+    fewer = f" (none where n < {FEWEST_SEEDS})" * bool(least < FEWEST_SEEDS)
+    whole = abs(means[["ci_low", "ci_high"]].sub(means["mean"], axis=0)).to_numpy(dtype=float).T
+    cut = ", cut where the scale ends" * bool((whole > drawn_interval(means) + 1e-9).any())
+    return (
+        f"bars: 95 % interval (Student's) of the mean over {n} training seeds{fewer}{cut}{singles}"
+    )
+
+
+def errorbars(
+    axis: Axes, x: str, means: pd.DataFrame, index: int, label: str, lines: int = 0
+) -> None:
+    """The ``index``-th line of an axis: ``means`` (see statistics.spread) over a column.
+
+    Bars are intervals, small points single seeds. Of several ``lines`` at the same places each
+    stands a little aside. One mean alone is a marker without a line.
+    """
+    means = means.sort_values(x, kind="stable")
+    if means.empty:
+        return
+    shift = min(APART, WIDTH / lines) * (index - (lines - 1) / 2) if lines else 0
+    aside = offset_copy(axis.transData, axis.get_figure(root=True), x=shift, units="points")
+    bars = drawn_interval(means)
     axis.errorbar(
-        mean.index,
-        mean,
-        errors,
-        linestyle=DASHES[index % len(DASHES)],
+        means[x],
+        means["mean"],
+        bars if np.isfinite(bars).any() else None,
+        linestyle=DASHES[index % len(DASHES)] if len(means) > 1 else "none",
         marker=MARKERS[index % len(MARKERS)],
         linewidth=1.2,
         elinewidth=0.7,
         color=f"C{index}",
         label=label,
+        transform=aside,
     )
+    axis.margins(x=0.05 + 0.015 * lines)
+    # An axis does not see by itself how far artists reach that stand aside.
+    for end in (-bars[0], bars[1]):
+        axis.update_datalim(np.column_stack([means[x], means["mean"] + np.nan_to_num(end)]))
+    seeds = means[means["n_seeds"] > 1].explode("seeds").astype({"seeds": float})
+    look: dict[str, Any] = {"color": f"C{index}", "markersize": 2.5, "alpha": 0.6}
+    axis.plot(seeds[x], seeds["seeds"], ".", transform=aside, **look)
+    axis.update_datalim(seeds[[x, "seeds"]].to_numpy(dtype=float))
 
 
-def legend_below(figure: Figure, axis: Axes, columns: int = 4) -> None:
-    """One legend for all panels: lines with error bars first, then those to compare them with."""
-    entries = zip(*axis.get_legend_handles_labels(), strict=True)
-    ordered = sorted(entries, key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
-    handles, labels = [one for one, _ in ordered], [label for _, label in ordered]
+def legend_below(figure: Figure, note: str = "") -> None:
+    """One legend for all panels: lines with error bars first, then those to compare them with.
+
+    ``note`` is what a reader has to know of the marks.
+    """
+    entries: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    labels = sorted(entries, key=lambda label: not isinstance(entries[label], ErrorbarContainer))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6
+        [entries[label] for label in labels],
+        labels,
+        loc="outside lower center",
+        ncols=_columns(labels, figure.get_figwidth()),
+        frameon=False,
+        handlelength=3,
+        title=note or None,
+        title_fontsize=7,
     )
+
+
+def _columns(labels: list[str], width: float) -> int:
+    """As many columns of a legend, at most four, as are no wider than the figure (inches)."""
+    for columns in (4, 3, 2):
+        rows = -(-len(labels) // columns)
+        longest = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows or 1)]
+        if sum(0.056 * length + 0.6 for length in longest) <= width:
+            return columns
+    return 1
 
 
 def bare(axes: np.ndarray) -> None:

@@ -27,23 +27,31 @@ class Printed:
     left: int = 1
     cells: pd.DataFrame = field(init=False)
     bold: pd.DataFrame = field(init=False)
+    comparison: tuple[list[str], list[str | None], list[bool]] = field(init=False)
+    """columns, and of each row what it is compared with and whether it may be bold"""
 
     def __post_init__(self) -> None:
         self.cells = pd.DataFrame(self.rows, columns=self.heading, dtype=str).fillna("")
         self.bold = pd.DataFrame(False, self.cells.index, self.heading)
+        self.comparison = [], [""] * len(self.rows), [False] * len(self.rows)
 
-    def embolden(self, columns: list[str], compared: list[str]) -> None:
+    def embolden(
+        self, columns: list[str], compared: list[str | None], eligible: list[bool]
+    ) -> None:
         """Set the highest number of each column in bold, among rows with the same ``compared``.
 
-        A row with an empty one is left out, and so is a number that stands alone.
+        A row with an empty one is compared with every row, one with None with no other. Nothing is
+        bold where the highest is in a row that is not ``eligible``, or stands alone.
         """
+        self.comparison = columns, compared, eligible
         names = pd.Series(compared, dtype=str)
         for column in columns:
-            cells = self.cells[column]
-            cells = cells.where(cells.str.match(NUMBER) & (names != ""), "")
+            cells = self.cells[column].where(self.cells[column].str.match(NUMBER), "")
             values = pd.to_numeric(cells.str.split(" ± ").str[0].str.replace(",", ""))
-            rows = values.groupby(names)
-            self.bold[column] = (values == rows.transform("max")) & (rows.transform("count") > 1)
+            rows, others = values.groupby(names), values[names == ""]
+            best = (values == rows.transform("max")) & ~(values < others.max())
+            alone = rows.transform("count") + (names != "") * others.count() < 2
+            self.bold[column] = best & ~alone & np.array(eligible, dtype=bool)
 
     @property
     def first_rows(self) -> list[int]:
@@ -63,6 +71,27 @@ class Printed:
 def mean_sd(mean: float, sd: float, digits: int = 1) -> str:
     """``mean ± sd``; the mean alone where ``sd`` is NaN."""
     return f"{mean:,.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
+def over_n_seeds(counts: pd.Series) -> str:
+    """How a caption goes on about means over so many training seeds; empty without any."""
+    if not counts.max() > 0:
+        return ""
+    return (
+        ", mean ± sd over n training seeds" if counts.max() > 1 else ", of one training seed each"
+    )
+
+
+def duration(seconds: float) -> str:
+    """40 s, 12 minutes, 4.1 hours."""
+    unit, size = time_unit(seconds)
+    return f"{seconds / size:.{int(size == 3600)}f} {unit}"
+
+
+def time_unit(seconds: float) -> tuple[str, int]:
+    """The unit to print a time in, and its seconds: the largest of which there are two."""
+    units = {"hours": 3600, "minutes": 60, "s": 1}
+    return next(unit for unit in units.items() if seconds >= 2 * unit[1] or unit[1] == 1)
 
 
 def to_markdown(table: Printed) -> str:

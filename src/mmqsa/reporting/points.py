@@ -1,0 +1,106 @@
+"""Settings beside baselines and controls, a point each: of one table, or of several joined."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure, FigureBase
+
+from mmqsa.config.tables import METRICS
+from mmqsa.errors import InputError
+from mmqsa.reporting.metrics_table import listed_references
+from mmqsa.reporting.results import SOURCES, Results
+from mmqsa.reporting.statistics import spread
+from mmqsa.reporting.style import (
+    PAGE,
+    drawn_interval,
+    legend_below,
+    of_first_protocol,
+    seeds_note,
+    title,
+)
+
+# What a point is of: mask source of a setting, or kind of reference -> name, colour, marker.
+KINDS = {
+    "decoder": (SOURCES["decoder"], "C0", "o"),
+    "attention": (SOURCES["attention"], "C1", "s"),
+    "decoder-masks": (SOURCES["decoder-masks"], "C2", "v"),
+    "method": ("without training", "C3", "D"),
+    "supervised": ("sees labels", "C4", "P"),
+    "control": ("looks at no image", "C5", "X"),
+}
+PITCH, WIDEST = 0.26, 34  # inches from row to row; characters of a line of a label
+
+
+def controls_figure(results: Results) -> Figure:
+    """Every setting of a table beside baselines and controls, per metric, as points.
+
+    A table of few references has these in its figure too; else all are drawn, but for k-means with
+    other numbers of clusters than 2 and K.
+    """
+    spec, metrics = results.spec, results.run_metrics()
+    metrics = metrics[metrics["matching"] == "hungarian"]
+    labels = metrics["setting"].map(spec.label).astype(str)
+    metrics = metrics.assign(label=labels, kind=metrics["mask_source"])
+    metrics = metrics[metrics["kind"].isin(spec.table.mask_sources)]
+    references = results.reference_metrics()
+    if spec.table.references == "few":
+        references = references[references["name"].isin(listed_references(spec, references))]
+    others = references["method"] != "kmeans"
+    references = references[others | references["num_slots"].isin([2, spec.num_slots])]
+    table = pd.concat([metrics, references.assign(label=references["name"], seed=0)])
+    if table.empty:
+        raise InputError(f"{results.paths.results}: no metrics to draw")
+    rows = table["row"].astype(str)
+    table["label"] = table["label"].str.cat(rows.where(rows == "", ", " + rows))
+    table, _ = of_first_protocol(table)
+    order = list(KINDS)
+    table = table.sort_values("kind", key=lambda kinds: kinds.map(order.index), kind="stable")
+    means = spread(table, ["label", "kind", "metric"])
+    figure = plt.figure(figsize=(PAGE, 1.2 + height(means)), layout="constrained")
+    draw_points(figure, means)
+    legend_below(figure, seeds_note(means[means["kind"].isin(SOURCES)]))
+    return figure
+
+
+def height(means: pd.DataFrame) -> float:
+    """Of the rows of a figure, in inches."""
+    return PITCH * (1 + means["label"].nunique())
+
+
+def draw_points(part: FigureBase, means: pd.DataFrame) -> None:
+    """A panel per metric and a row per label: ``means`` (see spread) by ``kind``, one of KINDS."""
+    names = [name for name in METRICS if name in set(means["metric"])]
+    labels = list(dict.fromkeys(means["label"]))
+    sources = [kind for kind in SOURCES if kind in set(means["kind"])]
+    axes = part.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axis, metric in zip(axes, names, strict=True):
+        of_metric = means[means["metric"] == metric]
+        for kind, (name, colour, marker) in KINDS.items():
+            own = of_metric[of_metric["kind"] == kind]
+            if own.empty:
+                continue
+            aside = 0.32 * (sources.index(kind) - (len(sources) - 1) / 2) if kind in sources else 0
+            places = own["label"].map(labels.index) + aside
+            bars = drawn_interval(own)
+            axis.errorbar(
+                own["mean"],
+                places,
+                xerr=bars if np.isfinite(bars).any() else None,
+                fmt=marker,
+                color=colour,
+                label=name,
+                elinewidth=0.9,
+            )
+            seeds = own.assign(place=places)[own["n_seeds"] > 1].explode("seeds")
+            values = seeds["seeds"].astype(float)
+            axis.plot(values, seeds["place"], ".", color=colour, markersize=2, alpha=0.6)
+        lowest = (of_metric["mean"] - np.nan_to_num(drawn_interval(of_metric)[0])).min()
+        # Wide enough for whole markers at 0 and 100.
+        axis.set(xlabel="%", xlim=(min(0, lowest) - 8, 108), ylim=(len(labels) - 0.4, -0.6))
+        axis.set_title(title(metric).replace(" (", "\n("))
+        axis.set_xticks([0, 50, 100])
+        axis.set_yticks(range(len(labels)), [textwrap.fill(label, WIDEST) for label in labels])
+        axis.tick_params(axis="y", length=0)
+        axis.grid(True, axis="y", linewidth=0.4)
