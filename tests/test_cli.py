@@ -28,9 +28,8 @@ def mmqsa(*arguments, **environment):
 
 STAGES = {
     *("download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
-    *("sweep", "agreement"),
-    "snapshots",
-    *("controls", "baseline", "premise", "specs", "plan", "table", "join", "figure"),
+    *("sweep", "agreement", "snapshots", "label-maps"),
+    *("controls", "baseline", "premise", "specs", "plan", "table", "join", "figure", "page"),
     *("discover", "export"),
 }
 

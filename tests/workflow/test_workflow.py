@@ -1,5 +1,6 @@
 """The workflow end to end, and what re-runs when something changes."""
 
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,20 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     assert resolved["masking"]["strategy"] == "none"
     # What the run depended on, and nothing else.
     assert set(resolved) == set(RunConfig.depends_on) and "root" not in resolved["dataset"]
+
+
+def test_the_chain_ends_in_a_page(demo):
+    page = demo[0] / RESULTS / "page"
+    assert "Background masking" in (page / "index.html").read_text()
+    catalogue = (page / "data/catalogue.js").read_text().strip()
+    catalogue = json.loads(catalogue.removeprefix("mmqsa.receive(").removesuffix(")"))
+    methods = {method["id"]: method for method in catalogue["methods"]}
+    assert [*methods] == [
+        *("full", "no-masking", "untrained"),
+        *("controls", "kmeans", "lost", "oracle"),
+    ]
+    assert {view["matching"] for view in methods["full"]["views"]} == {*get_args(MatchingName)}
+    assert len(catalogue["images"]) == len(list((page / "photographs").iterdir())) == 6
 
 
 @pytest.mark.faults

@@ -1,7 +1,7 @@
 """The functions behind the rules' inputs and params, file by file."""
 
 from mmqsa.page.spec import make_spec, page_spec
-from mmqsa.reporting.inputs import figure_inputs, table_inputs
+from mmqsa.reporting.inputs import figure_inputs, figures, table_inputs
 from mmqsa.reporting.results import table_spec
 
 DATASET_OF_ROOT = {dataset.root: name for name, dataset in CONFIG.datasets.items()}

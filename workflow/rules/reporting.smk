@@ -9,7 +9,9 @@ TABLES = [
 ]
 FIGURES = [str(PATHS.figure("showcase", gallery, "png")) for gallery in GALLERIES]
 FIGURES += [
-    str(PATHS.figure(name, kind, "png")) for name, table in PRINTED.items() for kind in table.drawn
+    str(PATHS.figure(name, kind, "png"))
+    for name, table in PRINTED.items()
+    for kind in figures(CONFIG, table)
 ]
 
 

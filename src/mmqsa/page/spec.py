@@ -12,7 +12,7 @@ from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import Label
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths, label_maps_path
-from mmqsa.reporting.inputs import references
+from mmqsa.reporting.inputs import figures, references
 
 # Kind of data set -> why its photographs must not be published; of scenes there are none.
 PHOTOGRAPHERS = (
@@ -69,7 +69,9 @@ def make_spec(config: Config) -> PageSpec:
         config.page,
         config.dataset,
     )
-    tables = {name: table.drawn for name, table in config.tables.items() if config.rows(table)}
+    tables = {
+        name: figures(config, table) for name, table in config.tables.items() if config.rows(table)
+    }
     answer = page.answer if page.answer in tables else next(iter(tables), None)
     # A table that shows several matchings names them; the answer names its settings.
     several = [table.labels for table in config.tables.values() if len(table.matchings) > 1]
