@@ -14,7 +14,7 @@ from mmqsa.reporting.typeset import Printed, to_markdown
 
 
 def test_a_markdown_table_is_read_as_it_was_written(tmp_path):
-    rows = [{"": "Ours", "mBO^c": "52.0 ± 1.0"}, {"": "k-means", "mBO^c": "60.9"}]
+    rows = [{"": "Ours | theirs", "mBO^c": "52.0 ± 1.0"}, {"": "k-means", "mBO^c": "60.9"}]
     printed = Printed("A caption. More.", ["", "n", "mBO^c"], rows, ["a", "b"], left=2)
     printed.bold.loc[1, "mBO^c"] = True
     path = tmp_path / "tables/made.md"
@@ -25,7 +25,7 @@ def test_a_markdown_table_is_read_as_it_was_written(tmp_path):
     assert (table.heading, table.left) == (["", "n", "mBO^c"], 2)
     assert table.figures == ["made-curve.png"]
     assert table.rows == [
-        [Cell("Ours"), Cell(""), Cell("52.0 ± 1.0")],
+        [Cell("Ours | theirs"), Cell(""), Cell("52.0 ± 1.0")],
         [Cell("k-means"), Cell(""), Cell("60.9", bold=True)],
     ]
     path.write_text("nothing\n")

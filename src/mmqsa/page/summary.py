@@ -51,7 +51,11 @@ def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
     """A table, read from its Markdown, and its figures. Raises InputError where it is missing."""
     path = paths.table(name, "md")
     lines = read_text(path).splitlines()
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    cells = [
+        [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines
+        if line.startswith("|")
+    ]
     if len(cells) < 2 or any(len(row) != len(cells[0]) for row in cells):
         raise InputError(f"{path}: no table of mmqsa; make it again with `mmqsa table`")
     heading, rules, *rows = cells

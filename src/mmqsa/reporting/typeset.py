@@ -97,9 +97,15 @@ def time_unit(seconds: float) -> tuple[str, int]:
 def to_markdown(table: Printed) -> str:
     """The caption and a pipe table."""
     cells = table.cells.mask(table.bold, "**" + table.cells + "**")
+    cells = cells.map(_piped).rename(columns=_piped)
     aligned = ["left"] * table.left + ["right"] * (len(table.heading) - table.left)
     text = cells.to_markdown(index=False, disable_numparse=True, colalign=aligned)
     return f"{table.caption}\n\n{text}\n"
+
+
+def _piped(text: str) -> str:
+    """A cell of a pipe table."""
+    return text.replace("|", r"\|")
 
 
 DOCUMENT = r"""\documentclass{article}
