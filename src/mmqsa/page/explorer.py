@@ -169,14 +169,20 @@ def _scores(predictor: Predictor, seed: int, ids: Sequence[str]) -> Scores:
 
 
 def _facts(cache: FeatureCache, index: int, image_id: str) -> dict[str, Any]:
-    """An image's id, and the class and share of each of its objects."""
+    """An image's id, and of each object its class, its share of the image and its label.
+
+    An object is an instance where they are labelled, else all pixels of a class.
+    """
     if cache.classes is None:
         return {"id": image_id, "objects": []}
-    labels = cache.classes[index]
-    areas = np.bincount(labels.ravel(), minlength=256)
-    counted = max(1, int(areas[:VOID].sum()))
-    objects = [[int(one), round(float(areas[one] / counted), 4)] for one in np.unique(labels)]
-    return {"id": image_id, "objects": [one for one in objects if one[0] not in (0, VOID)]}
+    classes = cache.classes[index]
+    labels = classes if cache.instances is None else cache.instances[index]
+    valid, objects = (labels != VOID) & (classes != VOID), []
+    for label in np.unique(labels[valid & (labels > 0)]):
+        inside = valid & (labels == label)
+        share = round(float(inside.sum() / valid.sum()), 4)
+        objects.append([int(np.bincount(classes[inside]).argmax()), share, int(label)])
+    return {"id": image_id, "objects": objects}
 
 
 def _write_photographs(cache: FeatureCache, folder: PhotoFolder, out: Path) -> None:

@@ -27,9 +27,10 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
 
   async function objectsOf(index, chosen) {
     const truth = await mmqsa.truth(index);
-    const found = chosen.map(async (one) => draw.bestSlots(await mmqsa.labels(one, index), truth.classes));
-    const best = truth.classes ? await Promise.all(found) : [];
-    return images[index].objects.map(([label, share]) => [catalogue.classes[label],
+    const objects = truth.instances ?? truth.classes;
+    const found = chosen.map(async (one) => draw.bestSlots(await mmqsa.labels(one, index), objects));
+    const best = objects ? await Promise.all(found) : [];
+    return images[index].objects.map(([name, share, label]) => [catalogue.classes[name],
       `${(100 * share).toFixed(1)} %`,
       ...best.map((ofOne) => number(100 * (ofOne.find((one) => one.label === label)?.iou ?? 0)))]);
   }

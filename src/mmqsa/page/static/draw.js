@@ -119,7 +119,7 @@ const draw = (() => {
     }
   }
 
-  // `layers`: photograph, labels, classes, outlines (of the ground truth), boxes (annotated),
+  // `layers`: photograph, labels, classes, outlines (of objects, void as background), boxes (annotated),
   // visible, like (labels to share colours with), skipped (a label that stays clear); each may be
   // absent. `options`: masks, truth, boxes, hidden, byClass, opacity.
   function panel(canvas, side, grid, layers, options) {
@@ -154,12 +154,12 @@ const draw = (() => {
       context.filter = "none";
     }
     if (options.boxes) {
-      const annotated = boxes ?? (classes ? [...boxesOf(classes, side)]
-        .filter(([label]) => label && label !== VOID).map(([, box]) => box) : []);
+      const annotated = boxes ?? (outlines ? [...boxesOf(outlines, side)]
+        .filter(([label]) => label).map(([, box]) => box) : []);
       annotated.forEach((box) => stroke(context, box, "black", []));
-      if (labels && classes) {
+      if (labels && outlines) {
         const found = boxesOf(labels, side);
-        new Set(bestSlots(labels, classes).map((best) => best.slot))
+        new Set(bestSlots(labels, outlines).map((best) => best.slot))
           .forEach((slot) => stroke(context, found.get(slot), "#d62728", [10, 6]));
       } else if (labels) {
         boxesOf(labels, side).forEach((box) => stroke(context, box, "#d62728", [10, 6]));

@@ -9,6 +9,8 @@
   const { images, methods, metrics, side, grid } = catalogue;
   const SIZES = [[0, "≤ 1 %"], [0.01, "1–3 %"], [0.03, "3–10 %"], [0.1, "10–30 %"], [0.3, "> 30 %"]];
   const NUMBERS = ["1 object", "2 objects", "3 or more"];
+  const FIELDS = ["metric", "sort", "order", "class", "size", "number", "least", "most", "search",
+    "opacity", "colours"];
   const FLAGS = ["masks", "truth", "boxes", "hidden"];
   const { state, usual, nameOf, choiceOf, read, write } = makeState(catalogue);
 
@@ -72,8 +74,7 @@
 
   function fillControls() {
     ["a", "b"].forEach(fillChoice);
-    for (const key of ["metric", "sort", "order", "class", "size", "number", "least", "most", "search",
-      "opacity", "colours"]) $(key).value = state[key];
+    FIELDS.forEach((key) => { $(key).value = state[key]; });
     FLAGS.forEach((key) => { $(key).checked = Boolean(state[key]); });
     for (const one of $("sort").options) one.disabled = ["b", "difference"].includes(one.value) && !state.b;
   }
@@ -96,8 +97,7 @@
         change({ [side]: value, ...(needless && { sort: "a" }) });
       });
     }
-    for (const key of ["metric", "sort", "order", "class", "size", "number", "least", "most", "search",
-      "opacity", "colours"]) $(key).addEventListener("input", () => change({ [key]: $(key).value }));
+    FIELDS.forEach((key) => $(key).addEventListener("input", () => change({ [key]: $(key).value })));
     FLAGS.forEach((key) => $(key).addEventListener("change", () => change({ [key]: $(key).checked ? "1" : "" })));
     $("reset").addEventListener("click", () => change({ ...usual }));
     $("link").addEventListener("click", async () => {
