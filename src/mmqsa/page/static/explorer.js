@@ -314,12 +314,19 @@
   read();
   prepareControls();
   window.addEventListener("hashchange", () => {
+    if (!location.hash.includes("=")) return; // a place on the page, no state
     read();
     refresh();
   });
+  for (const link of document.querySelectorAll('nav a[href^="#"]')) {
+    link.addEventListener("click", (event) => { // which would take the state out of the address
+      event.preventDefault();
+      $(link.hash.slice(1)).scrollIntoView();
+    });
+  }
   try {
     await refresh();
-    if (location.hash) $("explorer").scrollIntoView();
+    if (location.hash.includes("=")) $("explorer").scrollIntoView();
     document.body.dataset.ready = performance.now() - began;
   } catch (error) {
     $("count").textContent = error.message;
