@@ -52,6 +52,7 @@ CLAIMS = [
     ("Their number", "decoder", "corloc", "other data"),
     ("Training helps", "decoder", "corloc", "reproduced"),
     ("Training helps", "decoder", "miou", ""),
+    ("Training helps", "decoder", "corloc", "reproduced"),  # by another protocol
 ]
 
 
@@ -69,6 +70,7 @@ def test_verdicts_are_told_in_words_and_the_decided_first(tmp_path):
         "attention masks: not reproduced."
     )
     assert told[2].sentence == "not reproduced."
+    assert told[1].told == {"decoder": {"reproduced": ["CorLoc"]}}
 
 
 def test_warnings_are_the_signs_that_were_found(tmp_path):

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
 from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, validated
-from mmqsa.config.evaluation import MatchingName
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import Label
 from mmqsa.config.workflow import Config
@@ -73,11 +72,11 @@ def make_spec(config: Config) -> PageSpec:
         name: figures(config, table) for name, table in config.tables.items() if config.rows(table)
     }
     answer = page.answer if page.answer in tables else next(iter(tables), None)
-    # A table that shows several matchings names them; the answer names its settings.
-    several = [table.labels for table in config.tables.values() if len(table.matchings) > 1]
-    labels = {
-        name: one[name] for one in several for name in get_args(MatchingName) if name in one
-    } | (config.tables[answer].labels if answer else {})
+    labels = dict(config.tables[answer].labels) if answer else {}
+    for table in config.tables.values():  # one that compares matchings has their names
+        if table.kind == "metrics" and len(table.matchings) > 1:
+            known = {one: table.labels[one] for one in table.matchings if one in table.labels}
+            labels = known | labels
     shown = [name for name in page.settings or config.names if name in config.names]
     trained = {name: config.seeds_of(name) for name in config.names}
     training, slots, backbone = config.training, config.slots, config.backbone
