@@ -58,7 +58,9 @@ const mmqsa = (() => {
     await image.decode();
     reader.drawImage(image, 0, 0);
     const { data } = reader.getImageData(0, 0, catalogue.side, catalogue.side);
-    return Uint8Array.from({ length: data.length / 4 }, (_, pixel) => data[4 * pixel]);
+    const labels = new Uint8Array(data.length / 4);
+    for (let pixel = 0; pixel < labels.length; pixel++) labels[pixel] = data[4 * pixel];
+    return labels;
   }
 
   async function entry(folder, index) {

@@ -11,13 +11,15 @@ const draw = (() => {
 
   // How many pixels each pair of labels of two maps shares: Map of first -> Map of second -> count.
   function overlaps(first, second) {
-    const counts = new Map();
-    first.forEach((one, pixel) => {
-      if (!counts.has(one)) counts.set(one, new Map());
-      const ofOne = counts.get(one);
-      ofOne.set(second[pixel], (ofOne.get(second[pixel]) ?? 0) + 1);
+    const counts = new Uint32Array(256 * 256), found = new Map();
+    for (let pixel = 0; pixel < first.length; pixel++) counts[256 * first[pixel] + second[pixel]]++;
+    counts.forEach((count, pair) => {
+      if (!count) return;
+      const one = pair >> 8;
+      if (!found.has(one)) found.set(one, new Map());
+      found.get(one).set(pair & 255, count);
     });
-    return counts;
+    return found;
   }
 
   // Each slot -> a slot of another map, the pairs that share most pixels first.
@@ -56,23 +58,25 @@ const draw = (() => {
 
   // A canvas of labels: filled with one opacity, outlined with another. `skipped` stays clear.
   function layer(labels, side, colour, filled, outlined, skipped = -1) {
-    const pixels = new ImageData(side, side);
-    const { data } = pixels;
+    const image = new ImageData(side, side), { data } = image;
+    const colours = new Map([...new Set(labels)].map((label) => [label, colour(label)]));
+    const fills = [255 * filled, 255 * outlined];
     for (let pixel = 0; pixel < labels.length; pixel++) {
       const label = labels[pixel];
       const right = (pixel + 1) % side ? labels[pixel + 1] : label;
       const below = pixel + side < labels.length ? labels[pixel + side] : label;
       const edge = label !== right || label !== below;
       if (label === skipped && !edge) continue;
-      const [red, green, blue] = colour(label === skipped ? (label !== right ? right : below) : label);
-      data[4 * pixel] = red;
-      data[4 * pixel + 1] = green;
-      data[4 * pixel + 2] = blue;
-      data[4 * pixel + 3] = 255 * (edge ? outlined : filled);
+      const rgb = colours.get(label !== skipped ? label : label !== right ? right : below);
+      const at = 4 * pixel;
+      data[at] = rgb[0];
+      data[at + 1] = rgb[1];
+      data[at + 2] = rgb[2];
+      data[at + 3] = fills[edge ? 1 : 0];
     }
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = side;
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
   }
 

@@ -183,12 +183,15 @@
   });
   const withoutVoid = (labels) => labels?.map((label) => (label === 255 ? 0 : label)) ?? null;
 
-  async function layersOf(index, chosen, like = null) {
+  const NO_TRUTH = { classes: null, instances: null, boxes: null };
+
+  // Of a tile the ground truth only where it shows: it takes as long as the masks.
+  async function layersOf(index, chosen, like = null, withTruth = true) {
     const [photograph, labels, others, truth, heads] = await Promise.all([
       catalogue.photographs ? mmqsa.photograph(index) : null,
       chosen ? mmqsa.labels(chosen, index) : null,
       like && nameOf(like) !== nameOf(chosen) ? mmqsa.labels(like, index) : null,
-      mmqsa.truth(index),
+      withTruth ? mmqsa.truth(index) : NO_TRUTH,
       chosen?.method.visible && state.hidden ? mmqsa.heads(chosen, index) : null,
     ]);
     return { photograph, labels, like: others, classes: truth.classes, boxes: truth.boxes,
@@ -197,7 +200,8 @@
 
   async function drawPanel(canvas, index, chosen, changes = {}) {
     const asked = drawing;
-    const layers = await layersOf(index, chosen, chosen && choiceOf(state.a));
+    const withTruth = Boolean(state.truth || state.boxes || state.colours === "class");
+    const layers = await layersOf(index, chosen, chosen && choiceOf(state.a), withTruth);
     if (asked === drawing) draw.panel(canvas, side, grid, layers, { ...options(), ...changes });
   }
 
@@ -223,7 +227,7 @@
         target.firstChild.replaceChildren(); // and its canvases with it
       }
     }
-  }, { rootMargin: "400px" });
+  }, { rootMargin: "200px" });
   tiles.forEach((tile) => watcher.observe(tile));
 
   async function drawTile(tile) {
