@@ -61,7 +61,7 @@ def test_a_spec_shows_what_the_config_asks_for(shown):
     assert spec.settings == {"no-masking": [3, 1]} and list(spec.trained) == ["full", "no-masking"]
     assert spec.notice == ""  # of scenes
     photographs = asked.changed("test", {"dataset": {"kind": "voc"}})
-    assert "Do not publish" in make_spec(photographs).notice
+    assert "do not publish" in make_spec(photographs).notice
     matchings = ["hungarian", "none"]
     compared = {"caption": "C", "matchings": matchings, "labels": {"none": "Alone", "full": "X"}}
     swept = {"kind": "sweep", "matchings": ["hungarian"], "labels": {"hungarian": "K given"}}
@@ -74,6 +74,18 @@ def test_a_spec_shows_what_the_config_asks_for(shown):
         shown.changed("test", {"page": {"settings": ["other"]}})
 
 
+def test_photographs_come_with_their_notice(results, spec, tmp_path):
+    noticed = spec.model_copy(update={"notice": "do not publish"})
+    assert "do not publish" not in make_page(noticed, results, tmp_path / "bare").read_text()
+    picture = results.figure("showcase", "gallery", "png")
+    picture.write_bytes(b"")
+    try:
+        text = make_page(noticed, results, tmp_path / "page").read_text()
+    finally:
+        picture.unlink()
+    assert "do not publish" in text and "showcase-gallery.png" in text
+
+
 def test_without_a_cache_the_page_has_its_tables(results, spec, tmp_path):
     index = make_page(spec, results, tmp_path / "page")
     text = index.read_text()
@@ -81,12 +93,18 @@ def test_without_a_cache_the_page_has_its_tables(results, spec, tmp_path):
     assert {path.name for path in index.parent.iterdir()} == {"index.html", "static", "figures"}
 
 
+@pytest.mark.faults
 def test_a_page_is_replaced_and_nothing_else_is(results, spec, tmp_path):
-    out = tmp_path / "page"
+    out, link = tmp_path / "page", tmp_path / "link"
     make_page(spec, results, out)
-    (out / "old").write_text("")
-    make_page(spec, results, out)
-    assert not (out / "old").exists() and (out / "index.html").is_file()
+    (out / "figures/old.png").write_text("")
+    link.symlink_to(out)
+    make_page(spec, results, link)
+    assert not (out / "figures/old.png").exists() and (out / "index.html").is_file()
+    (out / "thesis").mkdir()
+    with pytest.raises(InputError, match="page: has thesis, so it is no page of mmqsa; it stays"):
+        make_page(spec, results, out)
+    assert (out / "thesis").is_dir()
     other = tmp_path / "other"
     other.mkdir()
     (other / "index.html").write_text("mine")

@@ -16,7 +16,7 @@ from mmqsa.evaluation.label_map_file import LabelMaps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.build import make_page
 from mmqsa.page.explorer import predictors, write_explorer
-from mmqsa.paths import Paths, label_maps_path
+from mmqsa.paths import Paths, beside, label_maps_path
 
 
 def received(path):
@@ -96,18 +96,63 @@ def test_a_page_without_photographs_has_masks_alone(results, spec, caches, voc_r
     assert not list((out / "figures").glob("showcase-*"))
 
 
-@pytest.mark.faults
-def test_label_maps_of_other_images_are_refused(results, spec, caches, voc_root, tmp_path):
+@pytest.fixture
+def damaged(results, tmp_path):
+    """A copy of the results to damage."""
     shutil.copytree(results.results, tmp_path / "results")
-    paths, cache = Paths(tmp_path / "results"), FeatureCache(caches["val"])
-    path = label_maps_path(paths.metrics("no-masking", 0, spec.image_set))
+    return Paths(tmp_path / "results")
+
+
+@pytest.fixture
+def refused(spec, caches, voc_root, tmp_path):
+    """``refused(paths, message)``: no explorer is made, and nothing is written."""
+
+    def check(paths, message, shown=spec, split="val"):
+        cache, out = FeatureCache(caches[split]), tmp_path / "page"
+        with pytest.raises(InputError, match=message):
+            write_explorer(shown, paths, cache, VocFolder.find(voc_root), out)
+        assert not out.exists()
+
+    return check
+
+
+@pytest.mark.faults
+def test_files_of_other_images_are_refused(damaged, spec, refused):
+    metrics = damaged.metrics("no-masking", 0, spec.image_set)
+    path, scores = label_maps_path(metrics), beside(metrics, "per_image")
+    refused(damaged, "images of scenes-train, but the page is of scenes-val", split="train")
+    ids = LabelMaps(path).ids
     with h5py.File(path, "r+") as file:
         file["image_id"][0] = b"another"
-    with pytest.raises(InputError, match=f"{path}: of other images than {cache.path}"):
-        write_explorer(spec, paths, cache, VocFolder.find(voc_root), tmp_path / "page")
+    refused(damaged, f"{path}: of other images than .*val.h5; make it again")
     with h5py.File(path, "r+") as file:
-        file["image_id"][0] = cache.ids[0].encode()
+        file["image_id"][0] = ids[0].encode()
+        whole = file["none/decoder"][:]
+        del file["none/decoder"]
+        file["none/decoder"] = whole[:, ::2, ::2]
+    refused(damaged, r"none/decoder is \(48, 48\), not \(96, 96\) px; make it again")
+    with h5py.File(path, "r+") as file:
         for name in ("hungarian", "none"):
             del file[name]
-    with pytest.raises(InputError, match="has nothing that is scored; make it again"):
-        write_explorer(spec, paths, cache, VocFolder.find(voc_root), tmp_path / "other")
+    refused(damaged, "has nothing that is scored; make it again")
+    table = pd.read_csv(scores)
+    table.replace(ids[0], "another").to_csv(scores, index=False)
+    refused(damaged, f"{scores}: of other images than .*; score them again")
+    scores.unlink()
+    refused(damaged, f"{scores}: missing; run `mmqsa evaluate`")
+
+
+@pytest.mark.faults
+def test_seeds_with_other_predictions_are_refused(damaged, spec, refused):
+    """Folders are numbered alike for every seed: another order would show the wrong masks."""
+    shutil.copytree(damaged.run("full", 0), damaged.run("full", 1))
+    two = spec.model_copy(update={"settings": {"full": [0, 1]}})
+    path = label_maps_path(damaged.metrics("full", 1, spec.image_set))
+    with h5py.File(path, "r+") as file:
+        del file["hungarian/decoder"]
+    refused(damaged, f"{path}: has other predictions than another seed's; make it again", two)
+
+
+def test_a_page_of_nothing_is_refused(damaged, spec, refused):
+    nothing = spec.model_copy(update={"settings": {}, "references": []})
+    refused(damaged, "shows no setting and no method; name some in page.settings", nothing)

@@ -35,11 +35,11 @@ def test_a_markdown_table_is_read_as_it_was_written(tmp_path):
 
 def test_facts_say_what_was_run_and_on_what(results, spec):
     told = facts(spec, results)
-    assert told["Runs"] == "2: 2 settings, 1 seed each"
+    assert told["Runs"] == "2, of 2 settings with 1 seed each"
     assert told["Time"].endswith("of training in total") and told["Machine"]
     assert "scenes" in told["Data"] and "random weights" in told["Features"]
     missing = spec.model_copy(update={"trained": spec.trained | {"other": [0, 1]}})
-    assert facts(missing, results)["Runs"] == "2 of 4: 3 settings, 1 or 2 seeds each"
+    assert facts(missing, results)["Runs"] == "2 of 4, of 3 settings with 1 or 2 seeds each"
 
 
 CLAIMS = [
@@ -65,11 +65,11 @@ def test_verdicts_are_told_in_words_and_the_decided_first(tmp_path):
         *("Ours wins", "Training helps", "More is better", "Their number"),
     ]
     assert [one.tone for one in told] == ["open", "reproduced", "open", "open"]
-    assert told[0].sentence == (
-        "decoder masks: contradicted for CorLoc; tends against it for mBO^c; "
-        "attention masks: not reproduced."
-    )
-    assert told[2].sentence == "not reproduced."
+    assert told[0].sentences == [
+        "decoder masks: contradicted for CorLoc; tends against it for mBO^c.",
+        "attention masks: not reproduced.",
+    ]
+    assert told[2].sentences == ["not reproduced."]
     assert told[1].told == {"decoder": {"reproduced": ["CorLoc"]}}
 
 
@@ -89,3 +89,5 @@ def test_warnings_are_the_signs_that_were_found(tmp_path):
     path.write_text("sign\nx\n")
     with pytest.raises(InputError, match=r"diagnosis.csv: no table of mmqsa \("):
         warnings(path)
+    with pytest.raises(InputError, match=r"claims.csv: missing; run `mmqsa table`"):
+        verdicts(tmp_path / "claims.csv")

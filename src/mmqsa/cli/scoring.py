@@ -97,6 +97,10 @@ def label_maps(
 
     if (run is None) == (method is None):
         raise InputError("--run, --method: give one of the two")
+    if method and (matching or mask_source):
+        raise InputError("--matching, --mask-source: of a run; leave them out with --method")
+    if run and train:
+        raise InputError("--train: of a method; leave it out with --run")
     cache, fitted = FeatureCache(features), FeatureCache(train) if train else None
     if run is not None:
         trained, used = Run.load(run), choose_device(device, require_gpu)

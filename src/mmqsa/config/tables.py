@@ -214,7 +214,7 @@ class PageConfig(Section):
     """The page that shows the results, and the masks of every image."""
 
     answer: Name = "summary"
-    """the table on its first screen, with its figure `controls` if it has one"""
+    """the table on its first screen, with its first figure; if it is not made, the first that is"""
     settings: Distinct[Name] = []
     """those whose masks it shows; empty: all that are run"""
     num_seeds: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -17,7 +18,13 @@ from mmqsa.page.summary import PageTable, facts, page_table, verdicts, warnings
 from mmqsa.paths import Paths
 
 STATIC = Path(__file__).with_name("static")
-PICTURES = ("gallery", "heads", "iterations", "premise")
+PICTURES = {
+    "gallery": "Images from best to worst",
+    "heads": "The best, the median and the worst image, with every head",
+    "iterations": "Attention after every iteration",
+    "premise": "Scores of patches that tell background from object",
+}
+PARTS = {"index.html", "static", "data", "figures", "photographs"}
 Explorer = Callable[[Path], None]
 MARK = '<meta name="generator" content="mmqsa '
 
@@ -29,10 +36,11 @@ def make_page(spec: PageSpec, paths: Paths, out: Path, explorer: Explorer | None
     None: the page shows no image. A page that is there is replaced when the new one is whole.
     Raises InputError where ``out`` is anything else, and where a table or a figure is missing.
     """
+    out = out.resolve()
     _check_place(out)
-    new = out.with_name(f".{out.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".page-", dir=out.parent) as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
         if explorer:
             explorer(new)
         shutil.copytree(STATIC, new / "static")
@@ -46,19 +54,21 @@ def make_page(spec: PageSpec, paths: Paths, out: Path, explorer: Explorer | None
             _copy(figure, new / "figures" / figure.name)
         write_text(new / "index.html", _text(spec, paths, tables, pictures, explorer is not None))
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         new.rename(out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return out / "index.html"
 
 
 def _check_place(out: Path) -> None:
     """Raises InputError where something else than a page would be lost."""
+    if not out.exists():
+        return
+    others = sorted({path.name for path in out.iterdir()} - PARTS) if out.is_dir() else []
     index = out / "index.html"
     is_page = index.is_file() and MARK in index.read_text(encoding="utf-8", errors="replace")
-    if out.exists() and not is_page and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: exists and is no page of mmqsa; it stays: name another folder")
+    if others or not (is_page or (out.is_dir() and not any(out.iterdir()))):
+        what = f"has {others[0]}, so it" if others else "exists and"
+        raise InputError(f"{out}: {what} is no page of mmqsa; it stays: name another folder")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -88,7 +98,7 @@ def _text(
         warnings=warnings(of_kind["diagnosis"]) if "diagnosis" in of_kind else [],
         explorer=explorer,
         tables=list(tables.values()),
-        pictures=[path.name for path in pictures],
+        pictures={path.name: PICTURES[path.stem.rpartition("-")[2]] for path in pictures},
     )
 
 

@@ -73,38 +73,38 @@ def write_explorer(
 
     Raises InputError where label maps or scores are missing, or of other images than the cache's.
     """
-    ids = cache.ids
+    if cache.name != spec.image_set:
+        raise InputError(
+            f"--features {cache.path}: images of {cache.name}, but the page is of {spec.image_set}"
+        )
+    shown = [(one, _of_seeds(one, cache)) for one in predictors(spec, paths)]
+    if not shown:
+        raise InputError("the page shows no setting and no method; name some in page.settings")
+    methods, metrics = [], set()
+    for number, (predictor, by_seed) in enumerate(shown):
+        place = f"data/{number}"
+        for seed, (maps, scores) in by_seed.items():
+            _write_predictions(maps, scores, out / place / str(seed))
+            metrics |= {metric for of_view in scores.values() for metric in of_view}
+        maps, scores = next(iter(by_seed.values()))
+        methods.append(
+            {
+                **{"id": predictor.name, "label": predictor.label, "kind": predictor.kind},
+                **{"seeds": [*by_seed], "folder": place, "heads": len(maps.heads)},
+                "views": [_view(spec, name) for name in scores],
+                "visible": maps.visible is not None,
+            }
+        )
     if spec.photographs:
         _write_photographs(cache, folder, out / "photographs")
     _write_truth(cache, out / "data/truth")
-    methods, metrics = [], set()
-    for number, predictor in enumerate(predictors(spec, paths)):
-        entry: dict[str, Any] = {
-            "id": predictor.name,
-            "label": predictor.label,
-            "kind": predictor.kind,
-        }
-        entry |= {"seeds": [*predictor.maps], "folder": f"data/{number}"}
-        for seed, path in predictor.maps.items():
-            maps = LabelMaps(path)
-            if maps.ids != ids:
-                raise InputError(f"{path}: of other images than {cache.path}; make it again")
-            scores = _scores(predictor, seed, ids)
-            scores = {name: values for name, values in scores.items() if name in maps.arrays}
-            if not scores:
-                raise InputError(f"{path}: has nothing that is scored; make it again")
-            _write_predictions(maps, scores, out / entry["folder"] / str(seed))
-            metrics |= {metric for of_view in scores.values() for metric in of_view}
-            entry |= {"views": [_view(spec, name) for name in scores], "heads": len(maps.heads)}
-            entry["visible"] = maps.visible is not None
-        methods.append(entry)
     catalogue = {
         "side": cache.side,
         "grid": cache.grid,
         "chunk": CHUNK,
         "photographs": spec.photographs,
         "classes": dict(enumerate(folder.class_names, 1)),
-        "images": [_facts(cache, index, image_id) for index, image_id in enumerate(ids)],
+        "images": [_facts(cache, index, image_id) for index, image_id in enumerate(cache.ids)],
         "metrics": [
             {"id": name, "label": _plain(label)}
             for name, label in METRICS.items()
@@ -114,6 +114,33 @@ def write_explorer(
         "showcase": spec.showcase,
     }
     _write_script(out / "data/catalogue.js", catalogue)
+
+
+def _of_seeds(predictor: Predictor, cache: FeatureCache) -> dict[int, tuple[LabelMaps, Scores]]:
+    """Label maps and scores of each seed, the predictions that are in both. Raises InputError."""
+    found: dict[int, tuple[LabelMaps, Scores]] = {}
+    expected = (cache.side, cache.side)
+    for seed, path in predictor.maps.items():
+        maps, scores = LabelMaps(path), _scores(predictor, seed, cache)
+        if maps.ids != cache.ids:
+            raise InputError(f"{path}: of other images than {cache.path}; make it again")
+        for name, array in maps.arrays.items():
+            if array.shape[1:] != expected:
+                raise InputError(
+                    f"{path}: {name} is {array.shape[1:]}, not {expected} px; make it again"
+                )
+        if maps.visible is not None and maps.visible.shape[1] != cache.grid**2:
+            raise InputError(
+                f"{path}: visible is of {maps.visible.shape[1]} patches; make it again"
+            )
+        scores = {name: values for name, values in scores.items() if name in maps.arrays}
+        if not scores:
+            raise InputError(f"{path}: has nothing that is scored; make it again")
+        first = next(iter(found.values()), (maps, scores))
+        if [*first[1]] != [*scores] or first[0].heads != maps.heads:
+            raise InputError(f"{path}: has other predictions than another seed's; make it again")
+        found[seed] = (maps, scores)
+    return found
 
 
 def _write_predictions(maps: LabelMaps, scores: Scores, out: Path) -> None:
@@ -142,10 +169,17 @@ def _view(spec: PageSpec, name: str) -> dict[str, str]:
     }
 
 
-def _scores(predictor: Predictor, seed: int, ids: Sequence[str]) -> Scores:
+def _scores(predictor: Predictor, seed: int, cache: FeatureCache) -> Scores:
     """Prediction -> metric -> its value of every image in percent, None where it has none."""
-    of_run = predictor.kind == "setting"
-    table = read_table(predictor.scores[seed], "per_image", RUN if of_run else REFERENCE)
+    path, of_run = predictor.scores[seed], predictor.kind == "setting"
+    if not path.exists():
+        command = (
+            "evaluate" if of_run else "controls" if predictor.kind == "control" else "baseline"
+        )
+        raise InputError(f"{path}: missing; run `mmqsa {command}`")
+    table = read_table(path, "per_image", RUN if of_run else REFERENCE)
+    if set(table["image_id"]) != set(cache.ids):
+        raise InputError(f"{path}: of other images than {cache.path}; score them again")
     table = table[table["eval_seed"] == table["eval_seed"].iloc[0]]
     table = table.assign(
         view=table["matching"] + "/" + table["mask_source"] if of_run else table["name"]
@@ -159,7 +193,7 @@ def _scores(predictor: Predictor, seed: int, ids: Sequence[str]) -> Scores:
             columns.setdefault(metric, column)
     scores: Scores = {}
     for view, rows in table.groupby("view", sort=False):
-        rows = rows.set_index("image_id").reindex(ids)
+        rows = rows.set_index("image_id").reindex(cache.ids)
         scores[str(view)] = {
             metric: [None if pd.isna(value) else round(100 * value, 1) for value in rows[column]]
             for metric, column in columns.items()

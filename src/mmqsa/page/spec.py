@@ -15,8 +15,8 @@ from mmqsa.reporting.inputs import figures, references
 
 # Kind of data set -> why its photographs must not be published; of scenes there are none.
 PHOTOGRAPHERS = (
-    "The photographs belong to their photographers on Flickr. Do not publish this page; make one "
-    "without them: page: {photographs: false}"
+    "The photographs belong to their photographers on Flickr: do not publish this page. To publish "
+    "the results, make it without them (photographs: false, under page: in config.yaml)."
 )
 NOTICES = {"voc": PHOTOGRAPHERS, "coco": PHOTOGRAPHERS, "scenes": ""}
 CONTROLS = "controls"

@@ -50,6 +50,8 @@ class PageTable:
 def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
     """A table, read from its Markdown, and its figures. Raises InputError where it is missing."""
     path = paths.table(name, "md")
+    if not path.exists():
+        raise InputError(f"{path}: missing; run `mmqsa table`")
     lines = read_text(path).splitlines()
     cells = [
         [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -82,10 +84,8 @@ def facts(spec: PageSpec, paths: Paths) -> dict[str, str]:
     ]
     seeds = sorted({len(seeds) for seeds in spec.trained.values()})
     found = dict(spec.facts)
-    found["Runs"] = (
-        f"{len(records)} of {len(places)}" if len(records) < len(places) else str(len(places))
-    )
-    found["Runs"] += f": {len(spec.trained)} settings, {' or '.join(map(str, seeds))} "
+    made = len(places) if len(records) == len(places) else f"{len(records)} of {len(places)}"
+    found["Runs"] = f"{made}, of {len(spec.trained)} settings with {' or '.join(map(str, seeds))} "
     found["Runs"] += "seed each" if seeds == [1] else "seeds each"
     if records:
         found["Machine"] = " and ".join(sorted({record["device"] for record in records}))
@@ -118,12 +118,12 @@ class Verdict:
         return told.pop() if len(told) == 1 and told <= {"reproduced", "contradicted"} else "open"
 
     @property
-    def sentence(self) -> str:
-        """The verdicts in words, each mask source apart where they differ."""
+    def sentences(self) -> list[str]:
+        """The verdicts in words, one for each mask source where they differ."""
         words = {source: self._of(by_verdict) for source, by_verdict in self.told.items()}
         if len(set(words.values())) == 1:
-            return f"{next(iter(words.values()))}."
-        return "; ".join(f"{SOURCES[source]}: {text}" for source, text in words.items()) + "."
+            return [f"{next(iter(words.values()))}."]
+        return [f"{SOURCES[source]}: {text}." for source, text in words.items()]
 
     def _of(self, by_verdict: dict[str, list[str]]) -> str:
         if len(by_verdict) == 1:
@@ -159,6 +159,8 @@ def warnings(path: Path) -> list[dict[str, Any]]:
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     """A table's csv, all of it as text. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; run `mmqsa table`")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table[columns]

@@ -9,6 +9,8 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
 
   function figure(title, draws) {
     const element = document.createElement("figure"), canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", title);
     element.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: title }));
     draws(canvas);
     return element;
@@ -21,7 +23,9 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
       line.append(...cells.map((text) => Object.assign(document.createElement(kind), { textContent: text })));
       return line;
     };
-    element.append(row(heading, "th"), ...rows.map((cells) => row(cells, "td")));
+    const first = row(heading, "th");
+    for (const cell of first.children) cell.scope = "col";
+    element.append(first, ...rows.map((cells) => row(cells, "td")));
     return element;
   }
 
@@ -42,18 +46,21 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
       return;
     }
     const latest = isLatest(), chosen = [a, b].filter(Boolean), place = shown.indexOf(index);
-    const called = (one, at) => `${b ? "AB"[at] + ": " : ""}${one.method.label}` +
-      `${one.method.seeds.length > 1 ? `, seed ${one.seed}` : ""}, ${one.view.label}`;
+    const called = ({ method, seed, view }, at) => [
+      ...(method.kind === "setting" ? [method.label] : []),
+      ...(method.seeds.length > 1 ? [`seed ${seed}`] : []),
+      view.label,
+    ].join(", ").replace(/^/, b ? `${"AB"[at]}: ` : "");
     $("detail-title").textContent = images[index].id;
     $("detail-place").textContent = place < 0 ? "not among the images below" :
       `${place + 1} of ${shown.length}`;
     const bare = { masks: false, truth: false, boxes: false, hidden: false };
     const panels = [figure(catalogue.photographs ? "Photograph" : "No photograph on this page",
       (canvas) => drawPanel(canvas, index, null, bare))];
-    panels.push(figure("Ground truth", async (canvas) => {
+    panels.push(figure("Ground truth (white: not labelled)", async (canvas) => {
       const layers = await layersOf(index, null);
       Object.assign(layers, { labels: layers.outlines, skipped: 0 });
-      if (latest()) draw.panel(canvas, side, grid, layers, { ...options(), ...bare, masks: true });
+      if (latest()) draw.panel(canvas, side, grid, layers, { ...options(), ...bare, masks: true, void: true });
     }));
     panels.push(...chosen.map((one, at) => figure(called(one, at), (canvas) => drawPanel(canvas, index, one))));
     $("detail-panels").replaceChildren(...panels);
@@ -65,15 +72,17 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
     const objects = await objectsOf(index, chosen);
     if (!latest()) return;
     $("detail-objects").replaceChildren(table(
-      ["object", "share", ...(b ? ["IoU of A", "IoU of B"] : ["IoU of its best slot"])], objects));
-    const rows = await Promise.all(chosen.filter((one) => one.method.heads).map(async (one, at) => {
-      const [{ heads, visible }, layers] = await Promise.all([mmqsa.heads(one, index), layersOf(index, null)]);
+      ["object", "share of what is labelled", ...(b ? ["IoU of A", "IoU of B"] : ["IoU of its best slot"])], objects));
+    const rows = await Promise.all(chosen.map(async (one, at) => {
+      if (!one.method.heads) return [];
+      const [{ heads, visible }, layers] = await Promise.all([mmqsa.heads(one, index), layersOf(index, one, a)]);
       const row = document.createElement("div");
       row.className = "heads";
       const extra = visible ? [figure("what masking leaves", (canvas) => draw.panel(canvas, side, grid,
         { photograph: layers.photograph, visible }, { ...bare, hidden: true }))] : [];
       row.append(...extra, ...heads.map((labels, head) => figure(`head ${head + 1}`, (canvas) =>
-        draw.panel(canvas, side, grid, { ...layers, labels }, { ...options(), hidden: false, boxes: false }))));
+        draw.panel(canvas, side, grid, { ...layers, labels, merged: layers.labels },
+          { ...options(), hidden: false, boxes: false }))));
       const title = Object.assign(document.createElement("h3"), {
         textContent: `Heads of ${b ? `${"AB"[at]}, ` : ""}${one.method.label} before merging (attention)` });
       return [title, row];

@@ -3,9 +3,11 @@
 
 const draw = (() => {
   const VOID = 255;
-  const COLOURS = [
+  const COLOURS = [ // the first for slots; twenty, as many as VOC has classes
     [31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189], [140, 86, 75],
     [227, 119, 194], [188, 189, 34], [23, 190, 207], [255, 187, 120], [152, 223, 138], [158, 218, 229],
+    [174, 199, 232], [255, 152, 150], [197, 176, 213], [196, 156, 148], [247, 182, 210], [219, 219, 141],
+    [57, 59, 121], [99, 121, 57],
   ];
   const GREY = [150, 150, 150];
 
@@ -41,9 +43,9 @@ const draw = (() => {
     return slots;
   }
 
-  // One colour a slot, or that of its counterpart in the map `like`; or that of the class which the
-  // slot covers most, grey for background.
-  function coloursOf(labels, { classes, like }, byClass) {
+  // One colour a slot, or that of its counterpart in the map `like`, which the slots of `merged`
+  // have; or that of the class which the slot covers most, grey for background.
+  function coloursOf(labels, { classes, like, merged }, byClass) {
     const colour = (number) => COLOURS[number % COLOURS.length];
     if (byClass && classes) {
       const most = new Map([...overlaps(labels, classes)].map(([slot, ofSlot]) => {
@@ -52,7 +54,7 @@ const draw = (() => {
       }));
       return (slot) => (most.get(slot) ? colour(most.get(slot)) : GREY);
     }
-    const slots = like ? matched(labels, like) : null;
+    const slots = like ? matched(merged ?? labels, like) : null;
     return (slot) => colour(slots?.get(slot) ?? slot);
   }
 
@@ -80,10 +82,11 @@ const draw = (() => {
     return canvas;
   }
 
-  // Tight boxes [x0, y0, x1, y1] by label.
-  function boxesOf(labels, side) {
+  // Tight boxes [x0, y0, x1, y1] by label, of the pixels that are scored.
+  function boxesOf(labels, side, classes = null) {
     const boxes = new Map();
     for (let pixel = 0; pixel < labels.length; pixel++) {
+      if (classes?.[pixel] === VOID) continue;
       const x = pixel % side, y = Math.floor(pixel / side), label = labels[pixel];
       const box = boxes.get(label);
       if (!box) boxes.set(label, [x, y, x + 1, y + 1]);
@@ -123,9 +126,9 @@ const draw = (() => {
     }
   }
 
-  // `layers`: photograph, labels, classes, outlines (of objects, void as background), boxes (annotated),
-  // visible, like (labels to share colours with), skipped (a label that stays clear); each may be
-  // absent. `options`: masks, truth, boxes, hidden, byClass, opacity.
+  // `layers`: photograph, labels, classes, outlines (of objects, void as background), boxes
+  // (annotated), visible, like and merged (see coloursOf), skipped (a label that stays clear); each
+  // may be absent. `options`: masks, truth, boxes, hidden, void (white it), byClass, opacity.
   function panel(canvas, side, grid, layers, options) {
     const { photograph, labels, classes, outlines, boxes, visible } = layers;
     canvas.width = canvas.height = side;
@@ -140,6 +143,10 @@ const draw = (() => {
       const colours = coloursOf(labels, layers, options.byClass);
       const masks = layer(labels, side, colours, filled, Math.min(1, filled + 0.4), layers.skipped);
       context.drawImage(masks, 0, 0);
+    }
+    if (options.void && classes?.includes(VOID)) {
+      const unlabelled = classes.map((label) => Number(label === VOID));
+      context.drawImage(layer(unlabelled, side, () => [255, 255, 255], 0.75, 0.75, 0), 0, 0);
     }
     if (visible && options.hidden) {
       context.fillStyle = "rgba(0, 0, 0, 0.8)";
@@ -162,7 +169,7 @@ const draw = (() => {
         .filter(([label]) => label).map(([, box]) => box) : []);
       annotated.forEach((box) => stroke(context, box, "black", []));
       if (labels && outlines) {
-        const found = boxesOf(labels, side);
+        const found = boxesOf(labels, side, classes);
         new Set(bestSlots(labels, outlines).map((best) => best.slot))
           .forEach((slot) => stroke(context, found.get(slot), "#d62728", [10, 6]));
       } else if (labels) {

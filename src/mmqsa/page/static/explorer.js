@@ -3,16 +3,22 @@
 
 (async () => {
   const $ = (id) => document.getElementById(id);
-  if (!$("explorer")) return;
+
+  function report(error) {
+    $("count").textContent = error.message;
+    delete document.body.dataset.busy;
+  }
+
   const began = performance.now();
-  const catalogue = await mmqsa.start();
+  const catalogue = await mmqsa.start().catch(report);
+  if (!catalogue) return;
   const { images, methods, metrics, side, grid } = catalogue;
   const SIZES = [[0, "≤ 1 %"], [0.01, "1–3 %"], [0.03, "3–10 %"], [0.1, "10–30 %"], [0.3, "> 30 %"]];
   const NUMBERS = ["1 object", "2 objects", "3 or more"];
   const FIELDS = ["metric", "sort", "order", "class", "size", "number", "least", "most", "search",
     "opacity", "colours"];
   const FLAGS = ["masks", "truth", "boxes", "hidden"];
-  const { state, usual, nameOf, choiceOf, read, write } = makeState(catalogue);
+  const { state, usual, nameOf, choiceOf, read, write, hash } = makeState(catalogue);
 
   function change(changes) {
     write(changes);
@@ -74,9 +80,21 @@
 
   function fillControls() {
     ["a", "b"].forEach(fillChoice);
-    FIELDS.forEach((key) => { $(key).value = state[key]; });
-    FLAGS.forEach((key) => { $(key).checked = Boolean(state[key]); });
+    FIELDS.forEach((key) => { // what is being typed is left alone: half a number is none
+      const typed = ["number", "search"].includes($(key).type) && document.activeElement === $(key);
+      if (!typed) $(key).value = state[key];
+    });
+    flagBoxes().forEach(([key, box]) => { box.checked = Boolean(state[key]); });
+    for (const select of document.querySelectorAll(".bar select")) {
+      select.title = select.selectedOptions[0]?.text ?? "";
+    }
     for (const one of $("sort").options) one.disabled = ["b", "difference"].includes(one.value) && !state.b;
+  }
+
+  // Each switch of an overlay, below the tiles' bar and in the opened image's.
+  function flagBoxes() {
+    const inDetail = [...document.querySelectorAll("[data-flag]")].map((box) => [box.dataset.flag, box]);
+    return [...FLAGS.map((key) => [key, $(key)]), ...inDetail];
   }
 
   function prepareControls() {
@@ -89,7 +107,9 @@
     fill($("class"), [option("", "any class"), ...classes], "");
     fill($("size"), [option("", "any size"), ...SIZES.map(([, text], at) => option(at, text))], "");
     fill($("number"), [option("", "any number"), ...NUMBERS.map((text, at) => option(at, text))], "");
-    $("hidden").closest("label").hidden = !methods.some((one) => one.visible);
+    flagBoxes().filter(([key]) => key === "hidden").forEach(([, box]) => {
+      box.closest("label").hidden = !methods.some((one) => one.visible);
+    });
     for (const side of ["a", "b"]) for (const part of ["method", "seed", "matching", "source", "variant"]) {
       $(`${side}-${part}`).addEventListener("change", () => {
         const value = chosenBy(side);
@@ -98,16 +118,18 @@
       });
     }
     FIELDS.forEach((key) => $(key).addEventListener("input", () => change({ [key]: $(key).value })));
-    FLAGS.forEach((key) => $(key).addEventListener("change", () => change({ [key]: $(key).checked ? "1" : "" })));
+    flagBoxes().forEach(([key, box]) => {
+      box.addEventListener("change", () => change({ [key]: box.checked ? "1" : "" }));
+    });
     $("reset").addEventListener("click", () => change({ ...usual }));
     $("link").addEventListener("click", async () => {
       let done = "The address bar has the link";
       try {
-        await navigator.clipboard.writeText(location.href);
-        done = "Link copied";
+        await navigator.clipboard.writeText(`${location.href.split("#")[0]}#${hash()}`);
+        done = "Link copied; in another copy of the folder, add it from # on to the address";
       } catch { /* a browser may keep the clipboard to itself */ }
       $("told").textContent = done;
-      setTimeout(() => { $("told").textContent = ""; }, 3000);
+      setTimeout(() => { $("told").textContent = ""; }, 6000);
     });
   }
 
@@ -117,7 +139,8 @@
   let shown = []; // indices of images
 
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(1));
-  const signed = (value) => (value === null ? "–" : `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`);
+  const signed = (value) => (value === null ? "–" :
+    `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}`);
   const valueOf = (side, index, metric = state.metric) => values[side]?.[metric]?.[index] ?? null;
 
   function difference(index, metric = state.metric) {
@@ -147,8 +170,11 @@
     difference: (index) => difference(index),
     largest: (index) => Math.max(0, ...images[index].objects.map(([, share]) => share)),
     objects: (index) => images[index].objects.length,
-    name: (index) => -index,
+    name: (index) => rank.get(index),
   };
+  const rank = new Map(images.map((_, index) => index)
+    .sort((one, two) => images[two].id.localeCompare(images[one].id, "en", { numeric: true }))
+    .map((index, place) => [index, place]));
 
   function ordered() {
     const key = KEYS[state.sort] ?? KEYS.a, turned = state.order === "up" ? -1 : 1;
@@ -171,7 +197,8 @@
       parts.push(`B ${number(mean(shown.map((index) => valueOf("b", index))))}`);
       parts.push(`A − B ${signed(mean(shown.map((index) => difference(index))))}`);
     }
-    $("count").textContent = parts.join(" · ");
+    $("count").textContent = shown.length ? parts.join(" · ") :
+      `${parts[0]}: nothing is like this; press Reset`;
   }
 
   // ---- drawing ----
@@ -221,7 +248,7 @@
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) {
         visible.add(target);
-        drawTile(target);
+        drawTile(target).catch(report);
       } else {
         visible.delete(target);
         target.firstChild.replaceChildren(); // and its canvases with it
@@ -246,7 +273,9 @@
     return [id, text];
   }
 
-  async function refresh() {
+  const refresh = () => refreshed().catch(report);
+
+  async function refreshed() {
     const asked = ++drawing;
     document.body.dataset.busy = "true"; // until all that is seen is drawn
     fillControls();
@@ -259,6 +288,8 @@
     $("tiles").classList.toggle("paired", Boolean(b));
     if (before.length !== shown.length || before.some((index, at) => index !== shown[at])) {
       $("tiles").replaceChildren(...shown.map((index) => tiles[index]));
+      tiles.forEach((tile) => { tile.tabIndex = -1; });
+      if (shown.length) tiles[shown[0]].tabIndex = 0; // Tab enters the tiles once; arrows move in them
     }
     for (const index of shown) {
       const [id, text] = caption(index);
@@ -298,7 +329,7 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input[type=text], input[type=number], input[type=search], select");
+    const typing = event.target.matches("input[type=number], input[type=search], input[type=range], select");
     if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
     const flag = FLAGS.find((key) => key[0] === event.key);
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
@@ -307,7 +338,7 @@
     else if (event.key === "/") {
       event.preventDefault();
       $("search").focus();
-    } else if (detail.element.open && Math.abs(move) === 1 && event.target.type !== "range") goTo(move);
+    } else if (detail.element.open && Math.abs(move) === 1) goTo(move);
     else if (!detail.element.open && move && event.target.classList.contains("tile")) {
       event.preventDefault();
       const place = shown.indexOf(Number(event.target.dataset.index)) + move;
@@ -325,14 +356,13 @@
   for (const link of document.querySelectorAll('nav a[href^="#"]')) {
     link.addEventListener("click", (event) => { // which would take the state out of the address
       event.preventDefault();
-      $(link.hash.slice(1)).scrollIntoView();
+      const place = $(link.hash.slice(1));
+      place.tabIndex = -1;
+      place.focus({ preventScroll: true });
+      place.scrollIntoView();
     });
   }
-  try {
-    await refresh();
-    if (location.hash.includes("=")) $("explorer").scrollIntoView();
-    document.body.dataset.ready = performance.now() - began;
-  } catch (error) {
-    $("count").textContent = error.message;
-  }
+  await refresh();
+  if (location.hash.includes("=")) $("explorer").scrollIntoView();
+  document.body.dataset.ready = performance.now() - began;
 })();

@@ -32,21 +32,47 @@ function makeState(catalogue) {
 
   const state = { ...usual };
 
+  const oneOf = (...words) => (value) => words.includes(value);
+  const numberFrom = (low, high) => (value) => value !== "" && value >= low && value <= high;
+  const FLAG = oneOf("", "1");
+  const FITS = { // what an address may say
+    metric: (value) => metrics.some((one) => one.id === value),
+    sort: (value) => oneOf("a", "largest", "objects", "name")(value) ||
+      (Boolean(state.b) && oneOf("b", "difference")(value)),
+    order: oneOf("down", "up"),
+    class: (value) => !value || value in catalogue.classes,
+    size: oneOf("", "0", "1", "2", "3", "4"),
+    number: oneOf("", "0", "1", "2"),
+    least: (value) => !value || numberFrom(-100, 100)(value),
+    most: (value) => !value || numberFrom(-100, 100)(value),
+    search: () => true,
+    opacity: numberFrom(0, 100),
+    colours: oneOf("slot", "class"),
+    masks: FLAG, truth: FLAG, boxes: FLAG, hidden: FLAG,
+    image: (value) => !value || catalogue.images.some(({ id }) => id === value),
+  };
+
   function read() {
     const given = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     Object.assign(state, usual);
-    for (const key of Object.keys(PLAIN)) if (key in given) state[key] = given[key];
-    state.a = nameOf(choiceOf(state.a) ?? choiceOf(usual.a));
-    if (state.b) state.b = nameOf(choiceOf(state.b));
-    if (!metrics.some((one) => one.id === state.metric)) state.metric = usual.metric;
+    state.a = nameOf(choiceOf(given.a) ?? choiceOf(usual.a));
+    state.b = given.b ? nameOf(choiceOf(given.b)) : "";
+    for (const [key, fits] of Object.entries(FITS)) {
+      if (key in given && fits(given[key])) state[key] = given[key];
+    }
+  }
+
+  function hash() {
+    const entries = Object.entries(state).filter(([key, value]) => value !== usual[key]);
+    return new URLSearchParams(entries).toString();
   }
 
   function write(changes) {
+    const opens = changes.image && !state.image; // so that Back closes it
     Object.assign(state, changes);
-    const entries = Object.entries(state).filter(([key, value]) => value !== usual[key]);
-    const hash = new URLSearchParams(entries).toString();
-    if (hash !== location.hash.slice(1)) history.replaceState(null, "", `#${hash}`);
+    if (hash() === location.hash.slice(1)) return;
+    history[opens ? "pushState" : "replaceState"](null, "", `#${hash()}`);
   }
 
-  return { state, usual, nameOf, choiceOf, read, write };
+  return { state, usual, nameOf, choiceOf, read, write, hash };
 }

@@ -6,7 +6,7 @@
   const read = () => { try { return localStorage.getItem("mmqsa-theme"); } catch { return null; } };
   const set = (theme) => {
     root.dataset.theme = theme;
-    button.setAttribute("aria-pressed", String(theme === "dark"));
+    button.textContent = theme === "dark" ? "Light" : "Dark";
   };
   set(read() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   button.addEventListener("click", () => {
