@@ -267,7 +267,9 @@ def test_the_report_opens_offline(demo):
     page = (folder / "report.html").read_text()
     for name in ("masking.html", "claims.html", "showcase-heads.png", "masking-controls.png"):
         assert name in page
-    assert "20 steps of 4 images" in page.replace("\\n", " ")  # captions quote the run's settings
+    text = page.replace("\\n", " ")
+    assert "20 steps of 4 images" in text  # captions quote the run's settings
+    assert "The masks of every image are in the page" in text and "<caption>In brief" in text
     loaded = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(https?://[^"'> ]+)""", page)
     assert not loaded
 
