@@ -39,7 +39,7 @@ HANDFUL = {
         "baselines": ["kmeans", "lost", "oracle"],
         "kmeans_clusters": [2, 4],
         "cut_segments": [2],
-        "sweep": {"num_slots": [3], "iterations": [1]},
+        "sweep": {"num_slots": [2, 3], "iterations": [1]},
     },
     "seeds": [0, 1],
     "settings": {"full": {"training": {"snapshots": [0, 10]}}},
