@@ -128,10 +128,10 @@ def test_the_demos_chain_completes_through_sbatch(chain):
     # The GPU for what computes on it, one at a time; nothing for the rest; local rules stay here.
     held = [job for job in jobs if "gpu:1" in job.get("TresPerJob", "")]
     assert {re.match("rule_([a-z]+)", job["Comment"])[1] for job in held} == {
-        *("train", "extract", "evaluate")
+        *("train", "extract", "evaluate", "label")  # label_maps, for the page
     }
     spans = sorted(map(times, held))
-    assert len(spans) == 6
+    assert len(spans) == 7
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
     assert not own.jobs("stage_config") and not own.jobs("data")
     assert len({job["ArrayJobId"] for job in own.jobs("baseline")}) == 1  # both in one array
