@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,24 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(results, spec, tmp_path):
     missing = spec.model_copy(update={"tables": {**spec.tables, "summary": ["curve"]}})
     with pytest.raises(InputError, match=r"summary-curve.png: missing; draw it with"):
         make_page(missing, results, out)
+    assert (out / "index.html").is_file() and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.faults
+def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_page(
+    results, spec, tmp_path, monkeypatch
+):
+    out, rename = tmp_path / "page", Path.rename
+    make_page(spec, results, out)
+
+    def failing(path, target):
+        if path.name == "new":
+            raise OSError("no space")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no space"):
+        make_page(spec, results, out)
     assert (out / "index.html").is_file() and len(list(tmp_path.iterdir())) == 1
 
 

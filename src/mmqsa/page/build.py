@@ -55,7 +55,12 @@ def make_page(spec: PageSpec, paths: Paths, out: Path, explorer: Explorer | None
         write_text(new / "index.html", _text(spec, paths, tables, pictures, explorer is not None))
         if out.exists():
             out.rename(old)
-        new.rename(out)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():  # which would go with the scratch folder
+                old.rename(out)
+            raise
     return out / "index.html"
 
 
