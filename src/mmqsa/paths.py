@@ -46,6 +46,11 @@ class Paths:
         return beside(self.results / "controls" / f"{image_set}-{method}.csv", kind)
 
     @property
+    def methods(self) -> Path:
+        """The folder of the records of methods of other code, NAME.yaml."""
+        return self.results / "methods"
+
+    @property
     def page(self) -> Path:
         """The folder of the page, which can be sent."""
         return self.results / "page"

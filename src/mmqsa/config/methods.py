@@ -1,0 +1,53 @@
+"""Methods of other code: what a results folder says of those whose predictions are scored in it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from mmqsa.config.base import Name, Section, Text, validated
+from mmqsa.config.evaluation import BASELINES
+from mmqsa.config.files import dump_yaml, quoted, read_yaml
+from mmqsa.errors import InputError
+from mmqsa.paths import Paths
+
+RESERVED = (*BASELINES, "controls", "premise")
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class MethodRecord(Section):
+    """One method, in ``results/methods/NAME.yaml``; its metrics lie beside those of baselines."""
+
+    name: Name
+    """in the names of files"""
+    title: Text
+    """in tables and figures"""
+    kind: Literal["method", "supervised"] = "method"
+    """supervised: has seen labels of these classes"""
+    source: Text | None = None
+    """where the method, or its predictions, are from: a citation or an address"""
+    colour: Colour | None = None
+    """in figures and on the page; null: that of its kind"""
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name in RESERVED:
+            raise ValueError(f"{quoted(name)} is a method of mmqsa itself; choose another")
+        return name
+
+    def text(self) -> str:
+        """The YAML text of the record."""
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+def read_methods(paths: Paths) -> dict[str, MethodRecord]:
+    """The records below a results folder, by name. Raises InputError that names the file."""
+    return {path.stem: _read(path) for path in sorted(paths.methods.glob("*.yaml"))}
+
+
+def _read(path: Path) -> MethodRecord:
+    record = validated(MethodRecord, read_yaml(path), path)
+    if record.name != path.stem:
+        raise InputError(f"{path}: name: {quoted(record.name)} is not the file's; rename one")
+    return record
