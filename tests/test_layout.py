@@ -35,7 +35,8 @@ def room_of_module(module: str) -> str:
 
 def room_of_file(path: Path) -> str:
     """The room of a Python file of the package."""
-    if path.name == "__main__.py":  # starts the command line
+    # What starts the command line, and what gives users a name of any room when they ask for it.
+    if path.name == "__main__.py" or path == SOURCE / "__init__.py":
         return "cli"
     return room_of_module(".".join(("mmqsa", *path.relative_to(SOURCE).with_suffix("").parts)))
 
@@ -131,6 +132,13 @@ def test_a_package_holds_docstring_imports_and_all(path):
     names = {"__all__"} | ({"__version__"} if path.parent == SOURCE else set())
     docstring, *others = ast.parse(path.read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+    if others and isinstance(others[-1], ast.If):  # imports for type checkers, else lazy ones
+        typed, others = others[-1], others[:-1]
+        assert ast.unparse(typed.test) == "TYPE_CHECKING"
+        lazy, assigned = typed.orelse
+        others += [*typed.body, lazy]
+        assert isinstance(assigned, ast.Assign) and isinstance(assigned.value, ast.Call)
+        assert ast.unparse(assigned.value.func) == "lazily"
     for node in others:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         named = isinstance(target, ast.Name) and target.id in names

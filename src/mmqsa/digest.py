@@ -2,7 +2,7 @@
 
 A stage's modules are those that its entry point imports, directly or not. Of each module the
 syntax tree counts, without what changes no output: comments, docstrings, annotations of functions,
-the text of errors. The versions of other packages do not count.
+the text of errors, lists of public names. The versions of other packages do not count.
 """
 
 import ast
@@ -51,7 +51,7 @@ def _imports(tree: ast.Module) -> frozenset[str]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 names.add(inner if _exists(inner) else node.module)
-    # The package itself holds its version alone.
+    # The package itself holds its version, and what its users import lazily.
     return frozenset(name for name in names if name != PACKAGE and _exists(name))
 
 
@@ -95,11 +95,16 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Takes away what changes no output: bare strings, annotations of functions, text of errors."""
+    """Takes away what changes no output: bare strings, annotations of functions, text of errors,
+    and ``__all__``, since nothing here imports ``*``."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if bare else self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return None if names == ["__all__"] else self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         for argument in ast.walk(node.args):

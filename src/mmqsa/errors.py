@@ -2,7 +2,15 @@
 
 
 class InputError(Exception):
-    """Bad input: one line that names the file, key or value, and how to fix it."""
+    """Bad input: one line that names the file, key or value, and how to fix it.
+
+    >>> from mmqsa.features import FeatureCache
+    >>> try:
+    ...     FeatureCache("photographs.h5")
+    ... except InputError as error:
+    ...     print(error)
+    photographs.h5: no such feature cache; run `mmqsa extract`
+    """
 
     exit_code = 2  # as of a wrong option
 

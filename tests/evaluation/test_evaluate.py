@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import CPU
 
-from mmqsa.config.evaluation import FusionConfig, MatchingName, SimilarityConfig, SweepConfig
+from mmqsa.config.choices import MatchingName
+from mmqsa.config.evaluation import FusionConfig, SimilarityConfig, SweepConfig
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls

@@ -1,6 +1,5 @@
 """Metrics against independent oracles, and the cases that definitions are about."""
 
-import doctest
 from itertools import permutations
 
 import numpy as np
@@ -16,7 +15,6 @@ from torchvision.ops import box_iou
 
 from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.data.geometry import VOID
-from mmqsa.evaluation import metrics
 from mmqsa.evaluation.boxes import box_ious, boxes, slot_boxes
 from mmqsa.evaluation.metrics import (
     PROTOCOLS,
@@ -54,10 +52,6 @@ def test_a_column_is_unpacked_as_it_was_packed():
     columns = [pack(*name) for name in names]
     assert columns[0] == "paper/corloc"
     assert unpack(["image_id", *columns, "name"]) == dict(zip(columns, names, strict=True))
-
-
-def test_the_docstrings_example():
-    assert doctest.testmod(metrics) == (0, 3)
 
 
 def iou(first, second, valid):

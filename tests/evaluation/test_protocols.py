@@ -8,6 +8,8 @@ from conftest import CPU
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.metrics import PROTOCOLS
+from mmqsa.evaluation.protocols import DESCRIPTIONS
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
@@ -23,6 +25,10 @@ def extracted(voc, split, geometry, config, folder):
 def metrics(cache, out):
     found = pd.read_csv(score_controls(cache, out))
     return found, set(found["protocol"])
+
+
+def test_every_protocol_is_described():
+    assert list(DESCRIPTIONS) == list(PROTOCOLS)
 
 
 def test_a_crop_has_the_papers_and_dinosaurs(tmp_path, caches):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from test_slot_attention import one_head
 
-from mmqsa.config.evaluation import MatchingName
+from mmqsa.config.choices import MatchingName
 from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.masked_slot_model import Draws, HeadOutputs, MaskedSlotModel

@@ -1,30 +1,15 @@
 """Scoring: matchings, mask sources, baselines."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from mmqsa.config.base import Batch, Distinct, OneOrMore, Rate, Section, StageConfig, Width
+from mmqsa.config.choices import ALIKE, MaskSource, MatchingName
 from mmqsa.config.files import quoted
 from mmqsa.config.model import SlotsConfig
 from mmqsa.config.training import FeaturesConfig, Precision
 
-# How heads become one set of slots; model/merging.py says what each does.
-MatchingName = Literal[
-    "hungarian",
-    "greedy",
-    "learned",
-    "mask",
-    "weighted",
-    "fusion",
-    "joined",
-    "consensus",
-    "consensus-chosen",
-    "unaligned",
-    "none",
-]
-MaskSource = Literal["decoder", "attention", "decoder-masks"]
-ALIKE = 0.5
 # Pairs that are not scored, as another has the same masks: of one head, decoder and decoder-masks
 # are one; a fusion merges slots, so that its other masks are those of hungarian.
 SAME_MASKS: set[tuple[MatchingName, MaskSource]] = {

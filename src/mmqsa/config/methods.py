@@ -43,7 +43,13 @@ class MethodRecord(Section):
 
 def read_methods(paths: Paths) -> dict[str, MethodRecord]:
     """The records below a results folder, by name. Raises InputError that names the file."""
-    return {path.stem: _read(path) for path in sorted(paths.methods.glob("*.yaml"))}
+    records: dict[str, MethodRecord] = {}
+    for path in sorted(paths.methods.glob("*.yaml")):
+        record = _read(path)
+        if record.title in [other.title for other in records.values()]:
+            raise InputError(f"{path}: title: {quoted(record.title)} is another's; rename one")
+        records[record.name] = record
+    return records
 
 
 def _read(path: Path) -> MethodRecord:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from itertools import chain
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Text
-from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.choices import MaskSource, MatchingName
 from mmqsa.config.files import quoted
 from mmqsa.config.training import RunConfig
 
@@ -48,8 +49,14 @@ GEOMETRY_PROTOCOLS = {
     "crop": ("paper", "dinosaur", "spot", "single"),
     "released": ("released", "paper"),
     "squash": ("boxes", "single"),
+    "native": ("paper", "dinosaur", "spot", "boxes", "single"),  # `mmqsa score` alone
 }
-PRINTED_PROTOCOLS = {"crop": ("paper", "dinosaur"), "released": ("released",), "squash": ("boxes",)}
+PRINTED_PROTOCOLS = {
+    "crop": ("paper", "dinosaur"),
+    "released": ("released",),
+    "squash": ("boxes",),
+    "native": ("paper", "dinosaur", "boxes"),
+}
 
 
 def pack(protocol: str, metric: str) -> str:
@@ -158,6 +165,7 @@ class Table(Section):
         "snapshots",
         "strata",
         "comparisons",
+        "leaderboard",
         "claims",
         "diagnosis",
         "compute",
@@ -165,8 +173,9 @@ class Table(Section):
     ] = "metrics"
     """sweep: other slots and iterations at evaluation; snapshots: in the course of a training;
     strata: by size and number of objects; comparisons: every setting against the first, image by
-    image; claims: a verdict for each; diagnosis: signs of failure of the first setting; compute:
-    cost of the trainings; provenance: what made every run"""
+    image; leaderboard: all that is scored on one image set, best first, each tested against each;
+    claims: a verdict for each; diagnosis: signs of failure of the first setting; compute: cost of
+    the trainings; provenance: what made every run"""
     caption: Text
     settings: Distinct[Name] = []
     """rows; those that are not run are left out. Empty: all that are run"""
@@ -196,13 +205,30 @@ class Table(Section):
     """drawn besides the table"""
     figures: Distinct[
         Literal[
-            "controls", "training", "snapshots", "time", "sweep", "strata", "severity", "similarity"
+            "controls",
+            "forest",
+            "training",
+            "snapshots",
+            "time",
+            "sweep",
+            "strata",
+            "severity",
+            "similarity",
         ]
     ] = []
-    """drawn besides the table: settings beside controls; losses; metrics and loss in the course of
-    training; mBO^c against its seconds; metrics against the number of slots of a sweep; objects by
-    size; metrics against a corruption's severity; similarity of the heads'
-    slots (for a diagnosis)"""
+    """drawn besides the table: settings beside controls; the rows of a leaderboard with their
+    intervals; losses; metrics and loss in the course of training; mBO^c against its seconds;
+    metrics against the number of slots of a sweep; objects by size; metrics against a corruption's
+    severity; similarity of the heads' slots (for a diagnosis)"""
+
+    @model_validator(mode="after")
+    def _ranks_one_image_set(self) -> Self:
+        if self.kind == "leaderboard":
+            if len(list(chain(*filter(None, self.images.values())))) > 1:
+                raise ValueError("images: a leaderboard is of one image set; name one")
+        elif "forest" in self.figures:
+            raise ValueError("figures: forest is of a leaderboard; give the table that kind")
+        return self
 
     @property
     def drawn(self) -> list[str]:

@@ -46,9 +46,9 @@ class TrainingConfig(Section):
     precision: Precision = "auto"
     """auto: bf16 where the hardware is faster at it | fp32 | tf32 | bf16"""
     compile: bool = False
-    """torch.compile the decoder: a minute of compiling, for long runs on a GPU"""
+    """torch.compile the decoder, on a GPU alone: after 14 s on an H200; pays with cuda_graphs"""
     cuda_graphs: bool = False
-    """one CUDA graph per head, for batches too small to fill a GPU"""
+    """on a GPU, one per head where one is drawn: with compile 27-39 min become 19-24 on an H200"""
     log_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """steps"""
     snapshots: Annotated[Distinct[Annotated[int, Field(ge=0)]], Field(max_length=100)] = []
@@ -62,12 +62,6 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"snapshots: {late[0]} is not below steps, {self.steps}, where the run ends"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _graphs_need_one_head_per_step(self) -> "TrainingConfig":
-        if self.cuda_graphs and self.heads_per_step != "drawn":
-            raise ValueError("cuda_graphs: needs heads_per_step: drawn; set cuda_graphs to false")
         return self
 
 

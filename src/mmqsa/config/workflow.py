@@ -62,8 +62,8 @@ Throughput = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False)]
 class SchedulingConfig(Section):
     """What jobs ask a scheduler for; it changes no result."""
 
-    gpu_tflops: Throughput = 200.0
-    """rate of a training on a GPU: a quarter of an H100's bf16, unmeasured; benchmarks/run.py"""
+    gpu_tflops: Throughput = 120.0
+    """rate of a training on a GPU: 122-174 on an H200; 260 with gpu.patch of benchmarks/results"""
     cpu_tflops: Throughput = 0.1
     """rate of one CPU core; 0.20 on two cores in benchmarks/results/rates.md"""
     margin: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 3.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -195,25 +196,36 @@ class _Index:
                 f"{about} is for {'x'.join(map(quoted, of))} px, but the photograph is "
                 f"{width}x{height}; restore the one that was changed"
             )
-        try:
-            if isinstance(shape, list):
-                validated(_Polygons, {"polygons": shape}, about)
-                points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
-                if (np.abs(points) > 2 * np.array(size)).any():
-                    raise ValueError("a polygon leaves the photograph by far")
-                if np.abs(np.diff(points, axis=0)).sum() > MAX_OUTLINE:
-                    raise ValueError(f"its outline is longer than {MAX_OUTLINE:,} px")
-                return self._coco.annToMask(entry).astype(bool)
-            counts = shape["counts"]
-            if not isinstance(counts, str):
-                counts = validated(_Runs, shape, about).counts
-            runs = _decoded(counts) if isinstance(counts, str) else np.array(counts)
-            if (runs < 0).any() or runs.sum() != width * height:
-                raise ValueError("its run lengths do not add up to the photograph")
-            inside = np.arange(len(runs)) % 2 == 1
-            return np.repeat(inside, runs).reshape(width, height).T
-        except DAMAGE as error:
-            raise InputError(f"{about} has no readable shape ({error})") from None
+        return mask_of(shape, size, about)
+
+
+def mask_of(shape: Any, size: tuple[int, int], about: str) -> np.ndarray:
+    """The mask (h, w) bool of a ``segmentation`` in px of an image of ``size`` (w, h).
+
+    Raises InputError that begins with ``about``; pycocotools crashes on shapes that are not
+    checked.
+    """
+    width, height = size
+    try:
+        if isinstance(shape, list):
+            validated(_Polygons, {"polygons": shape}, about)
+            points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
+            if (np.abs(points) > 2 * np.array(size)).any():
+                raise ValueError("a polygon leaves the photograph by far")
+            if np.abs(np.diff(points, axis=0)).sum() > MAX_OUTLINE:
+                raise ValueError(f"its outline is longer than {MAX_OUTLINE:,} px")
+            outlines = run_lengths.frPyObjects(shape, height, width)
+            return run_lengths.decode(run_lengths.merge(outlines)).astype(bool)
+        counts = shape["counts"]
+        if not isinstance(counts, str):
+            counts = validated(_Runs, shape, about).counts
+        runs = _decoded(counts) if isinstance(counts, str) else np.array(counts)
+        if (runs < 0).any() or runs.sum() != width * height:
+            raise ValueError("its run lengths do not add up to the photograph")
+        inside = np.arange(len(runs)) % 2 == 1
+        return np.repeat(inside, runs).reshape(width, height).T
+    except DAMAGE as error:
+        raise InputError(f"{about} has no readable shape ({error})") from None
 
 
 class _Polygons(BaseModel):

@@ -24,6 +24,8 @@ from mmqsa.data.voc import CLASSES, VocFolder
 from mmqsa.errors import InputError
 from mmqsa.progress import progress_bar
 
+__all__ = ["write_scenes"]
+
 MATERIALS = 10  # of the 20 VOC classes; more are too close in hue
 FOLDERS = (
     *("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations"),
@@ -40,6 +42,15 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     """Write the train and val scenes to ``root``; returns how many. Same seed, same bytes.
 
     The same scenes that are there already stay. Raises InputError when anything else is.
+
+    >>> write_scenes(ScenesConfig(train=3, val=1, side=64), Path("new"))
+    4
+    >>> voc = VocFolder.find("new")
+    >>> voc.ids("train")
+    ['train_00000', 'train_00001', 'train_00002']
+    >>> photograph = voc.image("train_00000")
+    >>> np.unique(voc.instances("train_00000", photograph.size))  # background, objects, void
+    array([  0,   1,   2,   3,   4, 255], dtype=uint8)
     """
     made = {"source": SCENES} | scenes.model_dump()
     receipt, voc = read_receipt(root), root / "VOC2012"

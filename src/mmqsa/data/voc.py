@@ -21,7 +21,16 @@ CLASSES = (
 
 
 class VocFolder(PhotoFolder):
-    """The folder that holds JPEGImages; labels are used where they are present."""
+    """The folder that holds JPEGImages; labels are used where they are present.
+
+    >>> voc = VocFolder.find("scenes")
+    >>> voc.ids("val")[:2], voc.num_classes, voc.class_names[0]
+    (['val_00000', 'val_00001'], 20, 'aeroplane')
+    >>> photograph = voc.image("val_00000")
+    >>> labels = voc.classes("val_00000", photograph.size)
+    >>> labels.shape == (photograph.height, photograph.width)
+    True
+    """
 
     link = "VOC2012"
     num_classes = len(CLASSES)

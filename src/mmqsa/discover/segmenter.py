@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.ndimage import label
 from torch import Tensor
 
+from mmqsa.config.choices import ALIKE, MaskSource, MatchingName
 from mmqsa.config.data import BackboneConfig
-from mmqsa.config.evaluation import ALIKE, MaskSource, MatchingName
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.photograph import as_rgb
 from mmqsa.device import choose_device, computing_in
@@ -26,6 +26,8 @@ from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.extract import cache_attributes, normalise
 from mmqsa.training.run import Run
 
+__all__ = ["Segmentation", "Segmenter", "load"]
+
 MAX_OBJECTS = 255  # a label map is uint8
 DRAWN_PIXELS = 4_000_000
 BACKBONE = "backbone"  # name, with any suffix, of the backbone's weights in a run's folder
@@ -36,6 +38,12 @@ class Segmentation:
     """The objects of one image of h x w pixels, the largest first.
 
     The background is the slot that covers most of the image's border; it is no object.
+
+    >>> labels = np.array([[0, 0, 2], [1, 1, 2], [1, 1, 0]], dtype=np.uint8)
+    >>> boxes = np.array([[0.0, 1, 2, 3], [2, 0, 3, 2]])
+    >>> found = Segmentation(labels, np.array([0.9, 0.8]), boxes, background_score=0.7)
+    >>> found.masks.shape, found.areas
+    ((2, 3, 3), array([3, 4, 2]))
     """
 
     labels: np.ndarray
@@ -65,6 +73,16 @@ class Segmenter:
     An image is squashed to the square that the backbone takes, so that all of it is seen, and masks
     are drawn at its own size. Slot noise and reference head are those of the evaluation seed 0 for
     the image's id; an image's masks do not depend on the other images.
+
+    >>> segmenter = load("run")
+    >>> photograph = Image.open("photo.jpg")
+    >>> objects = segmenter(photograph)
+    >>> objects.labels.shape == (photograph.height, photograph.width)
+    True
+    >>> len(objects.masks) == len(objects.boxes) == len(objects.scores)
+    True
+    >>> [len(found.boxes) < 2 for found in load("run", num_slots=2)([photograph] * 3)]
+    [True, True, True]
     """
 
     def __init__(

@@ -30,6 +30,8 @@ from mmqsa.features.standardise import feature_statistics
 from mmqsa.model.merging import graph_cut
 from mmqsa.progress import progress_bar
 
+__all__ = ["kmeans", "lost", "normalised_cut", "tokencut"]
+
 LOST_SEEDS = 100  # patches of lowest degree that a seed may expand to (LOST, section 3.2)
 TOKENCUT_THRESHOLD, TOKENCUT_EPSILON = 0.2, 1e-5  # of the graph's edges (TokenCut, section 3.2)
 
@@ -101,26 +103,20 @@ def baseline(name: str) -> Callable[[Method], Method]:
 
 @baseline("kmeans")
 def _kmeans(images: Images) -> Iterator[Prediction]:
-    """k-means++, best of 4 starts."""
     images.check_clusters("kmeans_clusters")
     for image in images:
         for clusters in images.config.kmeans_clusters:
             for seed in images.config.seeds:
-                means = KMeans(clusters, n_init=4, random_state=seed)
-                with warnings.catch_warnings(action="ignore"):  # of patches that are all alike
-                    labels = means.fit_predict(image.features)
-                masks = _one_hot(labels, clusters)
+                masks = kmeans(image.features, clusters, seed)
                 yield Prediction(image.index, f"k-means, K = {clusters}", masks, seed=seed)
 
 
 @baseline("normalised-cut")
 def _normalised_cut(images: Images) -> Iterator[Prediction]:
-    """Spectral clustering of the features' cosines, >= 0."""
     images.check_clusters("cut_segments")
     for image in images:
-        affinity = _cosine(image.features)
         for clusters in images.config.cut_segments:
-            masks = _one_hot(graph_cut(affinity, clusters), clusters)
+            masks = normalised_cut(image.features, clusters)
             yield Prediction(image.index, f"normalised cut, K = {clusters}", masks)
 
 
@@ -165,6 +161,34 @@ def _oracle(images: Images) -> Iterator[Prediction]:
             yield Prediction(image.index, f"oracle, {kind} at patch resolution", masks, num_slots=0)
 
 
+def kmeans(features: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
+    """k-means++ on features (N, D), best of 4 starts -> masks (K, N).
+
+    >>> image = np.zeros((6, 6, 4)) + [1.0, 0.0, 0.2, 0.0]  # features of 6 x 6 patches
+    >>> image[1:3, 2:5] = [0.0, 1.0, 0.0, 0.2]  # an object
+    >>> features = image.reshape(36, 4)
+    >>> masks = kmeans(features, clusters=2)
+    >>> masks.shape, sorted(masks.sum(axis=1).astype(int).tolist())  # patches of each
+    ((2, 36), [6, 30])
+    """
+    means = KMeans(clusters, n_init=4, random_state=seed)
+    with warnings.catch_warnings(action="ignore"):  # of patches that are all alike
+        return _one_hot(means.fit_predict(features), clusters)
+
+
+def normalised_cut(features: np.ndarray, segments: int) -> np.ndarray:
+    """Spectral clustering of the cosines >= 0 of features (N, D) -> masks (K, N).
+
+    >>> image = np.zeros((6, 6, 4)) + [1.0, 0.0, 0.2, 0.0]  # features of 6 x 6 patches
+    >>> image[1:3, 2:5] = [0.0, 1.0, 0.0, 0.2]  # an object
+    >>> features = image.reshape(36, 4)
+    >>> masks = normalised_cut(features, segments=2)
+    >>> masks.shape, sorted(masks.sum(axis=1).astype(int).tolist())
+    ((2, 36), [6, 30])
+    """
+    return _one_hot(graph_cut(_cosine(features), segments), segments)
+
+
 def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """LOST (Siméoni et al., BMVC 2021): features (N, D) -> masks (2, N), object second, and a box.
 
@@ -173,6 +197,15 @@ def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]
     The seed is the patch that correlates positively with the fewest others. It expands to those of
     the next 100 such patches that correlate with it, and the object is every patch that correlates
     with their sum; the box (1, 4), in patches, is that of the seed's connected component.
+
+    >>> image = np.zeros((6, 6, 4)) + [1.0, -0.2, 0.2, 0.0]  # features of 6 x 6 patches
+    >>> image[1:3, 2:5] = [-0.2, 1.0, 0.0, 0.2]  # an object
+    >>> features = image.reshape(36, 4)
+    >>> masks, box, says_nothing = lost(features, grid=6)
+    >>> box, says_nothing  # x0 y0 x1 y1 in patches
+    (array([[2., 1., 5., 3.]]), False)
+    >>> masks[1].reshape(6, 6)[1]  # the second row of patches
+    array([0., 0., 1., 1., 1., 0.], dtype=float32)
     """
     similarity = features @ features.T
     joined = similarity >= 0
@@ -193,6 +226,13 @@ def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, b
     Patches whose features have a cosine > 0.2 are joined; the second smallest eigenvector of the
     normalised cut is split at its mean, and the side of its largest entry is the object. The box
     (1, 4), in patches, is that of the connected component that holds that entry.
+
+    >>> image = np.zeros((6, 6, 4)) + [1.0, 0.0, 0.2, 0.0]  # features of 6 x 6 patches
+    >>> image[1:3, 2:5] = [0.0, 1.0, 0.0, 0.2]  # an object
+    >>> features = image.reshape(36, 4)
+    >>> masks, box, says_nothing = tokencut(features, grid=6)
+    >>> box, says_nothing  # x0 y0 x1 y1 in patches
+    (array([[2., 1., 5., 3.]]), False)
     """
     joined = _cosine(features) > TOKENCUT_THRESHOLD
     edges = np.where(joined, 1.0, TOKENCUT_EPSILON)

@@ -8,9 +8,11 @@ import numpy as np
 
 from mmqsa.data.geometry import VOID
 from mmqsa.evaluation.boxes import box_ious, boxes
+from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.attributes import check_attributes
-from mmqsa.features.cache import FeatureCache
+
+__all__ = ["Control", "fitted_controls", "fixed_controls", "random_slots"]
 
 GRID = 16  # fitted boxes have their edges on sixteenths of the side
 MAX_IMAGES = 6000  # to fit boxes on, evenly from the whole: each candidate is compared with each
@@ -18,14 +20,25 @@ MAX_IMAGES = 6000  # to fit boxes on, evenly from the whole: each candidate is c
 
 @dataclass(frozen=True)
 class Control:
-    """One (S, S) uint8 label map for every image, and its boxes where they are not its slots'."""
+    """One (S, S) uint8 label map for every image, and its boxes where they are not its slots'.
+
+    >>> Control(np.zeros((4, 4), np.uint8)).boxes is None
+    True
+    """
 
     labels: np.ndarray
     boxes: np.ndarray | None = None
 
 
 def fixed_controls(side: int) -> dict[str, Control]:
-    """Controls that are fitted to nothing."""
+    """Controls that are fitted to nothing.
+
+    >>> controls = fixed_controls(8)
+    >>> list(controls)
+    ['one slot', 'centre square', '2x2 blocks', '2x3 blocks', '3x3 blocks']
+    >>> controls["centre square"].labels.mean()  # 36 of 64 pixels
+    np.float64(0.5625)
+    """
     one = np.zeros((side, side), dtype=np.uint8)
     centre = one.copy()
     margin = side // 8  # a square of 3/4 of the side: 240 of 320 px
@@ -45,7 +58,16 @@ def _blocks(side: int, rows: int, columns: int) -> np.ndarray:
 
 
 def random_slots(side: int, num_slots: int, rng: np.random.Generator) -> np.ndarray:
-    """Each pixel's nearest of K points that are drawn uniformly: (S, S) uint8."""
+    """Each pixel's nearest of K points that are drawn uniformly: (S, S) uint8.
+
+    >>> random_slots(6, num_slots=3, rng=np.random.default_rng(0))
+    array([[1, 1, 1, 1, 0, 2],
+           [1, 1, 0, 0, 2, 2],
+           [0, 0, 0, 0, 2, 2],
+           [0, 0, 0, 0, 2, 2],
+           [0, 0, 0, 0, 2, 2],
+           [0, 0, 0, 2, 2, 2]], dtype=uint8)
+    """
     points = rng.uniform(0, side, (num_slots, 2))
     squares = (np.arange(side)[:, None] + 0.5 - points[:, :, None].transpose(1, 2, 0)) ** 2
     return (squares[0][:, None] + squares[1][None]).argmin(axis=2).astype(np.uint8)
@@ -57,6 +79,11 @@ def fitted_controls(truth: list[np.ndarray], side: int, num_slots: int) -> dict[
     ``best fixed box`` has IoU > 0.5 with some object's box in the most training images;
     ``K fixed boxes`` adds, box by box, the one that reaches the most images not yet reached. Among
     equals the one with the greater IoU is taken.
+
+    >>> truth = [np.array([box]) for box in ([2.0, 2, 8, 8], [3.0, 3, 9, 9], [10.0, 0, 16, 6])]
+    >>> controls = fitted_controls(truth, side=16, num_slots=2)
+    >>> controls["best fixed box"].boxes, list(controls)
+    (array([[2., 2., 8., 8.]]), ['best fixed box', '2 fixed boxes'])
     """
     candidates = _candidates(side)
     best = np.stack([box_ious(candidates, true).max(axis=1) for true in truth], axis=1)  # (C, N)
@@ -90,15 +117,17 @@ def _painted(corners: np.ndarray, side: int) -> np.ndarray:
     return labels
 
 
-def object_boxes(cache: FeatureCache) -> list[np.ndarray]:
+def object_boxes(labels: LabelledImages) -> list[np.ndarray]:
     """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed."""
-    if cache.attributes["geometry"] == "squash":
-        all_boxes = cache.boxes or []
-    elif cache.classes is None:
+    squashed = labels.attributes["geometry"] == "squash"
+    maps, images = labels.classes, range(len(labels.ids))
+    if squashed and (annotated := labels.boxes) is not None:
+        all_boxes = [annotated[index] for index in images]
+    elif maps is None:
         all_boxes = []
     else:
-        maps = (cache.classes[index] for index in range(len(cache.ids)))
-        all_boxes = [boxes(np.where(labels == VOID, 0, labels)) for labels in maps]
+        without_void = (np.where(maps[index] == VOID, 0, maps[index]) for index in images)
+        all_boxes = [boxes(of_image) for of_image in without_void]
     return [of_image for of_image in all_boxes if len(of_image)]
 
 
@@ -115,20 +144,23 @@ class ControlPrediction:
 
 
 def control_predictions(
-    cache: FeatureCache, train: FeatureCache | None, num_slots: int, seeds: Sequence[int]
+    images: LabelledImages, train: LabelledImages | None, num_slots: int, seeds: Sequence[int]
 ) -> Iterator[ControlPrediction]:
-    """Every control on the images of a cache.
+    """Every control on a set of images.
 
-    With ``train``, fixed boxes are fitted to that cache's labels as well, if it has any. Random
-    slots are drawn anew for each image and each of ``seeds``.
+    With ``train``, fixed boxes are fitted to those labels as well, if there are any; those of
+    ``native`` images to squashed ones. Random slots are drawn anew for each image and each of
+    ``seeds``.
     """
-    num_images, controls = len(cache.ids), fixed_controls(cache.side)
+    num_images, controls = len(images.ids), fixed_controls(images.side)
     if train is not None:
-        expected = {name: cache.attributes[name] for name in ("geometry", "image_size")}
-        check_attributes(train.attributes, expected, train.path, reader=str(cache.path))
+        expected = {name: images.attributes[name] for name in ("geometry", "image_size")}
+        if expected["geometry"] == "native":
+            expected["geometry"] = "squash"
+        check_attributes(train.attributes, expected, train.path, reader=str(images.path))
         if labelled := object_boxes(train):
             evenly = labelled[:: -(-len(labelled) // MAX_IMAGES)]
-            controls |= fitted_controls(evenly, cache.side, num_slots)
+            controls |= fitted_controls(evenly, images.side, num_slots)
     for name, control in controls.items():
         labels = np.broadcast_to(control.labels, (num_images, *control.labels.shape))
         slots, everywhere = int(control.labels.max()) + 1, slice(0, num_images)
@@ -136,27 +168,46 @@ def control_predictions(
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for index in range(num_images):
-            drawn, name = random_slots(cache.side, num_slots, rng), f"random slots, K = {num_slots}"
+            drawn, name = (
+                random_slots(images.side, num_slots, rng),
+                f"random slots, K = {num_slots}",
+            )
             yield ControlPrediction(slice(index, index + 1), name, drawn[None], num_slots, seed)
 
 
 def score_controls(
-    cache: FeatureCache,
+    images: LabelledImages,
     out: Path,
-    train: FeatureCache | None = None,
+    train: LabelledImages | None = None,
     num_slots: int = 7,
     seeds: Sequence[int] = (0,),
 ) -> Path:
-    """Score every control on the cache's labels; returns the metrics file in ``out``."""
-    scorer = Scorer(cache, single_boxes=True)
-    for prediction in control_predictions(cache, train, num_slots, seeds):
-        scorer.add(
-            range(prediction.images.start, prediction.images.stop),
-            prediction.labels,
-            boxes=[prediction.boxes] * len(prediction.labels),
-            with_objects=prediction.seed == seeds[0],
-            name=prediction.name,
-            num_slots=prediction.num_slots,
-            eval_seed=prediction.seed,
-        )
-    return scorer.write(out / f"{cache.name}-controls.csv", ["name", "num_slots", "eval_seed"])
+    """Score every control on the labels of ``images``; returns the metrics file in ``out``."""
+    scorer = Scorer(images, single_boxes=True)
+    for prediction in control_predictions(images, train, num_slots, seeds):
+        for index, labels in zip(
+            range(len(images.ids))[prediction.images], prediction.labels, strict=True
+        ):
+            placed, its_boxes = _placed(images, index, labels, prediction.boxes)
+            scorer.add(
+                [index],
+                [placed],
+                boxes=[its_boxes],
+                with_objects=prediction.seed == seeds[0],
+                name=prediction.name,
+                num_slots=prediction.num_slots,
+                eval_seed=prediction.seed,
+            )
+    return scorer.write(out / f"{images.name}-controls.csv", ["name", "num_slots", "eval_seed"])
+
+
+def _placed(
+    images: LabelledImages, index: int, labels: np.ndarray, of_square: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """A control (S, S) and its boxes on an image: stretched over it where that is no square."""
+    if not (isinstance(images, LabelledFolder) and images.attributes["geometry"] == "native"):
+        return labels, of_square
+    width, height = images.size(index)
+    scale = np.array([width, height, width, height]) / images.side
+    placed = images.geometry.labels(labels, (width, height))
+    return placed, None if of_square is None else of_square * scale

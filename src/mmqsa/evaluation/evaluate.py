@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmqsa.config.evaluation import SAME_MASKS, MatchingName, ScoringConfig
+from mmqsa.config.choices import MatchingName
+from mmqsa.config.evaluation import SAME_MASKS, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws

@@ -6,237 +6,43 @@ object has it, but slots do. A metric that an image cannot have (no object, noth
 NaN, and the image is left out of that metric's mean. A slot without a valid pixel has no box and
 overlaps nothing; ties go to the earlier slot.
 
-A protocol is a set of metrics on one kind of labels:
-
-paper      class label maps, void ignored (the paper)
-released   class label maps, void counted, boxes one pixel short (the paper's released code)
-dinosaur   instance label maps, void ignored (DINOSAUR)
-spot       instance label maps, void turned into background, so that slots have it (SPOT, MUFASA)
-boxes      annotated boxes (DINOSAUR: any predicted box; LOST, TokenCut: one box an image)
-single     one box an image, read out of the slots in other ways, void ignored; four times as slow
+A protocol is a set of metrics on one kind of labels; evaluation/protocols.py describes them all.
 
 To add a metric: a function with ``@metric`` here, and its heading in config/tables.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import comb
 
-from mmqsa.data.geometry import VOID
-from mmqsa.evaluation.boxes import (
-    border_counts,
-    box_ious,
-    boxes,
-    largest_part,
-    one_slot,
-    slot_boxes,
-    slot_extents,
-)
+from mmqsa.evaluation.comparison import Array, Comparison, GroundTruth, NoLabelsError, any_hit
 
-Array = NDArray[Any]
-T = TypeVar("T")
-
-
-class NoLabelsError(LookupError):
-    """The image has no labels of the kind that a metric needs."""
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Which regions make up each label but void: ``rows`` (L, G) of 0 and 1.
-
-    ``first_object`` is the index of the first label that is not background.
-    """
-
-    rows: Array
-    first_object: int
-
-    @classmethod
-    def of(cls, label_of_region: Array) -> "Membership":
-        """From the label of each region (G,)."""
-        labels = np.unique(label_of_region)
-        labels = labels[labels != VOID]
-        rows = (labels[:, None] == label_of_region).astype(np.float64)
-        return cls(rows, int(len(labels) > 0 and labels[0] == 0))
-
-
-class GroundTruth:
-    """The labels of one image, prepared once for all predictions that are compared with them.
-
-    Its G *regions* are the distinct pairs of class and instance, so that one count of pixels per
-    region and slot serves every metric: sums of its rows are the counts of classes and instances.
-    """
-
-    def __init__(
-        self,
-        classes: Array | None,
-        instances: Array | None,
-        protocols: Sequence[str] = ("paper", "dinosaur", "spot", "boxes"),
-        annotated_boxes: Array | None = None,
-    ):
-        """Label maps (S, S) uint8 and boxes (M, 4) px; None where the image has none of a kind.
-
-        ``protocols`` are those to score by; of them, ``self.protocols`` are those that the labels
-        allow.
-        """
-        absent = np.uint16(VOID)
-        pairs = (absent if classes is None else classes.astype(np.uint16)) * np.uint16(256)
-        pairs = pairs + (absent if instances is None else instances)
-        sizes = np.bincount(pairs.ravel())
-        present = np.flatnonzero(sizes)
-        order = np.zeros(int(present[-1]) + 1, dtype=np.min_scalar_type(len(present)))
-        order[present] = np.arange(len(present))
-        self.regions = order[pairs]  # (S, S), 0 .. G - 1
-        self.sizes = sizes[present].astype(np.float64)  # (G,) px
-        self.region_classes = present >> 8
-        self.classes = None if classes is None else Membership.of(self.region_classes)
-        self.instances = None if instances is None else Membership.of(present & 255)
-        self.valid: Array | None = None  # (S, S) bool; None: all pixels
-        self.boxes = annotated_boxes
-        allowed = {"boxes", "single"} if annotated_boxes is not None else set()
-        if classes is not None:
-            self.valid = classes != VOID
-            self.boxes = boxes(np.where(self.valid, classes, 0))
-            allowed |= {"paper", "released", "spot", "single"}
-        if instances is not None:
-            allowed |= {"dinosaur", "spot"}
-        self.protocols = [protocol for protocol in protocols if protocol in allowed]
-
-    def counts(self, prediction: Array) -> Array:
-        """Pixels (G, K) of every region, void ones too, that have each predicted label.
-
-        Counted by runs of equal pixels, of which label maps have few, instead of pixel by pixel.
-        """
-        num_slots, num_regions = int(prediction.max()) + 1, len(self.sizes)
-        kind = np.min_scalar_type(num_regions * num_slots)
-        joint = self.regions.astype(kind, copy=False) * kind.type(num_slots) + prediction
-        joint = joint.ravel()
-        starts = np.concatenate(([0], np.flatnonzero(joint[1:] != joint[:-1]) + 1))
-        lengths = np.diff(starts, append=joint.size)
-        table = np.bincount(joint[starts], weights=lengths, minlength=num_regions * num_slots)
-        return table.reshape(num_regions, num_slots)
-
-    def overlaps(self, labels: Membership, counts: Array, void_counts: bool = False) -> Array:
-        """Counts (G, K) of regions -> intersection over union (L, K) of all labels but void.
-
-        ``void_counts``: void pixels belong to the slots that have them.
-        """
-        table: Array = labels.rows @ counts
-        slots = (counts if void_counts else table).sum(axis=0)
-        ious: Array = table / np.maximum(table.sum(axis=1, keepdims=True) + slots - table, 1)
-        return ious
-
-    def objects(self, labels: Membership) -> list[tuple[int, float]]:
-        """Class and share of the valid image, 0..1, of each object; class VOID where unknown."""
-        areas = labels.rows * self.sizes  # (L, G)
-        share = areas.sum(axis=1) / max(areas.sum(), 1)
-        first = labels.first_object
-        classes = self.region_classes[areas.argmax(axis=1)]
-        return list(zip(classes[first:].tolist(), share[first:].tolist(), strict=True))
-
-
-class Comparison:
-    """One prediction on one image: what every metric is computed from, each part at most once.
-
-    A part that needs labels that the image does not have raises NoLabelsError.
-    """
-
-    def __init__(
-        self,
-        prediction: Array,
-        truth: GroundTruth,
-        boxes: Array | None = None,
-        protocol: str = "paper",
-        counts: Array | None = None,
-    ):
-        """``boxes`` (M, 4) px are the predicted ones, the one box first; None: the slots' own.
-
-        ``counts`` (G, K) are the truth's of this prediction, where they are known.
-        """
-        self.prediction, self.truth, self._boxes = prediction, truth, boxes
-        self.protocol, self.void_counts = protocol, protocol in ("released", "spot")
-        self.counts: Array = truth.counts(prediction) if counts is None else counts
-        """Pixels (G, K) of every region, void ones too, that have each predicted label."""
-
-    @cached_property
-    def class_ious(self) -> Array:
-        """IoU (L, K) of every class, the background's first, with every slot."""
-        labels = _present(self.truth.classes)
-        return self.truth.overlaps(labels, self.counts, self.void_counts)
-
-    @property
-    def class_object_ious(self) -> Array:
-        """IoU (L, K) of every class but the background with every slot."""
-        return self.class_ious[_present(self.truth.classes).first_object :]
-
-    @cached_property
-    def instance_ious(self) -> Array:
-        """IoU (L, K) of every object with every slot."""
-        labels = _present(self.truth.instances)
-        ious = self.truth.overlaps(labels, self.counts, self.void_counts)
-        return ious[labels.first_object :]
-
-    @property
-    def instance_counts(self) -> Array:
-        """Pixels (L, K) of every object that have each predicted label."""
-        labels = _present(self.truth.instances)
-        return labels.rows[labels.first_object :] @ self.counts
-
-    @cached_property
-    def box_ious(self) -> Array:
-        """IoU (M, N) of every predicted box, the one box first, with every true one."""
-        truth, boxes, true = self.truth, self._boxes, _present(self.truth.boxes)
-        if boxes is None:
-            valid = None if self.void_counts else truth.valid
-            boxes = slot_boxes(self.prediction, valid, self._areas(valid))
-        if self.protocol == "released":  # there a box ends at its last pixel's index
-            boxes, true = (ends - [0, 0, 1, 1] for ends in (boxes, true))
-        return box_ious(boxes, true)
-
-    @cached_property
-    def single_hits(self) -> dict[str, float]:
-        """CorLoc of each way to read out one box; a method's own box is what it is.
-
-        ``one`` is the slot of the one box, ``innermost`` the one that covers least of the border,
-        the largest of them; ``_part`` is the largest connected part of either.
-        """
-        true, valid = _present(self.truth.boxes), self.truth.valid
-        names = ("one_part", "innermost", "innermost_part")
-        if self._boxes is not None:
-            return dict.fromkeys(names, _any_hit(self.box_ious[:1] > 0.5))
-        corners, areas = slot_extents(self.prediction, valid), self._areas(valid)
-        border = border_counts(self.prediction, len(areas))
-        one, innermost = one_slot(border, areas), np.lexsort((-areas, border, areas == 0))[0]
-        parts = {
-            slot: largest_part(self.prediction == slot, valid, corners[slot])
-            for slot in {one, innermost}
-        }
-        read = np.stack([parts[one], corners[innermost], parts[innermost]])
-        hits = box_ious(read, true) > 0.5
-        return {name: _any_hit(row[None]) for name, row in zip(names, hits, strict=True)}
-
-    def _areas(self, valid: Array | None) -> Array:
-        """Pixels (K,) of every slot: valid ones alone, or with None all."""
-        if self.truth.classes is None:
-            pixels = self.prediction.ravel() if valid is None else self.prediction[valid]
-            return np.bincount(pixels, minlength=int(self.prediction.max()) + 1)
-        table = self.counts if valid is None else self.truth.classes.rows @ self.counts
-        areas: Array = table.sum(axis=0)
-        return areas
-
-
-def _present(labels: T | None) -> T:
-    if labels is None:
-        raise NoLabelsError
-    return labels
-
+__all__ = [
+    "PROTOCOLS",
+    "Comparison",
+    "GroundTruth",
+    "Metric",
+    "adjusted_rand_index",
+    "best_overlap",
+    "corloc",
+    "corloc_innermost_box",
+    "corloc_innermost_box_part",
+    "corloc_one_box",
+    "corloc_one_box_or_equal",
+    "corloc_one_box_part",
+    "corloc_or_equal",
+    "fg_ari",
+    "image_metrics",
+    "matched_iou",
+    "mbo_c",
+    "mbo_i",
+    "metric",
+    "miou",
+    "miou_with_background",
+]
 
 Metric = Callable[[Comparison], float]
 PROTOCOLS: dict[str, dict[str, Metric]] = {
@@ -245,7 +51,21 @@ PROTOCOLS: dict[str, dict[str, Metric]] = {
 
 
 def metric(*protocols: str) -> Callable[[Metric], Metric]:
-    """Register a function as a metric of ``protocols``, under its own name."""
+    """Register a function as a metric of ``protocols``, under its own name.
+
+    The example adds recall to the protocol ``dinosaur``, and takes it away again:
+
+    >>> @metric("dinosaur")
+    ... def recall_i(image: Comparison) -> float:
+    ...     return float((image.instance_ious.max(axis=1) > 0.5).mean())
+    >>> list(PROTOCOLS["dinosaur"])
+    ['fg_ari', 'mbo_i', 'miou', 'mbo_c', 'recall_i']
+    >>> labels = np.array([[0, 1, 1, 2, 2, 2]], dtype=np.uint8)  # two objects on the background
+    >>> slots = np.array([[0, 1, 1, 0, 0, 2]], dtype=np.uint8)
+    >>> image_metrics(slots, GroundTruth(labels, labels))["dinosaur", "recall_i"]
+    0.5
+    >>> del PROTOCOLS["dinosaur"]["recall_i"]
+    """
 
     def register(function: Metric) -> Metric:
         for protocol in protocols:
@@ -257,73 +77,165 @@ def metric(*protocols: str) -> Callable[[Metric], Metric]:
 
 @metric("paper", "released", "boxes")
 def corloc(image: Comparison) -> float:
-    """CorLoc: 1 when any predicted box has IoU > 0.5 with the box of any class's pixels."""
-    return _any_hit(image.box_ious > 0.5)
+    """CorLoc: 1 when any predicted box has IoU > 0.5 with the box of any class's pixels.
+
+    A slot whose box is 3 of the object's 4 columns wide has IoU 0.75 with it:
+
+    >>> labels, slots = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    >>> labels[2:6, 2:6], slots[2:6, 2:5] = 1, 1
+    >>> corloc(Comparison(slots, GroundTruth(labels, None)))
+    1.0
+    """
+    return any_hit(image.box_ious > 0.5)
 
 
 @metric("paper", "released", "boxes", "single")
 def corloc_one_box(image: Comparison) -> float:
-    """CorLoc of the one box."""
-    return _any_hit(image.box_ious[:1] > 0.5)
+    """CorLoc of the one box.
+
+    The one box is that of the largest slot, except the slot with most of the border. Here that is
+    the wrong one, and ``corloc``, which takes any, does not notice:
+
+    >>> labels, slots = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    >>> labels[1:3, 1:3], slots[1:3, 1:3], slots[4:7, 4:7] = 1, 1, 2
+    >>> image = Comparison(slots, GroundTruth(labels, None))
+    >>> corloc_one_box(image), corloc(image)
+    (0.0, 1.0)
+    """
+    return any_hit(image.box_ious[:1] > 0.5)
 
 
 @metric("single")
 def corloc_one_box_part(image: Comparison) -> float:
-    """CorLoc of the largest connected part of the slot of the one box."""
+    """CorLoc of the largest connected part of the slot of the one box.
+
+    A speck far from the object spoils the slot's box, but not that of its largest part:
+
+    >>> labels, slots = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    >>> labels[1:4, 1:4], slots[1:4, 1:4], slots[6, 6] = 1, 1, 1
+    >>> image = Comparison(slots, GroundTruth(labels, None), protocol="single")
+    >>> corloc_one_box(image), corloc_one_box_part(image)
+    (0.0, 1.0)
+    """
     return image.single_hits["one_part"]
 
 
 @metric("single")
 def corloc_innermost_box(image: Comparison) -> float:
-    """CorLoc of the slot that covers least of the image's border."""
+    """CorLoc of the slot that covers least of the image's border.
+
+    >>> labels, slots = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    >>> labels[2:4, 2:4], slots[2:4, 2:4], slots[5:8, 1:8] = 1, 1, 2  # slot 2 reaches the border
+    >>> image = Comparison(slots, GroundTruth(labels, None), protocol="single")
+    >>> corloc_one_box(image), corloc_innermost_box(image)
+    (0.0, 1.0)
+    """
     return image.single_hits["innermost"]
 
 
 @metric("single")
 def corloc_innermost_box_part(image: Comparison) -> float:
-    """CorLoc of the largest connected part of that slot."""
+    """CorLoc of the largest connected part of that slot.
+
+    >>> labels, slots = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    >>> labels[1:4, 1:4], slots[1:4, 1:4], slots[6, 6] = 1, 1, 1  # with a speck
+    >>> image = Comparison(slots, GroundTruth(labels, None), protocol="single")
+    >>> corloc_innermost_box(image), corloc_innermost_box_part(image)
+    (0.0, 1.0)
+    """
     return image.single_hits["innermost_part"]
 
 
 @metric("boxes")
 def corloc_or_equal(image: Comparison) -> float:
-    """CorLoc at IoU >= 0.5, as LOST and TokenCut count."""
-    return _any_hit(image.box_ious >= 0.5)
+    """CorLoc at IoU >= 0.5, as LOST and TokenCut count.
+
+    >>> true, predicted = np.array([[0.0, 0, 4, 4]]), np.array([[0.0, 0, 4, 2]])  # IoU 0.5
+    >>> nothing = np.zeros((8, 8), np.uint8)
+    >>> image = Comparison(nothing, GroundTruth(None, None, ["boxes"], true), predicted, "boxes")
+    >>> corloc_or_equal(image), corloc(image)
+    (1.0, 0.0)
+    """
+    return any_hit(image.box_ious >= 0.5)
 
 
 @metric("boxes")
 def corloc_one_box_or_equal(image: Comparison) -> float:
-    """CorLoc of the one box at IoU >= 0.5."""
-    return _any_hit(image.box_ious[:1] >= 0.5)
+    """CorLoc of the one box at IoU >= 0.5.
+
+    >>> true = np.array([[0.0, 0, 4, 4]])
+    >>> predicted = np.array([[5.0, 5, 8, 8], [0, 0, 4, 2]])  # the second has IoU 0.5
+    >>> nothing = np.zeros((8, 8), np.uint8)
+    >>> image = Comparison(nothing, GroundTruth(None, None, ["boxes"], true), predicted, "boxes")
+    >>> corloc_one_box_or_equal(image), corloc_or_equal(image)
+    (0.0, 1.0)
+    """
+    return any_hit(image.box_ious[:1] >= 0.5)
 
 
 @metric("paper", "released")
 def miou_with_background(image: Comparison) -> float:
-    """Mean over classes, the background included, of the IoU with the slot matched to each."""
+    """Mean over classes, the background included, of the IoU with the slot matched to each.
+
+    >>> labels = np.array([[0, 0, 7, 7]] * 4, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 0, 1]] * 4, dtype=np.uint8)
+    >>> round(miou_with_background(Comparison(slots, GroundTruth(labels, None))), 3)  # 2/3 and 1/2
+    0.583
+    """
     return matched_iou(image.class_ious)
 
 
 @metric("dinosaur", "spot")
 def fg_ari(image: Comparison) -> float:
-    """Adjusted Rand index of the objects' pixels."""
+    """Adjusted Rand index of the objects' pixels.
+
+    Background does not count: slots that leak into it lose nothing.
+
+    >>> objects = np.array([[0, 0, 1, 1, 2, 2]] * 4, dtype=np.uint8)
+    >>> leaking = np.array([[1, 1, 1, 1, 2, 2]] * 4, dtype=np.uint8)
+    >>> mixed = np.array([[0, 0, 1, 2, 1, 2]] * 4, dtype=np.uint8)
+    >>> truth = GroundTruth(None, objects)
+    >>> [round(fg_ari(Comparison(slots, truth)), 2) for slots in (leaking, mixed)]
+    [1.0, -0.07]
+    """
     return adjusted_rand_index(image.instance_counts)
 
 
 @metric("dinosaur", "spot")
 def mbo_i(image: Comparison) -> float:
-    """Mean over objects of the best slot's IoU."""
+    """Mean over objects of the best slot's IoU.
+
+    >>> objects = np.array([[0, 0, 1, 1, 2, 2]] * 4, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 1, 1, 1, 1]] * 4, dtype=np.uint8)  # one slot for both
+    >>> mbo_i(Comparison(slots, GroundTruth(None, objects)))
+    0.5
+    """
     return best_overlap(image.instance_ious)
 
 
 @metric("dinosaur", "spot")
 def miou(image: Comparison) -> float:
-    """Mean over objects of the IoU with the slot matched to each."""
+    """Mean over objects of the IoU with the slot matched to each.
+
+    A slot serves one object only, so that two objects in one slot cost more than in ``mbo_i``:
+
+    >>> objects = np.array([[0, 0, 1, 1, 2, 2]] * 4, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 1, 1, 1, 1]] * 4, dtype=np.uint8)
+    >>> miou(Comparison(slots, GroundTruth(None, objects)))
+    0.25
+    """
     return matched_iou(image.instance_ious)
 
 
 @metric("paper", "released", "dinosaur", "spot")
 def mbo_c(image: Comparison) -> float:
-    """Mean over classes but the background of the best slot's IoU."""
+    """Mean over classes but the background of the best slot's IoU.
+
+    >>> classes = np.array([[0, 0, 7, 7]] * 4, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 0, 1]] * 4, dtype=np.uint8)
+    >>> mbo_c(Comparison(slots, GroundTruth(classes, None)))
+    0.5
+    """
     return best_overlap(image.class_object_ious)
 
 
@@ -334,10 +246,24 @@ def image_metrics(
 
     ``boxes`` (M, 4) px are a method's own, the one box first; None: those of the slots.
 
-    >>> labels = np.array([[0, 0, 7, 7]] * 4, dtype=np.uint8)
-    >>> slots = np.array([[0, 0, 0, 1]] * 4, dtype=np.uint8)
-    >>> image_metrics(slots, GroundTruth(labels, None))["paper", "mbo_c"]
-    0.5
+    >>> classes = np.array([[0, 0, 7, 7, 7, 255]] * 6, dtype=np.uint8)  # 255 is void
+    >>> objects = np.array([[0, 0, 1, 1, 2, 255]] * 6, dtype=np.uint8)
+    >>> slots = np.array([[0, 0, 0, 1, 1, 1]] * 6, dtype=np.uint8)
+    >>> found = image_metrics(slots, GroundTruth(classes, objects))
+    >>> for (protocol, name), value in found.items():
+    ...     print(f"{protocol:9}{name:21}{value:.3f}")
+    paper    corloc               1.000
+    paper    corloc_one_box       1.000
+    paper    miou_with_background 0.667
+    paper    mbo_c                0.667
+    dinosaur fg_ari               0.056
+    dinosaur mbo_i                0.417
+    dinosaur miou                 0.375
+    dinosaur mbo_c                0.667
+    spot     fg_ari               0.056
+    spot     mbo_i                0.292
+    spot     miou                 0.292
+    spot     mbo_c                0.500
     """
     counts, values = truth.counts(prediction), {}
     for protocol in truth.protocols:
@@ -348,13 +274,12 @@ def image_metrics(
     return values
 
 
-def _any_hit(hits: Array) -> float:
-    """Hits (M, N) of predicted and true boxes -> 1 or 0, NaN without a true box."""
-    return float(hits.any()) if hits.shape[1] else float("nan")
-
-
 def best_overlap(ious: Array) -> float:
-    """IoUs (L, K) -> mean over segments of the best slot's IoU (mBO); a slot may serve twice."""
+    """IoUs (L, K) -> mean over segments of the best slot's IoU (mBO); a slot may serve twice.
+
+    >>> best_overlap(np.array([[0.8, 0.1], [0.6, 0.3]]))  # the first slot is best for both
+    0.7
+    """
     return float(ious.max(axis=1).mean()) if len(ious) else float("nan")
 
 
@@ -362,6 +287,12 @@ def matched_iou(ious: Array) -> float:
     """IoUs (L, K) -> mean over segments of the IoU under the best one-to-one assignment.
 
     A segment that gets no slot (L > K) counts as 0.
+
+    >>> ious = np.array([[0.8, 0.1], [0.6, 0.3]])
+    >>> round(matched_iou(ious), 3)  # 0.8 and 0.3
+    0.55
+    >>> matched_iou(ious[:, :1])  # one slot, two segments
+    0.4
     """
     if not len(ious):
         return float("nan")
@@ -373,6 +304,10 @@ def adjusted_rand_index(table: Array) -> float:
     """Adjusted Rand index of counts (L, K) (Hubert and Arabie, 1985), as scikit-learn has it.
 
     A single object that is a single slot is a perfect match, 1; split up it is 0.
+
+    >>> table = np.array([[90, 10], [20, 80]])  # pixels of two objects in two slots
+    >>> round(adjusted_rand_index(table), 3)
+    0.487
     """
     pixels = table.sum()
     if not pixels:

@@ -9,7 +9,7 @@ import numpy as np
 import seaborn as sns
 import torch
 
-from mmqsa.config.evaluation import MaskSource
+from mmqsa.config.choices import MaskSource
 from mmqsa.config.files import quoted
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID

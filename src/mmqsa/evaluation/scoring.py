@@ -3,34 +3,56 @@
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from mmqsa.atomic import write_new
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, pack, unpack
 from mmqsa.errors import InputError
+from mmqsa.evaluation.labelled_images import LabelledImages
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
-from mmqsa.features.cache import FeatureCache
 from mmqsa.paths import beside
 
+if TYPE_CHECKING:  # torch takes seconds to import, and predictions of other code need none
+    from torch import Tensor
 
-def label_maps(masks: Tensor, side: int) -> np.ndarray:
-    """Masks (B, K, N) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax."""
+
+__all__ = ["Scorer", "label_maps", "winning_slots"]
+
+
+def label_maps(masks: "Tensor", side: int) -> np.ndarray:
+    """Masks (B, K, N) -> the slot of each pixel, (B, S, S) uint8: bilinear upsampling, argmax.
+
+    >>> masks = torch.tensor([[[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]])  # of 2 x 2 patches
+    >>> label_maps(masks, 6)[0]
+    array([[0, 0, 0, 1, 1, 1],
+           [0, 0, 0, 1, 1, 1],
+           [0, 0, 0, 1, 1, 1],
+           [0, 0, 0, 1, 1, 1],
+           [0, 0, 0, 1, 1, 1],
+           [0, 0, 0, 1, 1, 1]], dtype=uint8)
+    """
     return winning_slots(masks, side, side)[0].cpu().numpy()
 
 
-def winning_slots(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def winning_slots(masks: "Tensor", height: int, width: int) -> tuple["Tensor", "Tensor"]:
     """Masks (B, K, N) -> the slot that wins each pixel (B, h, w) uint8, and its mask's value there.
 
     Bilinear upsampling is linear in rows and in columns, so it is a product with one matrix for
     each. Slots are taken one at a time, so that K full-size maps are never held. Ties go to the
     earlier slot.
+
+    >>> masks = torch.tensor([[[0.8, 0.1, 0.6, 0.3], [0.2, 0.9, 0.4, 0.7]]])
+    >>> slots, values = winning_slots(masks, 2, 2)
+    >>> slots[0], values[0]
+    (tensor([[0, 1],
+            [0, 1]], dtype=torch.uint8), tensor([[0.8000, 0.9000],
+            [0.6000, 0.7000]]))
     """
+    import torch
+
     batch, num_slots, num_patches = masks.shape
     grid = round(num_patches**0.5)
     square = masks.float().view(batch, num_slots, grid, grid)
@@ -46,50 +68,67 @@ def winning_slots(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     return winner, best
 
 
-def _bilinear(grid: int, side: int) -> Tensor:
+def _bilinear(grid: int, side: int) -> "Tensor":
     """The (S, grid) matrix of bilinear upsampling along one axis."""
+    import torch
+    import torch.nn.functional as F
+
     impulses = torch.eye(grid)[None]  # (1, grid, grid): one channel per input position
     return F.interpolate(impulses, size=side, mode="linear", align_corners=False)[0].T
 
 
 OBJECT_COLUMNS = ["image_id", "labels", "class", "share", "iou"]
+OF_BOXES = ("boxes", "single")  # protocols of annotated boxes where the whole photograph is seen
+KEPT = 600_000_000  # px of labels that stay prepared, at 2 bytes; COCO's val at 320 px has 512
 
 
 class Scorer:
-    """Collects metrics of named predictions on the labels of one cache, image by image.
+    """Collects metrics of named predictions on the labels of one set of images, image by image.
 
-    The cache's geometry decides the protocols (GEOMETRY_PROTOCOLS): the released one is scored with
+    The images' geometry decides the protocols (GEOMETRY_PROTOCOLS): the released one is scored with
     void counted, as there, and with void ignored, to tell what geometry and void cost.
+
+    >>> from mmqsa.features import FeatureCache
+    >>> cache = FeatureCache("val.h5")
+    >>> scorer = Scorer(cache)
+    >>> scorer.add(range(6), np.zeros((6, 96, 96), np.uint8), name="one slot")
+    >>> scorer.add(range(6), np.where(cache.classes[:] == 255, 0, cache.classes[:]), name="truth")
+    >>> means = scorer.metrics(["name"])  # in percent
+    >>> mbo_c = means.query("protocol == 'paper' and metric == 'mbo_c'")
+    >>> mbo_c[["name", "value"]].round(1).to_numpy().tolist()
+    [['one slot', 17.0], ['truth', 100.0]]
     """
 
-    def __init__(self, cache: FeatureCache, single_boxes: bool = False):
+    def __init__(self, labels: LabelledImages, single_boxes: bool = False):
         """``single_boxes``: by the protocol ``single`` as well, which is slow.
 
-        Raises InputError when the cache has no labels for any protocol.
+        Raises InputError when the images have no labels for any protocol.
         """
-        self.ids = cache.ids
-        self._cache, self._geometry = cache, cache.attributes["geometry"]
+        self.ids = labels.ids
+        self._labels, self._geometry = labels, labels.attributes["geometry"]
         self._protocols = [
             protocol
             for protocol in GEOMETRY_PROTOCOLS[self._geometry]
             if single_boxes or protocol != "single"
         ]
-        self._prepared: dict[int, GroundTruth] = {}
-        if self._geometry == "squash":
-            if cache.boxes is None:
-                raise InputError(
-                    f"{cache.path}: has no boxes, and squashed images are scored by boxes; extract "
-                    "a split that has Annotations, or with --variant crop"
-                )
-        elif cache.classes is None and cache.instances is None:
-            raise InputError(f"{cache.path}: has no label maps, so nothing can be scored on it")
+        self._prepared: dict[int, list[GroundTruth]] = {}
+        self._kept = 0
+        no_boxes = labels.boxes is None
+        no_maps = labels.classes is None and labels.instances is None
+        if self._geometry == "squash" and no_boxes:
+            raise InputError(
+                f"{labels.path}: has no boxes, and squashed images are scored by boxes; take a "
+                "split that has Annotations, or another geometry (crop)"
+            )
+        if no_maps and (no_boxes or self._geometry not in ("squash", "native")):
+            raise InputError(f"{labels.path}: has no label maps, so nothing can be scored on it")
         self._rows: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
 
     def add(
         self,
         indices: Iterable[int],
-        predictions: np.ndarray,
+        predictions: np.ndarray | Sequence[np.ndarray],
         boxes: Sequence[np.ndarray | None] | None = None,
         with_objects: bool = False,
         void: bool | None = None,
@@ -103,32 +142,40 @@ class Scorer:
         """
         boxes = boxes or [None] * len(predictions)
         for index, prediction, predicted in zip(indices, predictions, boxes, strict=True):
-            values = image_metrics(prediction, self._truth(index), predicted)
+            values = {
+                name: value
+                for truth in self._truths(index)
+                for name, value in image_metrics(prediction, truth, predicted).items()
+            }
             row: dict[str, Any] = {"image_id": self.ids[index], **names}
             marked = {} if void is None else {"void": int(void)}
             self._rows.append(row | marked | {pack(*name): value for name, value in values.items()})
             if with_objects:
                 self._objects += [row | entry for entry in self._of_objects(index, prediction)]
 
-    def _truth(self, index: int) -> GroundTruth:
-        """The labels of an image, prepared when it is first asked for and kept."""
-        if index not in self._prepared:
-            cache = self._cache
-            boxes, classes, instances = (
-                None if labels is None else labels[index]
-                for labels in (cache.boxes, cache.classes, cache.instances)
-            )
-            if self._geometry == "squash":
-                truth = GroundTruth(None, None, self._protocols, boxes)
-            else:
-                of_objects = instances if self._geometry == "crop" else None
-                truth = GroundTruth(classes, of_objects, self._protocols)
-            self._prepared[index] = truth
-        return self._prepared[index]
+    def _truths(self, index: int) -> list[GroundTruth]:
+        """The labels of an image, label maps first, prepared when they are first asked for."""
+        if index in self._prepared:
+            return self._prepared[index]
+        labels, by_boxes = self._labels, self._geometry in ("squash", "native")
+        of_boxes = [name for name in self._protocols if by_boxes and name in OF_BOXES]
+        of_maps = [name for name in self._protocols if name not in of_boxes]
+        truths = []
+        if of_maps:
+            kinds = (labels.classes, None if self._geometry == "released" else labels.instances)
+            classes, instances = (None if maps is None else maps[index] for maps in kinds)
+            truths.append(GroundTruth(classes, instances, of_maps))
+        if of_boxes and labels.boxes is not None:
+            truths.append(GroundTruth(None, None, of_boxes, labels.boxes[index]))
+        self._kept += truths[0].regions.size
+        if self._kept > KEPT:
+            self._prepared, self._kept = {}, truths[0].regions.size
+        self._prepared[index] = truths
+        return truths
 
     def _of_objects(self, index: int, prediction: np.ndarray) -> Iterator[dict[str, Any]]:
         """Every object of an image: kind of labels, class, share of the image, best slot's IoU."""
-        truth = self._truth(index)
+        truth = self._truths(index)[0]
         counts = truth.counts(prediction)
         for kind, labels in (("class", truth.classes), ("instance", truth.instances)):
             if labels is not None:

@@ -16,6 +16,8 @@ from mmqsa.errors import InputError
 from mmqsa.features.positions import Rule, position_rule, resample
 from mmqsa.features.weights import backbone_weights, create, state_sha256
 
+__all__ = ["FrozenViT", "load_backbone"]
+
 _ROWS = {"query": 0, "key": 1, "value": 2}  # the order inside timm's fused qkv projection
 
 
@@ -26,6 +28,13 @@ class FrozenViT:
     ``blocks`` are counted from 0, in the order in which their features are put together. ``grid``
     patches a side, D = ``feature_dim``. ``weights_sha256`` is the hash of a local file, else
     ``state_sha256``, that of all tensors in name order.
+
+    >>> config = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=64)
+    >>> backbone = load_backbone(config)  # random weights
+    >>> backbone.grid, backbone.feature_dim, backbone.blocks
+    (4, 192, [11])
+    >>> backbone.features(torch.zeros(2, 3, 64, 64)).shape  # of images as ``normalise`` gives them
+    torch.Size([2, 16, 192])
     """
 
     network: VisionTransformer | Eva
@@ -93,6 +102,12 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
     Raises InputError on an unknown name, a network of another family, a side that is no multiple of
     the patch, or weights that are missing or of another network: there is never a silent random
     network.
+
+    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False)).grid
+    20
+    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=300))
+    Traceback (most recent call last):
+    mmqsa.errors.InputError: backbone.image_size: 300 is no multiple of the patch, 16 px
     """
     try:
         native = create(config, pretrained=False)

@@ -30,6 +30,8 @@ from mmqsa.errors import InputError
 from mmqsa.features.attributes import NETWORK_ATTRIBUTES
 from mmqsa.features.cache_file import open_cache
 
+__all__ = ["FeatureCache", "Rows"]
+
 Index = int | slice | list[int]
 
 
@@ -51,7 +53,16 @@ class Rows:
 
 
 class FeatureCache:
-    """A finished cache, opened for reading; arrays are read when they are asked for."""
+    """A finished cache, opened for reading; arrays are read when they are asked for.
+
+    >>> cache = FeatureCache("val.h5")
+    >>> cache.features.shape, cache.classes.shape, cache.grid, cache.side
+    ((6, 36, 192), (6, 96, 96), 6, 96)
+    >>> cache.ids[:2], cache.attributes["backbone"]
+    (['val_00000', 'val_00001'], 'vit_tiny_patch16_224')
+    >>> cache.features[0].dtype  # an image is read when it is asked for
+    dtype('float16')
+    """
 
     def __init__(self, path: str | Path):
         """Raises InputError when the file is missing, damaged, of another kind or not finished."""

@@ -93,15 +93,14 @@ class CacheWriter:
         Raises InputError when they cannot be written; what was stored before stays.
         """
         try:
-            self._file["features"][indices] = features
+            self._file["features"][_rows(indices)] = features
             for kind, maps in labels.items():
-                for index, label_map in zip(indices, maps, strict=True):
-                    if label_map is not None:
-                        self._labels(kind, label_map.shape)[index] = label_map
-            for index, of_image in zip(indices, boxes, strict=True):
-                if of_image is not None and len(of_image):
-                    self._append(index, of_image)
-            self._file["done"][indices] = True
+                there = [label_map is not None for label_map in maps]
+                if any(there):
+                    stack = np.stack([label_map for label_map in maps if label_map is not None])
+                    self._labels(kind, stack.shape[1:])[_rows(indices[there])] = stack
+            self._append(indices, boxes)
+            self._file["done"][_rows(indices)] = True
             self._file.flush()
         except OSError as error:
             reason = " ".join(str(error).split())
@@ -116,16 +115,22 @@ class CacheWriter:
             self._file.create_dataset(kind, whole, "u1", fillvalue=255)  # void
         return self._file[kind]
 
-    def _append(self, index: int, boxes: np.ndarray) -> None:
-        # A batch that was cut off between its boxes and its `done` is written again.
-        if index in self._boxed:
+    def _append(self, indices: np.ndarray, boxes: list) -> None:
+        """The boxes of a batch at once: a call per image takes longer than a GPU's features."""
+        new = {
+            index: of_image
+            for index, of_image in zip(indices.tolist(), boxes, strict=True)
+            # A batch that was cut off between its boxes and its `done` is written again.
+            if of_image is not None and len(of_image) and index not in self._boxed
+        }
+        if not new:
             return
-        self._boxed.add(index)
-        count = len(self._file["boxes"])
+        self._boxed |= new.keys()
+        count, stored = len(self._file["boxes"]), np.concatenate(list(new.values()))
         for name in ("boxes", "box_image"):
-            self._file[name].resize(count + len(boxes), axis=0)
-        self._file["boxes"][count:] = boxes
-        self._file["box_image"][count:] = index
+            self._file[name].resize(count + len(stored), axis=0)
+        self._file["boxes"][count:] = stored
+        self._file["box_image"][count:] = np.repeat(list(new), [len(own) for own in new.values()])
 
     def finish(self) -> None:
         """Add the features' digest, close the file and rename it. All images must be done."""
@@ -144,3 +149,9 @@ class CacheWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _rows(indices: np.ndarray) -> slice | np.ndarray:
+    """Ascending indices, as a slice where none is left out: HDF5 is slow at lists."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices

@@ -30,6 +30,8 @@ from mmqsa.features.cache import FeatureCache
 from mmqsa.features.cache_writer import CacheWriter
 from mmqsa.progress import notice, progress_bar
 
+__all__ = ["extract", "normalise"]
+
 AHEAD = 2  # batches
 
 
@@ -47,6 +49,16 @@ def extract(
     Resumes an unfinished cache. ``batch_size`` None is the config's. Returns the number of images
     done now: 0 when ``out`` is already what the config asks for. Raises InputError when ``out`` was
     made with other attributes; it stays unchanged.
+
+    >>> from mmqsa.config import Config
+    >>> from mmqsa.data import VocFolder
+    >>> config, scenes = Config.load("config.yaml"), VocFolder.find("scenes")
+    >>> extract(scenes, "val", config, Path("new.h5"), torch.device("cpu"))
+    6
+    >>> extract(scenes, "val", config, Path("new.h5"), torch.device("cpu"))  # is there already
+    0
+    >>> FeatureCache("new.h5").features.shape
+    (6, 36, 192)
     """
     _check_output(out)
     ids = photographs.ids(split)
@@ -164,7 +176,17 @@ def cache_attributes(
 def normalise(
     images: list[np.ndarray], backbone: FrozenViT, device: torch.device | None = None
 ) -> torch.Tensor:
-    """Images, each (S, S, 3) uint8 -> (B, 3, S, S) float32 as the backbone was trained on."""
+    """Images, each (S, S, 3) uint8 -> (B, 3, S, S) float32 as the backbone was trained on.
+
+    >>> from mmqsa.config import BackboneConfig
+    >>> config = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=64)
+    >>> backbone, white = load_backbone(config), np.full((64, 64, 3), 255, np.uint8)
+    >>> images = normalise([white, white // 2], backbone)
+    >>> images.shape, backbone.mean, images[:, 0, 0, 0]
+    (torch.Size([2, 3, 64, 64]), (0.5, 0.5, 0.5), tensor([ 1.0000, -0.0039]))
+    >>> backbone.features(images).shape
+    torch.Size([2, 16, 192])
+    """
     batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
     mean, std = (
         torch.tensor(values, device=device).view(1, 3, 1, 1)

@@ -12,7 +12,17 @@ from mmqsa.model.matching import cosine
 
 
 class LearnedSimilarity(nn.Module):
-    """The cosine between linearly projected slots."""
+    """The cosine between linearly projected slots.
+
+    >>> slots = torch.eye(3)[None, None].repeat(1, 2, 1, 1)  # B = 1, H = 2, K = 3, D_slot = 3
+    >>> slots[0, 1] = slots[0, 1, [2, 0, 1]]
+    >>> similarity = LearnedSimilarity(slot_dim=3)
+    >>> merged = similarity.soft_merge(slots, torch.tensor([0]), temperature=0.05, iterations=10)
+    >>> merged.detach().round(decimals=3).abs()
+    tensor([[[1., 0., 0.],
+             [0., 1., 0.],
+             [0., 0., 1.]]])
+    """
 
     def __init__(self, slot_dim: int):
         super().__init__()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmqsa.config.evaluation import MaskSource, MatchingName
+from mmqsa.config.choices import MaskSource, MatchingName
 from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.decoders import make_decoder
@@ -21,7 +21,16 @@ from mmqsa.model.slot_attention import SlotAttention
 
 @dataclass
 class Draws:
-    """The random numbers of one training step; those that its config does not need are None."""
+    """The random numbers of one training step; those that its config does not need are None.
+
+    >>> from mmqsa.config import ModelConfig
+    >>> slots = {"num_slots": 3, "num_heads": 2, "slot_dim": 16, "mlp_dim": 16, "encoder_dim": 16}
+    >>> config = ModelConfig.model_validate({"slots": slots, "decoder": {"hidden_dim": 32}})
+    >>> model = MaskedSlotModel(config, num_patches=25, feature_dim=8)
+    >>> draws = model.draw(4, torch.Generator().manual_seed(0))
+    >>> draws.noise.shape, draws.uniform, draws.decoding
+    (torch.Size([1, 4, 3, 16]), None, None)
+    """
 
     noise: Tensor
     """(H, B, K, D_slot) standard normal, of the heads that the step trains"""
@@ -33,7 +42,19 @@ class Draws:
 
 @dataclass
 class ModelOutput:
-    """What a training step computes, for its H heads."""
+    """What a training step computes, for its H heads.
+
+    >>> from mmqsa.config import ModelConfig
+    >>> slots = {"num_slots": 3, "num_heads": 2, "slot_dim": 16, "mlp_dim": 16, "encoder_dim": 16}
+    >>> config = ModelConfig.model_validate({"slots": slots, "decoder": {"hidden_dim": 32}})
+    >>> model = MaskedSlotModel(config, num_patches=25, feature_dim=8)
+    >>> draws = model.draw(4, torch.Generator().manual_seed(0))
+    >>> output = model(torch.randn(4, 25, 8), heads=[1], draws=draws)
+    >>> output.loss.shape, output.slots.shape
+    (torch.Size([]), torch.Size([4, 1, 3, 16]))
+    >>> output.reconstruction.shape, output.masks.shape
+    (torch.Size([4, 1, 25, 8]), torch.Size([4, 1, 3, 25]))
+    """
 
     loss: Tensor
     """() mean squared error of the reconstruction"""
@@ -47,7 +68,19 @@ class ModelOutput:
 
 @dataclass
 class HeadOutputs:
-    """All heads of a batch, before they are merged."""
+    """All heads of a batch, before they are merged.
+
+    >>> from mmqsa.config import ModelConfig
+    >>> slots = {"num_slots": 3, "num_heads": 2, "slot_dim": 16, "mlp_dim": 16, "encoder_dim": 16}
+    >>> config = ModelConfig.model_validate({"slots": slots, "decoder": {"hidden_dim": 32}})
+    >>> model = MaskedSlotModel(config, num_patches=25, feature_dim=8)
+    >>> noise = model.noise(4, torch.Generator().manual_seed(0))
+    >>> outputs = model.run_heads(torch.randn(4, 25, 8), noise)
+    >>> outputs.slots.shape, outputs.attention.shape
+    (torch.Size([4, 2, 3, 16]), torch.Size([4, 2, 3, 25]))
+    >>> list(model.merge_heads(outputs, "greedy"))
+    ['decoder', 'attention']
+    """
 
     slots: Tensor
     """(B, H, K, D_slot)"""

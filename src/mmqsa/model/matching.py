@@ -1,12 +1,14 @@
 """Which slot of one head is which slot of another, and the merge of all heads into one set."""
 
 import numpy as np
+import scipy  # imports `optimize`, which takes a second, where that is used
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmqsa.config.evaluation import MatchingName
+from mmqsa.config.choices import MatchingName
+
+__all__ = ["align", "cosine", "match", "merge", "overlap", "reorder"]
 
 
 def match(values: Tensor, reference: Tensor, matching: MatchingName) -> Tensor:
@@ -34,6 +36,12 @@ def align(values: Tensor, reference: Tensor, matching: MatchingName) -> Tensor:
     """Match all heads to a reference head: (B, H, K, X), its index (B,) -> order (B, H, K) int64.
 
     ``order[b, h, k]`` is the slot of head h that goes with slot k of image b's reference head.
+
+    >>> head = torch.eye(3)
+    >>> heads = torch.stack([head, head[[2, 0, 1]]])[None]  # the second has the same slots, moved
+    >>> align(heads, reference=torch.tensor([0]), matching="hungarian")
+    tensor([[[0, 1, 2],
+             [1, 2, 0]]])
     """
     rows = torch.arange(len(values), device=values.device)
     references = values[rows, reference][:, None].expand_as(values)
@@ -42,22 +50,40 @@ def align(values: Tensor, reference: Tensor, matching: MatchingName) -> Tensor:
 
 
 def reorder(values: Tensor, order: Tensor) -> Tensor:
-    """Slots or masks (B, H, K, X) and their order (B, H, K) -> (B, H, K, X), matched over heads."""
+    """Slots or masks (B, H, K, X) and their order (B, H, K) -> (B, H, K, X), matched over heads.
+
+    >>> heads = torch.tensor([[[[1.0], [5.0]], [[6.0], [2.0]]]])  # B = 1, H = 2, K = 2, X = 1
+    >>> reorder(heads, torch.tensor([[[0, 1], [1, 0]]])).flatten()
+    tensor([1., 5., 2., 6.])
+    """
     return values.gather(2, order[..., None].expand_as(values))
 
 
 def merge(values: Tensor, order: Tensor) -> Tensor:
-    """Slots or masks (B, H, K, X) and their order (B, H, K) -> mean over heads (B, K, X)."""
+    """Slots or masks (B, H, K, X) and their order (B, H, K) -> mean over heads (B, K, X).
+
+    >>> heads = torch.tensor([[[[1.0], [5.0]], [[6.0], [2.0]]]])  # B = 1, H = 2, K = 2, X = 1
+    >>> merge(heads, torch.tensor([[[0, 1], [1, 0]]])).flatten()
+    tensor([1.5000, 5.5000])
+    """
     return reorder(values, order).mean(dim=1)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Vectors (..., K, X) and (..., K, X) -> cosine similarity (..., K, K)."""
+    """Vectors (..., K, X) and (..., K, X) -> cosine similarity (..., K, K).
+
+    >>> cosine(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]]))
+    tensor([[ 1.,  0., -1.]])
+    """
     return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).mT
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Soft masks (..., K, N) in 0..1 -> IoU (..., K, K); a patch is shared by the product."""
+    """Soft masks (..., K, N) in 0..1 -> IoU (..., K, K); a patch is shared by the product.
+
+    >>> overlap(torch.tensor([[1.0, 1, 0, 0]]), torch.tensor([[1.0, 1, 1, 1], [0, 0, 1, 1]]))
+    tensor([[0.5000, 0.0000]])
+    """
     shared = first @ second.mT
     union = first.sum(-1)[..., None] + second.sum(-1)[..., None, :] - shared
     return shared / union.clamp_min(1e-12)  # two empty masks do not overlap
@@ -66,7 +92,7 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
 def _best(similarity: Tensor) -> Tensor:
     """Similarity (M, K, K), reference slots in rows -> (M, K) of greatest total."""
     pairs = similarity.detach().cpu().numpy()
-    orders = [linear_sum_assignment(pair, maximize=True)[1] for pair in pairs]
+    orders = [scipy.optimize.linear_sum_assignment(pair, maximize=True)[1] for pair in pairs]
     return torch.from_numpy(np.stack(orders)).to(similarity.device)
 
 

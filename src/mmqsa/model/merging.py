@@ -7,14 +7,13 @@ from functools import cached_property, wraps
 from typing import TypeGuard
 
 import numpy as np
+import scipy  # imports its parts where they are used
 import torch
 import torch.nn.functional as F
-from scipy.linalg import eigh
-from sklearn.cluster import spectral_clustering
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from mmqsa.config.evaluation import ALIKE, MatchingName
+from mmqsa.config.choices import ALIKE, MatchingName
 from mmqsa.errors import InputError
 from mmqsa.model.matching import align, merge, reorder
 from mmqsa.model.slot_fusion import SlotFusion
@@ -106,7 +105,11 @@ class HeadMerge:
 
 @dataclass(frozen=True)
 class Merging:
-    """What some ways to merge heads need beside the heads; None: it is not there."""
+    """What some ways to merge heads need beside the heads; None: it is not there.
+
+    >>> Merging(alike=0.3).alike, Merging().projection is None
+    (0.3, True)
+    """
 
     projection: Tensor | None = None
     """(D_slot, D_slot) of the learned similarity, for ``learned``"""
@@ -182,6 +185,12 @@ def consensus(masks: Tensor, num_slots: int | None = None) -> Tensor:
     Laplacian. None chooses the number of each image by the largest gap between successive
     eigenvalues, of the first K + 1: from 2 to K segments, the others empty. No slot is matched to
     another, so heads may even differ in their number of slots.
+
+    >>> head = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
+    >>> heads = torch.stack([head, head[[1, 2, 0]]])[None]  # two heads agree but for the order
+    >>> segments = consensus(heads, num_slots=3)
+    >>> segments.shape, segments.sum(dim=2)  # patches of each
+    (torch.Size([1, 3, 6]), tensor([[2., 2., 2.]]))
     """
     together = torch.einsum("bhkm,bhkn->bmn", masks, masks) / masks.shape[1]
     most, segments = masks.shape[2], []
@@ -197,6 +206,8 @@ def graph_cut(affinity: np.ndarray, segments: int) -> np.ndarray:
 
     Negative affinities count as almost none, so that the graph stays in one piece.
     """
+    from sklearn.cluster import spectral_clustering  # takes seconds, and only two matchings need it
+
     with warnings.catch_warnings(action="ignore"):  # of another solver for few patches
         labels: np.ndarray = spectral_clustering(
             affinity.clip(1e-6), n_clusters=segments, assign_labels="cluster_qr", random_state=0
@@ -213,7 +224,9 @@ def spectral_gap(affinity: np.ndarray, most: int) -> int:
     scale = 1 / np.sqrt(affinity.sum(axis=1).clip(1e-12))
     cut = scale[:, None] * affinity * scale
     size = len(cut)
-    values = eigh(cut, eigvals_only=True, subset_by_index=(max(size - most - 1, 0), size - 1))
+    values = scipy.linalg.eigh(
+        cut, eigvals_only=True, subset_by_index=(max(size - most - 1, 0), size - 1)
+    )
     gaps = -np.diff(values[::-1])  # of the Laplacian 1 - cut, whose eigenvalues ascend
     return int(2 + gaps[1:].argmax()) if len(gaps) > 1 else 2
 

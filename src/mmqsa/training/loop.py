@@ -32,6 +32,8 @@ from mmqsa.training.signals import Stopped, stop_signals
 from mmqsa.training.state import TrainState
 from mmqsa.training.step import make_step
 
+__all__ = ["train"]
+
 CODE = "mmqsa.training.loop:train"
 MAX_PARAMETERS = 250_000_000  # 20 times the paper's model; Adam keeps three more numbers for each
 
@@ -52,6 +54,14 @@ def train(
     with all that was made from it. ``on_step`` is called before each step with its 0-based index.
     Raises InputError when ``out`` holds another run, and on a loss that is not finite, naming the
     step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
+
+    >>> from mmqsa.config import Config
+    >>> config = Config.load("config.yaml").changed("example", {"training": {"steps": 5}})
+    >>> made = train(FeatureCache("train.h5"), config, 0, Path("new"), torch.device("cpu"))
+    >>> made["num_images"], made["updates_per_head"]
+    (8, [2, 1, 2])
+    >>> Run.load("new").model.num_slots
+    4
     """
     if overwrite:
         remove_run(out)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
 from mmqsa.config.base import validated
-from mmqsa.config.evaluation import ALIKE, MatchingName
+from mmqsa.config.choices import ALIKE, MatchingName
 from mmqsa.config.files import check_regular, dump_yaml, quoted, read_yaml
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.training import RunConfig
@@ -44,7 +44,16 @@ MAX_BYTES = 2_000_000_000  # of weights: twice those of the largest model that i
 
 @dataclass
 class Run:
-    """A trained model, its config and provenance, and what was learned to merge its heads by."""
+    """A trained model, its config and provenance, and what was learned to merge its heads by.
+
+    >>> run = Run.load("run")
+    >>> run.config.slots.num_slots, run.provenance["seed"]
+    (4, 0)
+    >>> features = torch.from_numpy(FeatureCache("val.h5").features[:2])
+    >>> noise = run.model.noise(2, torch.Generator().manual_seed(0))
+    >>> run.model.segment(features, noise)["attention"].shape  # (B, K, N)
+    torch.Size([2, 4, 36])
+    """
 
     model: MaskedSlotModel
     config: RunConfig

@@ -33,7 +33,7 @@ class Step:
             fused=True,
             capturable=self.graphed,
         )
-        if config.compile:
+        if config.compile and device.type == "cuda":
             model.decoder.compile()
 
     def __call__(self, features: Tensor, heads: Sequence[int], draws: Draws, rate: float) -> Tensor:
@@ -115,6 +115,6 @@ def _tensors(features: Tensor, draws: Draws) -> list[Tensor]:
 def make_step(
     model: MaskedSlotModel, config: TrainingConfig, precision: str, device: torch.device
 ) -> Step:
-    """The kind of step that the config asks for; a CPU has no graphs."""
-    kind = GraphedStep if config.cuda_graphs and device.type == "cuda" else Step
-    return kind(model, config, precision, device)
+    """The kind of step that the config asks for: graphs are a GPU's, and of one head each."""
+    graphed = config.cuda_graphs and device.type == "cuda" and config.heads_per_step == "drawn"
+    return (GraphedStep if graphed else Step)(model, config, precision, device)

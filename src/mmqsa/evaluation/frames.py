@@ -1,0 +1,90 @@
+"""What part of its photograph a prediction covers, and its way into the labels' geometry."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmqsa.data.geometry import Geometry
+from mmqsa.errors import InputError
+from mmqsa.evaluation.prediction_files import Prediction, Size
+
+__all__ = ["Frame", "Placement"]
+
+Frame = Literal["photograph", "square", "squashed"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Puts predictions of one frame onto labels of one geometry, by nearest neighbour.
+
+    - ``photograph``: the map covers the whole photograph, with its aspect ratio.
+    - ``square``: it covers the central square of the photograph's shorter side.
+    - ``squashed``: it covers the whole photograph, with another aspect ratio.
+
+    The map may have any size. ``sizes_known``: whether photographs' sizes are; a feature cache does
+    not hold them.
+    """
+
+    frame: Frame
+    geometry: Geometry
+    sizes_known: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises InputError where the frame does not cover what the labels do."""
+        kind = self.geometry.kind
+        if self.frame == "square" and kind != "crop":
+            raise InputError(
+                f"--frame square: covers the central square alone, and labels of --geometry {kind} "
+                "cover the whole photograph; score by --geometry crop"
+            )
+        if self.frame == "squashed" and kind == "crop" and not self.sizes_known:
+            raise InputError(
+                "--frame squashed: a feature cache does not say the photographs' aspect ratios; "
+                "give --data in place of --features"
+            )
+
+    def __call__(self, found: Prediction, photograph: Size | None, about: str) -> Prediction:
+        """A prediction and its boxes, in px of the labels. Raises InputError; see `check`."""
+        height, width = found.labels.shape
+        if photograph is not None:
+            self.check((width, height), photograph, about)
+        geometry, size = self.geometry, photograph or (width, height)
+        if self.frame == "square":  # which is all that the labels cover
+            geometry, size = Geometry("squash", geometry.side), (width, height)
+        labels = geometry.labels(found.labels, size)
+        if found.boxes is None:
+            return Prediction(labels)
+        scale = np.array([size[0] / width, size[1] / height] * 2)
+        boxes = geometry.boxes(found.boxes * scale, *size)
+        return Prediction(labels, boxes.astype(np.float64))
+
+    def check(self, size: Size, photograph: Size, about: str) -> None:
+        """Raises InputError on a map of ``size`` whose aspect ratio contradicts the frame."""
+        square, whole = size[0] == size[1], _same_aspect(size, photograph)
+        fits = {"photograph": whole, "square": square, "squashed": True}[self.frame]
+        if fits:
+            return
+        its = f"{about}: {size[0]}x{size[1]} px"
+        of = f"its photograph has {photograph[0]}x{photograph[1]}"
+        if self.frame == "square":
+            advice = "; use --frame photograph" if whole else ""
+            raise InputError(f"{its}, which is no square ({of}){advice}")
+        central = "square if it covers the central square, " if square else ""
+        raise InputError(
+            f"{its}, but {of}: another aspect ratio; use --frame {central}squashed if it covers "
+            "the whole photograph"
+        )
+
+
+def _same_aspect(size: Size, photograph: Size) -> bool:
+    """Whether one scale, to a pixel, makes the photograph's width and height those of ``size``.
+
+    A pixel more or less, as methods round to whole patches.
+
+    >>> _same_aspect((31, 23), (500, 375)), _same_aspect((320, 320), (500, 375))
+    (True, False)
+    """
+    low = max((length - 1) / full for length, full in zip(size, photograph, strict=True))
+    high = min((length + 1) / full for length, full in zip(size, photograph, strict=True))
+    return low <= high

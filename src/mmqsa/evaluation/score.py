@@ -1,0 +1,251 @@
+"""Scores of other code's predictions, beside the controls on the same images."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmqsa.atomic import write_text
+from mmqsa.config.base import validated
+from mmqsa.config.evaluation import ControlsConfig
+from mmqsa.config.files import quoted
+from mmqsa.config.methods import MethodRecord, read_methods
+from mmqsa.config.tables import METRICS
+from mmqsa.data.geometry import Geometry
+from mmqsa.errors import InputError
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.frames import Frame, Placement
+from mmqsa.evaluation.label_map_file import HEADS, VISIBLE, label_map_writer
+from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
+from mmqsa.evaluation.prediction_files import Prediction, Predictions
+from mmqsa.evaluation.scoring import Scorer
+from mmqsa.paths import Paths, label_maps_path
+from mmqsa.progress import progress_bar
+from mmqsa.reporting.metrics_file import REFERENCE, read_table
+from mmqsa.reporting.statistics import over_seeds
+
+__all__ = ["Score", "Summary", "method_record", "score_predictions"]
+
+NAMES = [*REFERENCE, "eval_seed"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric of a method over its seeds, and the best control, in percent."""
+
+    protocol: str
+    metric: str
+    values: list[float]
+    mean: float
+    sd: float | None
+    n_images: int
+    control: str | None = None
+    control_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What `score_predictions` found and wrote."""
+
+    record: MethodRecord
+    image_set: str
+    num_images: int
+    num_slots: int
+    files: list[Path]
+    rows: list[Summary]
+
+    def of(self, protocols: Sequence[str]) -> "Score":
+        """The same with the rows of some protocols."""
+        return replace(self, rows=[row for row in self.rows if row.protocol in protocols])
+
+    def data(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        metrics = [vars(row) for row in self.rows]
+        files = [str(path) for path in self.files]
+        shared = {name: getattr(self, name) for name in ("image_set", "num_images", "num_slots")}
+        return self.record.model_dump(mode="json") | shared | {"metrics": metrics, "files": files}
+
+    def text(self) -> str:
+        """As a Markdown table."""
+        table = pd.DataFrame(
+            {
+                "protocol": row.protocol,
+                "metric": METRICS[row.metric],
+                self.record.title: _printed(row.mean, row.sd),
+                "best control": _printed(row.control_value),
+                "which": row.control or "",
+                "images": row.n_images,
+            }
+            for row in self.rows
+        )
+        align = ("left", "left", "right", "right", "left", "right")
+        return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def _printed(mean: float | None, sd: float | None = None) -> str:
+    text = "–" if mean is None else f"{mean:.1f}"
+    return text if sd is None else f"{text} ± {sd:.1f}"
+
+
+def method_record(paths: Paths, name: str, **given: str | None) -> MethodRecord:
+    """The record of a method: the one that is there, or a new one of what is ``given``.
+
+    None is not given; a new one's title is then its name. Raises InputError where the record that
+    is there says otherwise, or the title is another method's.
+    """
+    known, told = read_methods(paths), {key: value for key, value in given.items() if value}
+    record = known.get(name)
+    if record is None:
+        record = validated(MethodRecord, {"title": name, "name": name} | told, f"--name {name}")
+    for key, value in told.items():
+        if (there := getattr(record, key)) != value:
+            option = "supervised" if key == "kind" else key
+            raise InputError(
+                f"{paths.methods / f'{name}.yaml'}: {key}: is {quoted(there)}, not "
+                f"{quoted(value)}; edit that file, leave out --{option}, or choose another --name"
+            )
+    for other in known.values():
+        if other.title == record.title and other.name != name:
+            raise InputError(
+                f"--title {quoted(record.title)}: is that of {other.name}; choose another"
+            )
+    if record.title in (VISIBLE, "image_id") or record.title.split("/")[0] == HEADS:
+        raise InputError(f"--title {quoted(record.title)}: is taken; choose another")
+    return record
+
+
+def score_predictions(
+    labels: LabelledImages,
+    predictions: Sequence[Predictions],
+    record: MethodRecord,
+    paths: Paths,
+    frame: Frame = "photograph",
+    controls: ControlsConfig | None = None,
+    train: LabelledImages | None = None,
+) -> Score:
+    """Score predictions of the images of ``labels`` and write them below ``paths`` as a method's.
+
+    Each of ``predictions`` is a seed of the method. All of them are read and checked before
+    anything is written. With ``controls`` they are scored too, unless they are there already;
+    ``train`` are labels to fit their fixed boxes to. Raises InputError on a prediction that does
+    not fit its image, and where other scores of that name are there, which stay.
+    """
+    placed = _Placed(labels, predictions, frame)
+    num_slots = placed.most_slots()
+    path = paths.reference(labels.name, record.name)
+    by_controls = paths.reference(labels.name, "controls")
+    if controls is not None and by_controls.exists():
+        _check_images(paths.reference(labels.name, "controls", "per_image"), labels)
+    files = [path, paths.methods / f"{record.name}.yaml"]
+    scorer = Scorer(labels, single_boxes=True)
+    with ExitStack() as stack:
+        writer = None
+        if labels.attributes["geometry"] != "native":  # the page shows squares
+            files.append(label_maps_path(path))
+            writer = stack.enter_context(label_map_writer(files[-1], labels.ids))
+        for seed, index, found in placed:
+            if writer and not seed:
+                writer.write(record.title, slice(index, index + 1), found.labels[None])
+            scorer.add(
+                [index],
+                [found.labels],
+                boxes=[found.boxes],
+                with_objects=seed == 0,
+                name=record.title,
+                num_slots=num_slots,
+                eval_seed=seed,
+            )
+        try:
+            scorer.write(path, NAMES)
+            stack.close()
+        except InputError as error:
+            raise InputError(
+                f"--name {record.name}: {error}; or choose another --name or --results"
+            ) from None
+    if controls is not None and not by_controls.exists():
+        slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
+        files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
+    if not files[1].exists():
+        write_text(files[1], record.text())
+    rows = _summaries(path, by_controls if controls is not None else None)
+    return Score(record, labels.name, len(labels.ids), num_slots, files, rows)
+
+
+class _Placed:
+    """Predictions of every seed in the labels' geometry: seed, index of the image, prediction."""
+
+    def __init__(self, labels: LabelledImages, predictions: Sequence[Predictions], frame: Frame):
+        self._labels, self._predictions, self._ids = labels, predictions, labels.ids
+        self._sizes = labels.size if isinstance(labels, LabelledFolder) else None
+        geometry = Geometry(labels.attributes["geometry"], labels.side)
+        self._place = Placement(frame, geometry, sizes_known=self._sizes is not None)
+
+    def __iter__(self) -> Iterator[tuple[int, int, Prediction]]:
+        for index in progress_bar(range(len(self._ids)), desc="score", unit=" images"):
+            for seed in range(len(self._predictions)):
+                yield seed, index, self._of(seed, index)[1]
+
+    def _of(self, seed: int, index: int) -> tuple[Prediction, Prediction]:
+        """As it is in the file, and in the labels' geometry."""
+        predictions, image_id = self._predictions[seed], self._ids[index]
+        size = None if self._sizes is None else self._sizes(index)
+        found = predictions.of(image_id, size)
+        return found, self._place(found, size, f"{predictions.path}: {image_id}")
+
+    def most_slots(self) -> int:
+        """The most slots that any image has. Raises InputError on any prediction that is unfit."""
+        most, squares = 0, True
+        for index in progress_bar(range(len(self._ids)), desc="check", unit=" images"):
+            for seed in range(len(self._predictions)):
+                found, placed = self._of(seed, index)
+                most = max(most, len(np.unique(placed.labels)))
+                squares &= found.labels.shape[0] == found.labels.shape[1]
+        cropped = self._place.frame == "photograph" and self._place.geometry.kind == "crop"
+        if squares and cropped and self._sizes is None:
+            raise InputError(
+                f"{self._predictions[0].path}: all label maps are squares; use --frame square if "
+                "they cover the central squares, or --data in place of --features, which tells"
+            )
+        return most
+
+
+def _check_images(path: Path, labels: LabelledImages) -> None:
+    """Raises InputError where the controls that are there are of other images."""
+    if path.exists() and set(read_table(path, "per_image", REFERENCE)["image_id"]) != set(
+        labels.ids
+    ):
+        raise InputError(
+            f"{path}: of other images than {labels.path}; choose another --results, or remove "
+            "the controls there"
+        )
+
+
+def _summaries(path: Path, controls: Path | None) -> list[Summary]:
+    """Every metric that any image has, beside the control that is best in it."""
+    keys, rows = ["protocol", "metric"], []
+    best: dict[tuple[str, str], pd.Series] = {}
+    if controls is not None:
+        table = read_table(controls, "", REFERENCE)
+        means = table.groupby([*keys, "name"], sort=False)["value"].mean().dropna().reset_index()
+        of_best = means.loc[means.groupby(keys)["value"].idxmax()]
+        best = {(row["protocol"], row["metric"]): row for _, row in of_best.iterrows()}
+    scores = read_table(path, "", REFERENCE).dropna(subset="value")
+    for (protocol, metric), group in scores.groupby(keys, sort=False):
+        spread, control = over_seeds(group["value"]), best.get((protocol, metric))
+        rows.append(
+            Summary(
+                protocol=protocol,
+                metric=metric,
+                values=group["value"].tolist(),
+                mean=float(spread["mean"]),
+                sd=float(spread["sd"]) if "sd" in spread else None,
+                n_images=int(group["n_images"].iloc[0]),
+                control=None if control is None else str(control["name"]),
+                control_value=None if control is None else float(control["value"]),
+            )
+        )
+    return rows

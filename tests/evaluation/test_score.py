@@ -1,0 +1,449 @@
+"""Predictions of other code get the scores that the pipeline gives to the same label maps."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import from_environment
+from PIL import Image
+from pycocotools import mask as run_lengths
+
+from mmqsa.config.evaluation import ControlsConfig
+from mmqsa.config.methods import read_methods
+from mmqsa.data.voc import VocFolder
+from mmqsa.errors import InputError
+from mmqsa.evaluation.baselines import score_baseline
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.label_map_file import LabelMaps
+from mmqsa.evaluation.label_maps import baseline_label_maps
+from mmqsa.evaluation.labelled_images import LabelledFolder
+from mmqsa.evaluation.metrics import PROTOCOLS
+from mmqsa.evaluation.prediction_files import open_predictions
+from mmqsa.evaluation.score import method_record, score_predictions
+from mmqsa.features.cache import FeatureCache
+from mmqsa.paths import Paths
+from mmqsa.reporting.metrics_file import REFERENCE, read_table
+
+KMEANS, SIDE = "k-means, K = 4", 96
+FIXTURES = Path(__file__).parent / "fixtures"
+ROOT = Path(__file__).parents[2]
+
+
+def folder(root, split="val", geometry="crop", side=SIDE):
+    return LabelledFolder(VocFolder.find(root), split, "scenes", geometry, side)
+
+
+@pytest.fixture(scope="module")
+def kmeans(tmp_path_factory, caches, config):
+    """k-means' label maps (N, S, S), by image id, and the folder of its scores."""
+    out, cache = tmp_path_factory.mktemp("kmeans"), FeatureCache(caches["val"])
+    train = FeatureCache(caches["train"])
+    one = config.changed("test", {"evaluation": {"seeds": [0]}})
+    maps = LabelMaps(baseline_label_maps("kmeans", cache, train, one, out))
+    score_baseline("kmeans", cache, train, one, out)
+    return dict(zip(maps.ids, maps.arrays[KMEANS][:], strict=True)), out, maps.path
+
+
+@pytest.fixture(scope="module")
+def whole(kmeans, voc_root):
+    """The same at the size of their photographs: what the crop does not see is slot 0."""
+    voc, maps = VocFolder.find(voc_root), {}
+    for image_id, square in kmeans[0].items():
+        width, height = voc.image(image_id).size  # the shorter side has SIDE px
+        left, top = (width - SIDE) // 2, (height - SIDE) // 2
+        maps[image_id] = np.zeros((height, width), np.uint8)
+        maps[image_id][top : top + SIDE, left : left + SIDE] = square
+    return maps
+
+
+def write_png(path, maps):
+    path.mkdir()
+    for image_id, labels in maps.items():
+        Image.fromarray(labels).save(path / f"{image_id}.png")
+    return path
+
+
+def write_coco(path, maps):
+    entries = []
+    for image_id, labels in maps.items():
+        for slot in np.unique(labels):
+            runs = run_lengths.encode(np.asfortranarray(labels == slot, dtype=np.uint8))
+            shape = {"size": list(labels.shape), "counts": runs["counts"].decode()}
+            entries.append({"image_id": image_id, "segmentation": shape, "category_id": 1})
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def write_h5(path, maps):
+    with h5py.File(path, "w") as file:
+        for image_id, labels in maps.items():
+            file[image_id] = labels
+    return path
+
+
+def score(labels, tmp_path, *paths, name="other", frame="photograph", array=None, **more):
+    """Scores of predictions, without controls, below tmp_path."""
+    results = Paths(tmp_path / "results")
+    record = method_record(results, name, title=more.pop("title", None))
+    opened = [open_predictions(path, labels.ids, array) for path in paths]
+    return score_predictions(labels, opened, record, results, frame, **more)
+
+
+def same_scores(found, of_kmeans):
+    """All three metrics files hold what the pipeline's do, but for names."""
+    for kind in ("", "-per_image", "-per_object"):
+        suffix = f"{kind}.csv.gz" if kind else ".csv"
+        theirs = pd.read_csv(of_kmeans / f"scenes-val-kmeans{suffix}").query("name == @KMEANS")
+        ours = pd.read_csv(found.files[0].with_name(found.files[0].stem + suffix))
+        names = ["name", "num_slots"]
+        pd.testing.assert_frame_equal(
+            ours.drop(columns=names), theirs.drop(columns=names).reset_index(drop=True)
+        )
+
+
+@pytest.mark.parametrize("write", [write_png, write_h5, write_coco])
+def test_each_format_of_whole_photographs(tmp_path, voc_root, kmeans, whole, write):
+    path = write(tmp_path / f"p{ {write_h5: '.h5', write_coco: '.json'}.get(write, '') }", whole)
+    found = score(folder(voc_root), tmp_path, path, title="k-means of other code")
+    same_scores(found, kmeans[1])
+    assert found.num_images == 6 and found.num_slots == 4
+    maps = LabelMaps(found.files[2])
+    assert found.files[2].name == "scenes-val-other-label_maps.h5"
+    assert maps.names == ["k-means of other code"] and maps.ids == list(kmeans[0])
+    first = maps.ids[0]
+    np.testing.assert_array_equal(maps.arrays["k-means of other code"][0], kmeans[0][first])
+
+
+@pytest.mark.parametrize("of_cache", [False, True])
+def test_central_squares_on_a_folder_or_a_cache(tmp_path, voc_root, caches, kmeans, of_cache):
+    labels = FeatureCache(caches["val"]) if of_cache else folder(voc_root)
+    found = score(labels, tmp_path, kmeans[2], frame="square", array=KMEANS)
+    same_scores(found, kmeans[1])
+    larger = {name: labels.repeat(3, 0).repeat(3, 1) for name, labels in kmeans[0].items()}
+    path = write_png(tmp_path / "larger", larger)
+    same_scores(score(labels, tmp_path, path, name="larger", frame="square"), kmeans[1])
+
+
+def test_whole_photographs_of_another_size(tmp_path, voc_root, caches, kmeans, whole):
+    """Enlarged; and squashed to one size for all, twice theirs in height and thrice in width."""
+    labels = folder(voc_root)
+    twice = {name: labels.repeat(2, 0).repeat(2, 1) for name, labels in whole.items()}
+    path = write_png(tmp_path / "twice", twice)
+    same_scores(score(labels, tmp_path, path, name="twice"), kmeans[1])
+    squashed = {name: labels.repeat(2, 0).repeat(3, 1) for name, labels in whole.items()}
+    path = write_png(tmp_path / "squashed", squashed)
+    same_scores(score(labels, tmp_path, path, name="squashed", frame="squashed"), kmeans[1])
+    with pytest.raises(InputError, match="another aspect ratio; use --frame squashed"):
+        score(labels, tmp_path, path)
+
+
+@pytest.mark.parametrize("geometry", ["crop", "squash", "released", "native"])
+def test_the_labels_themselves_are_perfect(tmp_path, voc_root, geometry):
+    labels, voc = folder(voc_root, "detection-val", geometry), VocFolder.find(voc_root)
+    maps, boxes = {}, []
+    for image_id in labels.ids:
+        size = voc.image(image_id).size
+        maps[image_id] = voc.instances(image_id, size)
+        for x0, y0, x1, y1 in voc.boxes(image_id).tolist():
+            boxes.append({"image_id": image_id, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    found = score(labels, tmp_path, write_png(tmp_path / "maps", maps))
+    values = {(row.protocol, row.metric): row.mean for row in found.rows}
+    if geometry in ("crop", "native"):
+        assert {values["dinosaur", name] for name in ("mbo_i", "miou", "fg_ari")} == {100}
+    own = score(labels, tmp_path, tmp_path / "boxes.json", name="boxes")
+    if geometry in ("squash", "native"):
+        hits = {row.metric: row.mean for row in own.rows if row.protocol == "boxes"}
+        assert set(hits) == set(PROTOCOLS["boxes"]) and set(hits.values()) == {100}
+
+
+def test_native_scores_are_those_of_a_plain_loop(tmp_path, voc_root, whole):
+    """mBO^c, mBO^i, CorLoc of annotated boxes, and mIoU of one slot, on whole photographs."""
+    voc, labels = VocFolder.find(voc_root), folder(voc_root, geometry="native")
+    found = score(labels, tmp_path, write_png(tmp_path / "maps", whole))
+    values = {(row.protocol, row.metric): row.mean for row in found.rows}
+    plain = {"mbo_c": [], "mbo_i": [], "corloc": []}
+    for image_id, predicted in whole.items():
+        size = voc.image(image_id).size
+        slots = [predicted == slot for slot in np.unique(predicted)]
+        for metric, truth in (("mbo_c", voc.classes), ("mbo_i", voc.instances)):
+            true, best = truth(image_id, size), []
+            valid = true != 255
+            for label in np.unique(true[valid & (true > 0)]):
+                inside = true == label
+                overlaps = [
+                    (inside & slot).sum() / ((inside | slot) & valid).sum() for slot in slots
+                ]
+                best.append(max(overlaps))
+            plain[metric].append(np.mean(best))
+        hits = []
+        for slot, (x0, y0, x1, y1) in product(slots, voc.boxes(image_id)):
+            rows, columns = np.nonzero(slot)
+            own = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            width = min(x1, own[2]) - max(x0, own[0])
+            height = min(y1, own[3]) - max(y0, own[1])
+            both = max(width, 0) * max(height, 0)
+            area = (own[2] - own[0]) * (own[3] - own[1])
+            hits.append(both / (area + (x1 - x0) * (y1 - y0) - both) > 0.5)
+        plain["corloc"].append(any(hits))
+    for name, (protocol, metric) in {
+        "mbo_c": ("paper", "mbo_c"),
+        "mbo_i": ("dinosaur", "mbo_i"),
+        "corloc": ("boxes", "corloc"),
+    }.items():
+        assert values[protocol, metric] == pytest.approx(100 * np.mean(plain[name]), abs=1e-3)
+    assert found.image_set == "scenes-val-native"
+    assert not list((tmp_path / "results").rglob("*.h5"))  # the page shows squares
+
+
+def test_native_boxes_are_scored_as_squashed_ones(tmp_path, voc_root):
+    """The same up to rounding: IoU does not change when an axis is scaled."""
+    voc = VocFolder.find(voc_root)
+    rng = np.random.default_rng(0)
+    entries = []
+    for image_id in voc.ids("detection-val"):
+        for x0, y0, x1, y1 in voc.boxes(image_id) + rng.uniform(-9, 9, (1, 4)):
+            entries.append({"image_id": image_id, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    native, squash = (
+        score(folder(voc_root, "detection-val", kind), tmp_path, tmp_path / "boxes.json").rows
+        for kind in ("native", "squash")
+    )
+    of_boxes = [row for row in native if row.protocol == "boxes"]
+    assert of_boxes == [row for row in squash if row.protocol == "boxes"]
+    assert of_boxes[0].mean > 0
+
+
+@pytest.mark.parametrize("geometry", ["crop", "squash", "native"])
+def test_boxes_in_px_of_an_image_of_another_size(tmp_path, voc_root, geometry):
+    """Of photographs twice as large, and of central squares half as large."""
+    voc, labels = VocFolder.find(voc_root), folder(voc_root, "detection-val", geometry)
+    data = {"images": [], "annotations": []}
+    for number, image_id in enumerate(labels.ids):
+        if geometry == "crop":
+            width = height = SIDE // 2
+            boxes = labels.boxes[number] / 2
+        else:
+            width, height = (2 * length for length in voc.image(image_id).size)
+            boxes = voc.boxes(image_id) * 2
+        image = {"id": number, "file_name": image_id, "width": width, "height": height}
+        data["images"].append(image)
+        for x0, y0, x1, y1 in boxes.tolist():
+            box = {"image_id": number, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            data["annotations"].append(box)
+    (tmp_path / "boxes.json").write_text(json.dumps(data))
+    frame = "square" if geometry == "crop" else "photograph"
+    found = score(labels, tmp_path, tmp_path / "boxes.json", frame=frame)
+    protocol = "paper" if geometry == "crop" else "boxes"
+    values = {row.metric: row.mean for row in found.rows if row.protocol == protocol}
+    assert values["corloc"] == 100
+
+
+def test_more_slots_than_an_integer_has_bits(tmp_path, voc_root):
+    """90 slots, each some columns of pixels."""
+    labels, voc = folder(voc_root, geometry="native"), VocFolder.find(voc_root)
+    maps = {}
+    for image_id in labels.ids:
+        width, height = voc.image(image_id).size
+        maps[image_id] = np.tile(np.arange(width) * 90 // width, (height, 1)).astype(np.uint8)
+    found = score(labels, tmp_path, write_png(tmp_path / "maps", maps))
+    assert found.num_slots == 90
+    hits = {row.metric: row.mean for row in found.rows if row.protocol == "boxes"}
+    assert hits["corloc"] == 0  # a column of a pixel or two is no object
+
+
+def test_seeds_of_one_method(tmp_path, voc_root, kmeans, whole):
+    first = write_png(tmp_path / "first", whole)
+    second = write_png(tmp_path / "second", {name: labels // 2 for name, labels in whole.items()})
+    found = score(folder(voc_root), tmp_path, first, second)
+    table = pd.read_csv(found.files[0])
+    assert table.groupby("eval_seed").size().tolist() == [len(found.rows)] * 2
+    alone = [
+        score(folder(voc_root), tmp_path / name, tmp_path / name).rows
+        for name in ("first", "second")
+    ]
+    for row, *single in zip(found.rows, *alone, strict=True):
+        values = [one.mean for one in single]
+        assert row.values == values
+        assert row.sd == pytest.approx(np.std(values, ddof=1)) and row.mean == np.mean(values)
+    objects = read_table(
+        found.files[0].with_name("scenes-val-other-per_object.csv.gz"), "per_object"
+    )
+    assert set(objects["eval_seed"]) == {0}
+
+
+def test_controls_are_scored_once_and_the_best_is_beside(tmp_path, voc_root, whole):
+    path, labels = write_png(tmp_path / "maps", whole), folder(voc_root)
+    config = ControlsConfig.load().changed("test", {"evaluation": {"seeds": [0, 1]}})
+    found = score(labels, tmp_path, path, controls=config, train=folder(voc_root, "train"))
+    controls = tmp_path / "results/controls/scenes-val-controls.csv"
+    expected = score_controls(labels, tmp_path, folder(voc_root, "train"), 7, [0, 1])
+    assert controls in found.files and controls.read_bytes() == expected.read_bytes()
+    table = pd.read_csv(controls).groupby(["protocol", "metric", "name"])["value"].mean()
+    for row in found.rows:
+        of_metric = table[row.protocol, row.metric]
+        assert row.control_value == of_metric.max() == of_metric[row.control]
+    assert "best control" in found.text() and "| centre square" in found.text()
+    again = score(labels, tmp_path, path, name="again", controls=config)  # as they are there
+    assert again.rows == found.rows and controls not in again.files
+    one_split = score(labels, tmp_path, path, name="without")
+    assert one_split.rows[0].control is None
+
+
+def test_scoring_again_changes_nothing(tmp_path, voc_root, whole):
+    path = write_png(tmp_path / "maps", whole)
+    found = score(folder(voc_root), tmp_path, path, title="One")
+    before = {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")}
+    assert score(folder(voc_root), tmp_path, path) == found  # its title is in the record
+    assert {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")} == before
+
+
+@pytest.mark.faults
+def test_other_results_of_that_name_stay(tmp_path, voc_root, whole):
+    path = write_png(tmp_path / "maps", whole)
+    score(folder(voc_root), tmp_path, path)
+    before = {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")}
+    other = write_png(tmp_path / "others", {name: labels * 0 for name, labels in whole.items()})
+    said = "--name other: .*exists and was made otherwise.*choose another --name or --results"
+    with pytest.raises(InputError, match=said):
+        score(folder(voc_root), tmp_path, other)
+    assert {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")} == before
+
+
+@pytest.mark.faults
+def test_a_record_that_says_otherwise_stays(tmp_path, voc_root, whole):
+    results = Paths(tmp_path / "results")
+    score(folder(voc_root), tmp_path, write_png(tmp_path / "maps", whole), title="One")
+    assert read_methods(results)["other"].title == "One"
+    assert method_record(results, "other") == method_record(results, "other", title="One")
+    with pytest.raises(InputError, match=r"title: is 'One', not 'Two'; edit that file"):
+        method_record(results, "other", title="Two")
+    with pytest.raises(InputError, match=r"kind: is 'method', not 'supervised'.*out --supervised"):
+        method_record(results, "other", kind="supervised")
+    with pytest.raises(InputError, match="--title 'One': is that of other; choose another"):
+        method_record(results, "second", title="One")
+    with pytest.raises(InputError, match="--name kmeans: name: 'kmeans' is a method of mmqsa"):
+        method_record(results, "kmeans")
+    with pytest.raises(InputError, match=r"--name a: colour: String should match.*'red'"):
+        method_record(results, "a", colour="red")
+    with pytest.raises(InputError, match="--title 'visible': is taken"):
+        method_record(results, "visible")
+
+
+@pytest.mark.faults
+def test_a_frame_that_does_not_fit(tmp_path, voc_root, caches, kmeans, whole):
+    squares, photographs = write_png(tmp_path / "s", kmeans[0]), write_png(tmp_path / "p", whole)
+    labels, cache = folder(voc_root), FeatureCache(caches["val"])
+    said = "96x96 px, but its photograph has .*use --frame square if it covers the central square, "
+    with pytest.raises(InputError, match=said + "squashed if it covers the whole"):
+        score(labels, tmp_path, squares)
+    with pytest.raises(InputError, match=r"which is no square .its photograph has .*photograph$"):
+        score(labels, tmp_path, photographs, frame="square")
+    with pytest.raises(InputError, match="all label maps are squares; use --frame square"):
+        score(cache, tmp_path, squares)
+    with pytest.raises(InputError, match="not say the photographs' aspect ratios; give --data"):
+        score(cache, tmp_path, squares, frame="squashed")
+    with pytest.raises(InputError, match="--geometry native cover the whole photograph"):
+        score(folder(voc_root, geometry="native"), tmp_path, squares, frame="square")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.faults
+def test_controls_of_other_images_are_refused(tmp_path, voc_root, whole, own_voc):
+    controls = tmp_path / "results/controls"
+    score_controls(folder(own_voc), controls)
+    path = write_png(tmp_path / "maps", whole)
+    with pytest.raises(InputError, match=r"of other images than .*remove the controls there"):
+        score(folder(voc_root), tmp_path, path, controls=ControlsConfig.load())
+
+
+def mmqsa(*words, cwd=ROOT):
+    command = [sys.executable, "-m", "mmqsa", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def commands_of_the_tutorial():
+    """The commands of docs/score.md that are about the fixture."""
+    text = (ROOT / "docs/score.md").read_text().replace("\\\n", " ")
+    found = re.findall(r"^    mmqsa (.*fixtures/cutler.*)$", text, re.MULTILINE)
+    return [shlex.split(line) for line in found]
+
+
+def test_the_tutorial(tmp_path):
+    """Its commands, where it is written that they are run, and the numbers that it shows."""
+    scenes, first, *others = commands_of_the_tutorial()
+    (tmp_path / "tests/evaluation").mkdir(parents=True)
+    (tmp_path / "tests/evaluation/fixtures").symlink_to(FIXTURES)
+    assert mmqsa(*scenes, cwd=tmp_path).returncode == 0
+    done = mmqsa(*first, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = (ROOT / "docs/score.md").read_text()
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(table) > 5 and all(line in shown for line in table)
+    for other in others:
+        done = mmqsa(*other, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_command_prints_json_alone(tmp_path, voc_root, whole):
+    config = tmp_path / "config.yaml"
+    config.write_text("dataset: {name: scenes, kind: scenes}\nbackbone: {image_size: 96}\n")
+    options = ["--predictions", write_png(tmp_path / "maps", whole), "--name", "spot"]
+    options += ["--data", voc_root, "--results", tmp_path / "results", "--config", config]
+    options += ["--title", "SPOT", "--source", "made", "--colour", "#aa3377", "--supervised"]
+    done = mmqsa("score", *options, "--json", "--protocol", "dinosaur", "--no-controls")
+    data = json.loads(done.stdout)
+    assert data["title"] == "SPOT" and data["kind"] == "supervised" and data["colour"] == "#aa3377"
+    assert data["image_set"] == "scenes-val" and data["num_slots"] == 4
+    assert {row["metric"] for row in data["metrics"]} == set(PROTOCOLS["dinosaur"])
+    table = read_table(Path(data["files"][0]), "", REFERENCE).set_index(["protocol", "metric"])
+    for row in data["metrics"]:
+        value = table.loc["dinosaur", row["metric"]]["value"]
+        assert row["mean"] == value == row["values"][0]
+    assert read_methods(Paths(tmp_path / "results"))["spot"].source == "made"
+
+
+@pytest.mark.faults
+def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole):
+    base = ["score", "--predictions", write_png(tmp_path / "maps", whole), "--name", "spot"]
+    base += ["--results", tmp_path / "results"]
+    cache, data = ["--features", caches["val"]], ["--data", voc_root]
+    for options, said in (
+        ([], "--data, --features: give one of the two"),
+        ([*cache, *data], "--data, --features: give one of the two"),
+        ([*cache, "--geometry", "native"], "--geometry: a cache has its own"),
+        ([*data, "--config", "config/coco.yaml"], "is no data set of dataset.kind coco (config/"),
+        ([*data, "--protocol", "boxes"], "--protocol boxes: expected one of paper, dinosaur"),
+    ):
+        done = mmqsa(*base, *options)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.realdata
+def test_real_photographs(tmp_path):
+    """The labels themselves are perfect, at the photographs' size and in the crop."""
+    voc = VocFolder.find(from_environment("MMQSA_VOC"))
+    few = tmp_path / "VOC2012"
+    (few / "ImageSets/Segmentation").mkdir(parents=True)
+    for name in ("JPEGImages", "SegmentationClass"):
+        (few / name).symlink_to((voc.path / name).resolve())
+    ids = voc.ids("val")[:20]
+    (few / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids) + "\n")
+    (tmp_path / "maps").mkdir()
+    for image_id in ids:
+        labels = Image.open(voc.path / f"SegmentationClass/{image_id}.png")
+        labels.save(tmp_path / "maps" / f"{image_id}.png")  # a palette PNG with void, 255
+    for geometry in ("crop", "native"):
+        labels = folder(few, geometry=geometry, side=280)
+        found = score(labels, tmp_path, tmp_path / "maps", name=geometry)
+        values = {(row.protocol, row.metric): row.mean for row in found.rows}
+        assert values["paper", "mbo_c"] == values["paper", "miou_with_background"] == 100
