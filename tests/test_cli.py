@@ -1,6 +1,7 @@
 """The command line: an error is one line, and an exit code that says whose fault it was."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from mmqsa import __version__
+from mmqsa.cli.application import HEADINGS
 from mmqsa.cli.entry import main
 from mmqsa.config.base import merged
 from mmqsa.config.files import dump_yaml
@@ -27,9 +29,9 @@ def mmqsa(*arguments, **environment):
 
 
 STAGES = {
-    *("download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
-    *("sweep", "agreement", "snapshots", "label-maps"),
-    *("controls", "baseline", "premise", "specs", "plan", "table", "join", "figure", "page"),
+    *("init", "download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
+    *("sweep", "agreement", "snapshots", "label-maps", "score"),
+    *("controls", "baseline", "premise", "specs", "plan", "table", "leaderboard", "join", "figure", "page"),
     *("discover", "export"),
 }
 
@@ -41,13 +43,50 @@ def test_every_stage_is_a_subcommand_and_none_is_imported_for_the_help():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     commands, modules = map(str.split, done.stdout.splitlines())
     assert set(commands) == STAGES
-    assert not {"torch", "timm", "pandas", "h5py", "matplotlib", "scipy"} & set(modules)
+    heavy = {"torch", "timm", "numpy", "pandas", "h5py", "matplotlib", "scipy", "pydantic", "rich"}
+    assert not heavy & set(modules)
     shown = mmqsa("--help").stdout
     assert all(f" {stage} " in shown for stage in STAGES)
 
 
+def test_the_help_lists_each_command_below_a_heading_with_its_whole_sentence():
+    shown = " ".join(mmqsa("--help").stdout.split())
+    places = [shown.index(f"{heading}: ") for heading in dict.fromkeys(HEADINGS.values())]
+    assert places == sorted(places)
+    assert "train Train one run on a feature cache; a killed one goes on where it was." in shown
+    assert shown.index("Scores:") < shown.index(" evaluate ") < shown.index("Tables, figures")
+
+
 def test_the_version():
     assert mmqsa("--version").stdout == f"mmqsa {__version__}\n"
+
+
+def test_the_shell_completes_commands_options_and_choices():
+    def completed(words):
+        asked = {"_MMQSA_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        asked["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+        program = "import sys; sys.argv[0] = 'mmqsa'; from mmqsa.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | asked
+        )
+        return done.stdout.split()
+
+    assert completed("mmqsa tra") == ["train"]
+    assert "--require-gpu" in completed("mmqsa train --r")
+    assert completed("mmqsa discover --mask-source dec") == ["decoder", "decoder-masks"]
+
+
+def test_a_plan_for_programs():
+    plan = "rule train:\n    resources: gpu=1, expected_seconds=3600, runtime=120, mem_mb=4000\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "mmqsa", "plan", "--json"],
+        input=plan,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = {row["rule"]: row for row in json.loads(done.stdout)}
+    assert rows["train"]["GPU-hours"] == rows["total"]["GPU-hours"] == 1
 
 
 @pytest.mark.parametrize(

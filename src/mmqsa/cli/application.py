@@ -2,14 +2,49 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mmqsa import __version__
 from mmqsa.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Module of commands -> the heading that the help lists them under, in the order of the help.
+HEADINGS = {
+    "project": "A project of your own",
+    "pipeline": "From photographs to trained runs",
+    "scoring": "Scores",
+    "predictions": "Scores",
+    "reporting": "Tables, figures and the page",
+    "trained": "Masks for your own photographs",
+}
+
+
+class Commands(TyperGroup):
+    """The commands, listed by heading, each with its whole first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list into the help."""
+        entries: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS.values()}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            first = next(iter(getattr(command, "commands", {"": command}).values()))
+            module = first.callback.__module__.rpartition(".")[2]
+            entries[HEADINGS[module]].append((name, command.help.split("\n\n")[0]))
+        for heading, rows in ((heading, rows) for heading, rows in entries.items() if rows):
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+# Without rich, whose import takes longer than all else that the help needs.
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
 
 DEBUG = "MMQSA_DEBUG"
 
@@ -35,6 +70,7 @@ DataRoot = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder to write to.", callback=_folder)]
 Features = Annotated[Path, typer.Option(help="Feature cache (.h5).")]
 Only = Annotated[list[str] | None, typer.Option(help="Score this one only; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")]
 RunFolder = Annotated[Path, typer.Option(help="Folder of a trained run.")]
 
 

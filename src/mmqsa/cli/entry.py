@@ -8,10 +8,19 @@ from typing import Any
 
 import typer
 
-from mmqsa.cli import application, pipeline, reporting, scoring, trained
+from mmqsa.cli import application, pipeline, predictions, project, reporting, scoring, trained
 from mmqsa.errors import InputError, MachineError
 
-__all__ = ["application", "main", "pipeline", "reporting", "scoring", "trained"]
+__all__ = [
+    "application",
+    "main",
+    "pipeline",
+    "predictions",
+    "project",
+    "reporting",
+    "scoring",
+    "trained",
+]
 
 BUG = 70  # EX_SOFTWARE of BSD's sysexits.h
 # A path that does not suit; every other OSError is a fault of the machine, such as a full disk.

@@ -1,5 +1,6 @@
 """The stages that lead from photographs to trained runs."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from mmqsa.cli.application import (
     DataRoot,
     Device,
     Features,
+    Json,
     Out,
     RequireGpu,
     RunFolder,
@@ -105,6 +107,7 @@ def train(
     ] = False,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
+    as_json: Json = False,
 ) -> None:
     """Train one run on a feature cache; a killed one goes on where it was."""
     from mmqsa.config.training import RunConfig
@@ -120,6 +123,9 @@ def train(
     except Stopped as stopped:
         print(f"mmqsa: {stopped}", file=sys.stderr)
         raise SystemExit(STOPPED) from None
+    if as_json:
+        print(json.dumps({"run": str(out), **done}))
+        return
     print(
         f"{out}: loss {done['final_loss']}, {done['seconds']} s, "
         f"{done['images_per_second']} images/s on {done['device']}"

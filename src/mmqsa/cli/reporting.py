@@ -1,11 +1,13 @@
 """Tables and figures: from metrics alone, and those that need a run and photographs."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmqsa.cli.application import DataRoot, Features, Out, RunFolder, app
+from mmqsa.cli.application import DataRoot, Features, Json, Out, RunFolder, app
+from mmqsa.config.choices import MaskSource, MatchingName
 from mmqsa.errors import InputError
 
 ResultsFolder = Annotated[Path, typer.Option(help="Results folder.", exists=True, file_okay=False)]
@@ -53,7 +55,7 @@ def specs(
 
 
 @app.command()
-def plan() -> None:
+def plan(as_json: Json = False) -> None:
     """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` prints its GPU-hours."""
     import sys
 
@@ -63,7 +65,8 @@ def plan() -> None:
     if len(content) > MAX_BYTES:
         raise InputError(f"standard input: a plan of more than {MAX_BYTES // 10**6} MB; split it")
     table = summarise(content.decode(errors="replace"))
-    print(table.to_markdown(index=False, floatfmt=".1f", intfmt=","))
+    printed = table.to_markdown(index=False, floatfmt=".1f", intfmt=",")
+    print(table.to_json(orient="records") if as_json else printed)
 
 
 @app.command()
@@ -76,6 +79,48 @@ def table(specs: Specs, results: ResultsFolder, published: Published = None) -> 
     paths, values = Paths(results), read_published(published)
     for spec in specs:
         print(f"{make_table(Results(load_spec(spec), paths, values))[1]}: written")
+
+
+@app.command()
+def leaderboard(
+    results: ResultsFolder,
+    image_set: Annotated[
+        str | None, typer.Option(help="Such as voc2012-val; default: the only one.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="That orders the rows; default: mbo_c, else corloc.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Default: those that tables print, paper first.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="This setting only; may be repeated.")
+    ] = None,
+    mask_source: Annotated[MaskSource, typer.Option(help="Of the settings.")] = "attention",
+    matching: Annotated[MatchingName, typer.Option(help="Of the settings.")] = "hungarian",
+    as_json: Json = False,
+) -> None:
+    """Set all that is scored on the same images side by side, tested in pairs; needs no config."""
+    from mmqsa.paths import Paths
+    from mmqsa.reporting.found import chosen_image_set, leaderboard_spec, make_leaderboard
+    from mmqsa.reporting.results import Results, read_published
+    from mmqsa.reporting.typeset import to_markdown
+
+    paths = Paths(results)
+    images = chosen_image_set(paths, image_set)
+    spec = leaderboard_spec(paths, images, matching, mask_source, setting, protocol)
+    files, table, printed = make_leaderboard(Results(spec, paths, read_published()), metric or "")
+    if as_json:
+        own = table["against"] == ""
+        rows = {"rows": table[own].drop(columns=["against"]), "pairs": table[~own]}
+        known = {
+            name: [row.dropna().to_dict() for _, row in part.iterrows()]
+            for name, part in rows.items()
+        }
+        print(json.dumps({"image_set": images} | known | {"files": [str(path) for path in files]}))
+        return
+    print(to_markdown(printed))
+    print(f"{', '.join(map(str, files))}: written")
 
 
 @app.command()

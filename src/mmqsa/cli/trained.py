@@ -1,12 +1,13 @@
 """Masks for anyone's photographs, and a folder to share."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmqsa.cli.application import Device, Out, RunFolder, app
-from mmqsa.config.evaluation import ALIKE, MaskSource, MatchingName
+from mmqsa.cli.application import Device, Json, Out, RunFolder, app
+from mmqsa.config.choices import ALIKE, MaskSource, MatchingName
 
 
 @app.command()
@@ -43,6 +44,7 @@ def discover(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = 8,
     device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Find the objects in photographs: label maps, overlays, a table, COCO annotations."""
     from mmqsa.discover import load
@@ -52,6 +54,10 @@ def discover(
         run, device, backbone, mask_source, matching, num_slots, alike, smallest, split, refine
     )
     done = run_on(segmenter, photographs, out, batch)
+    if as_json:
+        files = {"objects": out / "objects.csv", "coco": out / "coco.json", "masks": out / "masks"}
+        print(json.dumps({"photographs": done} | {name: str(path) for name, path in files.items()}))
+        return
     print(
         f"{out}: masks, overlays, objects.csv and coco.json of {done} photograph{'s'[: done != 1]}"
     )
