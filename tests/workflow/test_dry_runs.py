@@ -1,13 +1,17 @@
 """What the workflow plans, with nothing downloaded and nothing made."""
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from project import ROOT, copy_project, planned, snakemake
+from project import ARGUMENTS, ROOT, copy_project, planned, snakemake
+
+from mmqsa.paths import Paths, beside, label_maps_path
 
 pytestmark = pytest.mark.workflow
 
@@ -106,4 +110,32 @@ def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
     done = snakemake(copy, "-n", "--configfile", str(path), check=False)
     assert done.returncode
     assert re.search(said, done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_method_of_other_code_makes_what_lists_it_anew_and_nothing_else(tmp_path):
+    """Once `mmqsa score` has written it; empty files stand for a finished workflow."""
+    folder = copy_project(tmp_path)
+    plan = snakemake(folder, "-n", "--summary", *ARGUMENTS).stdout
+    rows = [line.split("\t") for line in plan.splitlines() if line.count("\t") == 5][1:]
+    now = time.time()
+    for name, _, rule, *_ in rows:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if rule == "page" or path.name == "snapshots" else path.touch()
+        os.utime(path, (now, now))
+    assert planned(snakemake(folder, "-n", *ARGUMENTS)) == {}
+    paths = Paths(folder / "results/demo")
+    metrics, record = paths.reference("scenes-val", "spot"), paths.methods / "spot.yaml"
+    for path in (record, metrics, beside(metrics, "per_image"), label_maps_path(metrics)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("name: spot\ntitle: SPOT\n")
+    done = snakemake(folder, "-n", *ARGUMENTS)
+    assert set(planned(done)) == {"all", "table", "figure", "page"}
+    again = set(re.findall(r"output: \S*/tables/([\w-]+)\.csv", done.stdout))
+    assert {"summary", "comparisons", "leaderboard", "sizes"} <= again
+    assert not again & {"provenance", "compute", "claims"}  # which list no method
+    record.write_text("name: other\n")
+    done = snakemake(folder, "-n", *ARGUMENTS, check=False)
+    assert done.returncode and "spot.yaml: " in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

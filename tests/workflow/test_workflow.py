@@ -17,7 +17,7 @@ import pytest
 import yaml
 from project import ARGUMENTS, HANDFUL, copy_project, finish, planned, snakemake, start
 
-from mmqsa.config.evaluation import MatchingName
+from mmqsa.config.choices import MatchingName
 from mmqsa.config.training import RunConfig
 from mmqsa.reporting.plan import summarise
 
@@ -76,6 +76,7 @@ def test_the_chain_ends_in_tables_and_figures(demo):
     drawn = {path.stem for path in (results / "figures").glob("*.png")}
     assert drawn == {
         *("showcase-gallery", "showcase-heads", "showcase-iterations", "showcase-premise"),
+        "leaderboard-forest",
         "summary-controls",  # and no heads-curve: of one number of heads it would be a point
         *("masking-controls", "masking-training", "sizes-strata", "shift-severity"),
         *("diagnosis-similarity", "course-snapshots", "sweep-sweep"),
@@ -216,6 +217,7 @@ def test_a_change_re_runs_only_what_depends_on_it(demo, tmp_path, change, expect
         ("model/decoder.py", '"""Spatial-broadcast', '"""A spatial-broadcast', {}),
         ("features/cache_writer.py", "import errno", "import errno  # of the operating system", {}),
         ("training/loop.py", "is not finite at step", "is no finite number at step", {}),
+        ("model/matching.py", '__all__ = ["align", ', "__all__ = [", {}),
         ("cli/pipeline.py", 'help="Of weights', 'help="For weights', {}),
         ("reporting/plan.py", "3600", "3601", {}),
     ],

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from itertools import chain
@@ -11,7 +12,8 @@ from pathlib import Path
 
 HERE = Path(str(workflow.current_basedir))  # also where another workflow takes this one as a module
 SOURCE = Path(os.path.relpath(HERE.parents[1] / "src"))
-sys.path.insert(0, str(SOURCE))
+if SOURCE.is_dir():  # a checkout; otherwise the package is installed
+    sys.path.insert(0, str(SOURCE))
 
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import ImageSet
@@ -29,6 +31,7 @@ from mmqsa.paths import (
     Paths,
     label_maps_path,
 )
+from mmqsa.project import PACKAGE
 from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
 if "{" in str(HERE):  # in the path of environment.yml Snakemake takes it for a wildcard
@@ -41,17 +44,26 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 
+def linked(target, link):
+    """A link below .snakemake to a folder; jobs of a cluster may make it at the same moment."""
+    link = Path(".snakemake") / link
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        link.symlink_to(target)
+    return link
+
+
+def short_digest(path):
+    return sha256(str(path).encode()).hexdigest()[:12]
+
+
 def carried(folder):
     """A folder as Snakemake can carry it: a brace in its name would be a wildcard, a link has none."""
     if "{" not in folder:
         return folder
     target = Path(folder).resolve()
-    link = Path(".snakemake/folders") / sha256(str(target).encode()).hexdigest()[:12]
-    for made in (target, link.parent):
-        made.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        link.symlink_to(target)
-    return str(link)
+    target.mkdir(parents=True, exist_ok=True)
+    return str(linked(target, f"folders/{short_digest(target)}"))
 
 
 def with_carried(dataset):
@@ -70,6 +82,11 @@ CONFIG = CONFIG.model_copy(
 PATHS = Paths(Path(CONFIG.results))
 DATASET = CONFIG.dataset
 GPU = 0 if CONFIG.device == "cpu" else 1
+
+if not SOURCE.is_dir():
+    # A folder that holds the package alone. What else is installed beside it would hide the packages
+    # of the conda environment that a job runs in.
+    SOURCE = linked(PACKAGE, f"packages/{short_digest(PACKAGE)}/mmqsa").parent
 
 # Jobs get these through the environment. They change speed alone: as params they would start every
 # training again. The package is found by its path, so it need not be installed where a rule runs.
