@@ -381,9 +381,9 @@ def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Itera
         yield from evaluation(device, Path(folder), images)
 
 
-def ceiling(device: torch.device, precision: str) -> Case:
+def ceiling(device: torch.device, precision: str, quick: bool = False) -> Case:
     """A large matrix product: what the machine reaches. Its "images" are FLOP, 2 n^3."""
-    size = 8192 if device.type == "cuda" else 2048
+    size = 512 if quick else 8192 if device.type == "cuda" else 2048
     dtype = {"bf16": torch.bfloat16}.get(precision, torch.float32)
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 

@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from mmqsa.config.evaluation import MaskSource
+from mmqsa.config.choices import MaskSource
 from mmqsa.data.geometry import VOID
 from mmqsa.data.voc import VocFolder
 from mmqsa.device import describe

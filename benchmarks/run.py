@@ -12,7 +12,8 @@ rounds' ratios.
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -85,40 +86,66 @@ def flop() -> Iterator[dict]:
         yield {"step": name, "GFLOP": counter.get_total_flops() / 1e9}
 
 
-def arithmetic(device: torch.device, precisions: list[str], seconds: float) -> Iterator[dict]:
+KINDS: dict[str, dict[str, bool]] = {
+    "eager": {},
+    "graphs": {"cuda_graphs": True},
+    "compile": {"compile": True},
+    "both": {"compile": True, "cuda_graphs": True},
+}
+"""The kinds of training step, the plainest first; a CPU has the first alone."""
+
+
+def step_name(batch: int, precision: str, kind: str) -> str:
+    """What a row of the table of rates is called."""
+    return f"batch {batch}, {precision}" + ("" if kind == "eager" else f", {kind}")
+
+
+def arithmetic(
+    device: torch.device,
+    steps: Iterable[tuple[int, str, str]],
+    seconds: float,
+    quick: bool = False,
+    most: dict[str, float] | None = None,
+) -> Iterator[dict]:
     """A step's achieved rate against a measured matrix product, and the time that it promises.
 
-    FLOP are those of the matrix products that PyTorch counts in one step.
+    ``steps`` are batch, precision and kind. FLOP are those of the matrix products that PyTorch
+    counts in one step. ``start`` are the seconds of the first steps, which compile or record.
+    ``most`` are products that are measured already, in TFLOP/s by precision.
     """
-    for precision in precisions:
-        product = measure(cases.ceiling(device, precision), seconds, device)
-        most = product["images_per_s"] / 1e12
-        for batch in (4, 16, 64) if device.type == "cuda" else (16,):
-            for options in _step_options(device):
-                inputs = cases.Inputs(device, batch, **options)
-                with FlopCounterMode(display=False) as counter, computing_in(precision, device):
-                    draws = inputs.model.draw(batch, inputs.generator)
-                    inputs.model(inputs.features, [cases.HEAD], draws).loss.backward()
-                step = inputs.step(precision)
-                for _ in range(5):  # compiles, warms a graph up and records it
-                    step()
-                row = measure(Case("", batch, None, step), seconds, device)
-                rate = counter.get_total_flops() * row["images_per_s"] / batch / 1e12
-                yield {
-                    "step": f"batch {batch}, {precision}{''.join(f', {o}' for o in options)}",
-                    "ms": row["ours_ms"] * batch,
-                    "TFLOP/s": rate,
-                    "ceiling": most,
-                    "share": rate / most,
-                    "official budget, min": OFFICIAL_BUDGET / row["images_per_s"] / 60,
-                }
+    most = {} if most is None else most
+    for batch, precision, kind in steps:
+        if precision not in most:
+            large = measure(cases.ceiling(device, precision, quick), seconds, device, quick)
+            most[precision] = large["images_per_s"] / 1e12
+        torch.compiler.reset()  # or it would compile for any batch, as no training does
+        inputs = cases.Inputs(device, batch, **KINDS[kind])
+        with FlopCounterMode(display=False) as counter, computing_in(precision, device):
+            draws = inputs.model.draw(batch, inputs.generator)
+            inputs.model(inputs.features, [cases.HEAD], draws).loss.backward()
+        step = inputs.step(precision)
+        started = time.perf_counter()
+        for _ in range(1 if quick else 5):
+            step()
+        _wait(device)
+        start = time.perf_counter() - started
+        in_a_row = 20 if device.type == "cuda" else 1  # as in a training, which waits for none
 
+        def run(step: Callable[[], object] = step, times: int = in_a_row) -> None:
+            for _ in range(times):
+                step()
 
-def _step_options(device: torch.device) -> list[dict]:
-    if device.type == "cpu":
-        return [{}]
-    both = {"compile": True, "cuda_graphs": True}
-    return [{}, {"compile": True}, {"cuda_graphs": True}, both]
+        row = measure(Case("", batch * in_a_row, None, run), seconds, device, quick)
+        rate = counter.get_total_flops() * row["images_per_s"] / batch / 1e12
+        yield {
+            "step": step_name(batch, precision, kind),
+            "ms": row["ours_ms"] * batch,
+            "TFLOP/s": rate,
+            "ceiling": most[precision],
+            "share": rate / most[precision],
+            "official budget, min": OFFICIAL_BUDGET / row["images_per_s"] / 60,
+            "start, s": start,
+        }
 
 
 def main(
@@ -148,7 +175,10 @@ def main(
     )
     publish("ratios", rows, machine, out)
     if not only and not quick:
-        publish("rates", arithmetic(chosen, precisions, seconds), machine, out)
+        on_gpu = chosen.type == "cuda"
+        batches, kinds = ((4, 16, 64), KINDS) if on_gpu else ((16,), ["eager"])
+        steps = product(batches, precisions, kinds)
+        publish("rates", arithmetic(chosen, steps, seconds), machine, out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time the start of the command line, each time in a process of its own, and print one table.
 
-    python benchmarks/startup.py                # half a minute
+python benchmarks/startup.py                # half a minute
 """
 
 import statistics

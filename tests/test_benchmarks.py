@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
+from conftest import CPU, SMALL
 
+import gpu
+import gpu_parts
 import reference
 from mmqsa.config.workflow import Config
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
@@ -133,6 +135,62 @@ def test_every_case_of_the_benchmark_runs(tmp_path):
 def test_the_other_benchmarks_run(tmp_path, script, rows):
     run(script, tmp_path)
     assert len(pd.read_csv(tmp_path / Path(script).with_suffix(".csv"))) == rows
+
+
+@pytest.mark.parametrize("name", ["rates", "training", "extraction", "evaluation", "chain"])
+def test_every_part_of_the_gpu_acceptance_runs_on_a_cpu(tmp_path, name):
+    part = gpu_parts.Part(CPU, 60, True, tmp_path, tmp_path)
+    rows = pd.DataFrame(gpu_parts.PARTS[name](part))
+    assert len(rows) and "note" not in rows, rows  # nothing failed or was left out
+    assert rows["ms" if name == "rates" else "seconds"].gt(0).all()
+    if name == "chain":
+        other = rows.set_index("of")["value"].dropna()
+        assert other.filter(like="from the GPU's").tolist() == [0, 0]  # both are this CPU
+
+
+def test_the_gpu_acceptance_keeps_what_it_has_and_says_what_it_skipped(tmp_path):
+    run("gpu.py", tmp_path, "--device", "cpu", "--only", "tests", "--note", "on a train")
+    text = (tmp_path / "gpu.md").read_text()
+    assert "skipped" in text.split("## Tests")[0] and "torch sees no GPU" in text
+    assert "- on a train" in text and "- rates: nothing was measured" in text
+    assert "recommends nothing" in text and not (tmp_path / "gpu.patch").read_text()
+
+
+def test_a_row_that_fails_or_comes_late_says_so(tmp_path):
+    def fails():
+        raise ValueError("no such card")
+
+    named = {"step": "first"}
+    part = gpu_parts.Part(CPU, 60, True, tmp_path, tmp_path)
+    assert part.row(named, fails) == named | {"note": "failed: ValueError: no such card"}
+    late = gpu_parts.Part(CPU, -1, True, tmp_path, tmp_path)
+    assert late.row(named, fails) == named | {"note": gpu_parts.NO_TIME}
+
+
+@pytest.mark.parametrize(
+    "graphs, both, kept",
+    [(24, 18.7, (True, True)), (19, 18.7, (False, True)), (29, 29, (False,) * 2)],
+)
+def test_the_plainest_of_the_fastest_is_recommended(graphs, both, kept):
+    kinds = pd.DataFrame(
+        {
+            "kind": ["eager", "graphs", "compile", "both"],
+            "official budget, min": [30, graphs, None, both],
+            "TFLOP/s": [123.4, 150, None, 256],
+        }
+    )
+    batches = pd.DataFrame(
+        {"precision": ["fp32", "fp32", "bf16"], "batch": [8, 32, 64], "VOC, min": [2.0, 1.95, 1.0]}
+    )
+    chosen = gpu.recommended({"training": kinds, "extraction": batches})
+    assert (chosen["training.compile"], chosen["training.cuda_graphs"]) == kept
+    assert chosen["backbone.batch_size"] == 8  # the other is no 5 % faster
+    text = (BENCHMARKS.parent / "config.yaml").read_text()
+    lines = gpu.patch(chosen | {"backbone.batch_size": 77}, text).splitlines()
+    added = [line for line in lines if line.startswith("+ ")]
+    assert sum("batch_size: 77 " in line for line in added) == 1  # of the backbone alone
+    assert any("cuda_graphs: true" in line for line in added) == kept[1]
+    assert gpu.patch({}, text) == ""
 
 
 def test_refinement_is_scored_and_its_numbers_chosen(tmp_path, run_folder, caches, voc_root):

@@ -35,7 +35,8 @@ def test_a_run_trains_and_is_scored_on_the_gpu(tmp_path, caches, config):
     assert (
         done["precision"] == "bf16" and done["device"] != "cpu" and done["features_in"] == "device"
     )
-    evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), config, tmp_path / "m", GPU)
+    scoring = config.changed("test", {"matching": {"strategies": ["hungarian", "joined"]}})
+    evaluate(Run.load(tmp_path), FeatureCache(caches["val"]), scoring, tmp_path / "m", GPU)
     assert (tmp_path / "m/scenes-val.csv").exists()
 
 
@@ -85,19 +86,21 @@ def test_graphs_train_as_plain_steps_do():
         model = MaskedSlotModel(altered().model, 36, 8).to(GPU)
         step = (GraphedStep if graphs else Step)(model, config, "fp32", GPU)
         generator = torch.Generator(GPU).manual_seed(0)
-        features = torch.randn(60, 4, 36, 8, generator=generator, device=GPU).half()
+        features = torch.randn(2, 4, 36, 8, generator=generator, device=GPU).half()
         losses.append(
             [
-                step(batch, [turn % 3], model.draw(4, generator), 1e-3 * (1 - turn / 60))
-                for turn, batch in enumerate(features)
+                step(batch.clone(), [turn % 3], model.draw(4, generator), 1e-3 * (1 - turn / 60))
+                for turn, batch in enumerate(features.repeat(30, 1, 1, 1))
             ]
         )
     plain, graphed = (torch.stack(values) for values in losses)
     torch.testing.assert_close(plain, graphed, atol=1e-4, rtol=1e-3)
-    assert plain[-1] < plain[0]
+    assert plain[-6:].mean() < plain[:6].mean()
 
 
-@pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"compile": True}])
+@pytest.mark.parametrize(
+    "options", [{"cuda_graphs": True}, {"compile": True}], ids=["graphs", "compile"]
+)
 def test_a_killed_training_resumes_with_every_option(tmp_path, caches, train_until, options):
     config = altered(checkpoint_seconds=1e-9, precision="fp32", **options)
     cache = FeatureCache(caches["train"])

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmqsa.config.workflow import Config
 from mmqsa.model.masked_slot_model import Draws, MaskedSlotModel
-from mmqsa.training.step import Step
+from mmqsa.training.step import Step, make_step
 
 
 def model_of(**sections) -> MaskedSlotModel:
@@ -52,3 +52,13 @@ def test_all_heads_average_their_losses():
     ]
     together = model(features, range(3), draws).loss
     torch.testing.assert_close(together, torch.stack(each).mean())
+
+
+@pytest.mark.parametrize("heads", ["drawn", "all", "merged"])
+def test_a_cpu_has_no_use_for_compiling_and_graphs(heads):
+    """So that the defaults of a GPU train on a CPU as well, and every head at a time."""
+    options = {"compile": True, "cuda_graphs": True, "heads_per_step": heads}
+    config = Config.model_validate({**SMALL, "training": {**SMALL["training"], **options}})
+    model = model_of()
+    assert type(make_step(model, config.training, "fp32", CPU)) is Step
+    assert model.decoder._compiled_call_impl is None
