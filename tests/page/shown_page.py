@@ -4,21 +4,24 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
+from mmqsa.config.methods import MethodRecord
 from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
+from mmqsa.evaluation.label_map_file import LabelMaps, label_map_writer
 from mmqsa.evaluation.label_maps import baseline_label_maps, control_label_maps, run_label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.build import make_page
 from mmqsa.page.explorer import write_explorer
 from mmqsa.page.spec import PageSpec, make_spec
-from mmqsa.paths import Paths
+from mmqsa.paths import Paths, label_maps_path
 from mmqsa.reporting.figures import draw
 from mmqsa.reporting.results import Results, load_spec, read_published, table_spec
 from mmqsa.reporting.tables import make_table
@@ -86,3 +89,21 @@ def page(results, spec, caches, voc_root, tmp_path_factory) -> Path:
     sources = FeatureCache(caches["val"]), VocFolder.find(voc_root)
     make_page(spec, results, out, partial(write_explorer, spec, results, *sources))
     return out
+
+
+def score_method(paths, spec):
+    """Leave what `mmqsa score` does, of k-means under another name; make the summary anew."""
+    names = {kind: paths.reference(spec.image_set, "kmeans", kind) for kind in ("", "per_image")}
+    for kind, path in names.items():
+        table = pd.read_csv(path).query("num_slots == 4").assign(name="SPOT")
+        table.to_csv(paths.reference(spec.image_set, "spot", kind), index=False)
+    maps = LabelMaps(label_maps_path(names[""]))
+    with label_map_writer(
+        label_maps_path(paths.reference(spec.image_set, "spot")), maps.ids
+    ) as file:
+        file.write("SPOT", slice(None), maps.arrays["k-means, K = 4"][:])
+    record = MethodRecord(name="spot", title="SPOT", source="CVPR 2024", colour="#1b7837")
+    paths.methods.mkdir()
+    (paths.methods / "spot.yaml").write_text(record.text())
+    summary = load_spec(paths.stage_config("tables/summary"))
+    make_table(Results(summary, paths, read_published()))

@@ -2,9 +2,17 @@
 
 import json
 import shutil
+from functools import partial
 
 import pandas as pd
 import pytest
+from shown_page import score_method
+
+from mmqsa.data.voc import VocFolder
+from mmqsa.features.cache import FeatureCache
+from mmqsa.page.build import make_page
+from mmqsa.page.explorer import write_explorer
+from mmqsa.paths import Paths
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
@@ -328,3 +336,33 @@ def test_a_folder_that_was_not_copied_whole_says_so(visit, page, chromium, tmp_p
     assert "was the folder copied whole?" in tab.locator("#count").text_content()
     tab.context.close()
     visit()
+
+
+def test_a_method_of_other_code_is_chosen_with_its_source_and_colour(
+    chromium, results, spec, caches, voc_root, tmp_path
+):
+    shutil.copytree(results.results, tmp_path / "results")
+    paths, out = Paths(tmp_path / "results"), tmp_path / "page"
+    score_method(paths, spec)
+    cache, folder = FeatureCache(caches["val"]), VocFolder.find(voc_root)
+    make_page(spec, paths, out, partial(write_explorer, spec, paths, cache, folder))
+    tab, faults = chromium.new_context().new_page(), []
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.goto((out / "index.html").as_uri())
+    tab.wait_for_function("document.body.dataset.ready")
+    assert not tab.locator("#sources").is_visible()
+    first = tab.locator("section[aria-label='The answer'] .swatch")
+    background = "one => getComputedStyle(one).backgroundColor"
+    assert first.evaluate(background) == "rgb(27, 120, 55)"  # on the first screen
+    tab.select_option("#b-method", "spot")
+    settled(tab)
+    group = tab.locator("#b-method option:checked").evaluate("one => one.parentElement.label")
+    assert group == "Methods of other code"
+    assert tab.locator("#sources").text_content() == "SPOT: CVPR 2024"
+    assert tab.locator("#sources .swatch").evaluate(background) == "rgb(27, 120, 55)"
+    tab.locator(".tile").first.click()
+    tab.wait_for_selector("#detail[open]")
+    caption = tab.locator("#detail-panels figcaption").last
+    assert caption.text_content() == "B: SPOT" and caption.locator(".swatch").count() == 1
+    tab.context.close()
+    assert faults == []

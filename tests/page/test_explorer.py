@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from shown_page import score_method
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
@@ -156,3 +157,27 @@ def test_seeds_with_other_predictions_are_refused(damaged, spec, refused):
 def test_a_page_of_nothing_is_refused(damaged, spec, refused):
     nothing = spec.model_copy(update={"settings": {}, "references": []})
     refused(damaged, "shows no setting and no method; name some in page.settings", nothing)
+
+
+def test_a_method_of_other_code_has_its_title_source_and_colour(
+    damaged, spec, caches, voc_root, tmp_path
+):
+    """As `mmqsa score` leaves it: a record, scores, and label maps by its title."""
+    score_method(damaged, spec)
+    out, cache = tmp_path / "page", FeatureCache(caches["val"])
+    writer = partial(write_explorer, spec, damaged, cache, VocFolder.find(voc_root))
+    index = make_page(spec, damaged, out, writer)
+    (method,) = [one for one in received(out / "data/catalogue.js")["methods"] if one["source"]]
+    assert (method["id"], method["kind"], method["label"]) == ("spot", "other", "SPOT")
+    assert (method["source"], method["colour"]) == ("CVPR 2024", "#1b7837")
+    assert [view["id"] for view in method["views"]] == ["SPOT"]
+    maps = LabelMaps(label_maps_path(damaged.reference(spec.image_set, "spot")))
+    np.testing.assert_array_equal(
+        labels(received(out / method["folder"] / "0/0/0.js")[1]), maps.arrays["SPOT"][1]
+    )
+    text = index.read_text()
+    assert 'style="background: #1b7837"></i>SPOT' in text and "SPOT (CVPR 2024)" in text
+    files = set(spec.files(damaged))
+    assert {damaged.methods / "spot.yaml", maps.path} <= files
+    maps.path.unlink()
+    assert not spec.methods(damaged)  # in tables alone

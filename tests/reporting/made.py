@@ -55,6 +55,12 @@ class Made:
         rows = [{"num_slots": 2, "eval_seed": 0} | common | row for row in rows]
         self.write(self.paths.reference("voc2012-val", method, kind), rows)
 
+    def method(self, name, **record):
+        """Write the record of a method of other code."""
+        path = self.paths.methods / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"name": name, "title": name} | record))
+
     @staticmethod
     def scores(value, *metrics, n_images=12):
         """Rows with the same value of each of ``metrics``."""

@@ -145,15 +145,6 @@ def test_every_mask_source_has_a_name():
     assert list(SOURCES) == Config().evaluation.mask_sources
 
 
-def test_the_wheel_holds_the_published_numbers():
-    """As setuptools reads it: package data is listed per package."""
-    import tomllib
-    from pathlib import Path
-
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert "published.csv" in project["tool"]["setuptools"]["package-data"]["mmqsa.reporting"]
-
-
 def test_a_metrics_frame_without_runs_has_its_columns(made):
     assert isinstance(made.results().runs("per_image"), pd.DataFrame)
     assert {"setting", "seed", "images", "mask_source"} <= set(made.results().runs("per_image"))

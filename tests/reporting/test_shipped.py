@@ -96,7 +96,7 @@ def made(tmp_path_factory):
     "name, files",
     [
         ("voc-subset", 24),
-        ("voc-vits14", 51),
+        ("voc-vits14", 54),
         ("voc-vits14-trials", 3),
         ("voc-vits14-blocks", 3),
         ("voc-vits14-long", 3),

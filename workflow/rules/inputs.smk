@@ -1,5 +1,6 @@
 """The functions behind the rules' inputs and params, file by file."""
 
+from mmqsa.config.methods import read_methods
 from mmqsa.page.spec import make_spec, page_spec
 from mmqsa.reporting.inputs import figure_inputs, figures, table_inputs
 from mmqsa.reporting.results import table_spec
@@ -149,6 +150,12 @@ def reference_input(wildcards):
 
 # reporting.smk
 
+try:
+    # Tables, figures and the page list methods of other code that are scored in the results folder.
+    read_methods(PATHS)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
 
 def table_files(wildcards):
     """The metrics files and records that a table reads."""
@@ -189,5 +196,5 @@ def gallery_labels(wildcards):
 def table_category(wildcards):
     """The section of the report that a table is in."""
     kind = CONFIG.tables[wildcards.table].kind
-    verdicts = dict.fromkeys(("claims", "diagnosis", "comparisons"), "Verdicts")
+    verdicts = dict.fromkeys(("claims", "diagnosis", "comparisons", "leaderboard"), "Verdicts")
     return (verdicts | dict.fromkeys(("compute", "provenance"), "Runs")).get(kind, "Metrics")

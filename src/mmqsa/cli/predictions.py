@@ -109,8 +109,8 @@ def score(
         return
     print(found.text())
     print(
-        f"{', '.join(map(str, found.files))}: written; `mmqsa leaderboard --results {results}` "
-        "sets methods side by side"
+        f"{', '.join(map(str, found.files))}: written; `mmqsa leaderboard --results {results} "
+        f"--image-set {found.image_set}` sets methods side by side"
     )
 
 

@@ -41,13 +41,15 @@ KINDS |= {"oracle": "ground truth at patch resolution", CONTROLS: "controls that
 
 @dataclass
 class Predictor:
-    """A setting, a baseline or the controls, with the files of each of its seeds."""
+    """A setting, a baseline, the controls or a method of other code: the files of each seed."""
 
     name: str
     label: str
     kind: str
     maps: dict[int, Path]
     scores: dict[int, Path]
+    source: str = ""
+    colour: str = ""
 
 
 def predictors(spec: PageSpec, paths: Paths) -> list[Predictor]:
@@ -63,6 +65,12 @@ def predictors(spec: PageSpec, paths: Paths) -> list[Predictor]:
         scores = {0: paths.reference(spec.image_set, name, "per_image")}
         kind = "control" if name == CONTROLS else "method"
         found.append(Predictor(name, KINDS.get(name, name), kind, maps, scores))
+    for record in spec.methods(paths):
+        maps = {0: label_maps_path(paths.reference(spec.image_set, record.name))}
+        scores = {0: paths.reference(spec.image_set, record.name, "per_image")}
+        label = record.title + " (supervised)" * (record.kind == "supervised")
+        about = record.source or "", record.colour or ""
+        found.append(Predictor(record.name, label, "other", maps, scores, *about))
     return found
 
 
@@ -91,6 +99,7 @@ def write_explorer(
             {
                 **{"id": predictor.name, "label": predictor.label, "kind": predictor.kind},
                 **{"seeds": [*by_seed], "folder": place, "heads": len(maps.heads)},
+                **{"source": predictor.source, "colour": predictor.colour},
                 "views": [_view(spec, name) for name in scores],
                 "visible": maps.visible is not None,
             }
@@ -173,9 +182,8 @@ def _scores(predictor: Predictor, seed: int, cache: FeatureCache) -> Scores:
     """Prediction -> metric -> its value of every image in percent, None where it has none."""
     path, of_run = predictor.scores[seed], predictor.kind == "setting"
     if not path.exists():
-        command = (
-            "evaluate" if of_run else "controls" if predictor.kind == "control" else "baseline"
-        )
+        commands = {"setting": "evaluate", "control": "controls", "other": "score"}
+        command = commands.get(predictor.kind, "baseline")
         raise InputError(f"{path}: missing; run `mmqsa {command}`")
     table = read_table(path, "per_image", RUN if of_run else REFERENCE)
     if set(table["image_id"]) != set(cache.ids):

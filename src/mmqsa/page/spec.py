@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, validated
 from mmqsa.config.files import dump_yaml, read_yaml
+from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.tables import Label
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths, label_maps_path
@@ -52,13 +53,22 @@ class PageSpec(Section):
         """Setting and seed of every run whose masks are shown."""
         return ((name, seed) for name, seeds in self.settings.items() for seed in seeds)
 
+    def methods(self, paths: Paths) -> list[MethodRecord]:
+        """The methods of other code whose masks are shown: those with label maps."""
+        records = read_methods(paths).values()
+        metrics = {record.name: paths.reference(self.image_set, record.name) for record in records}
+        return [one for one in records if label_maps_path(metrics[one.name]).is_file()]
+
     def files(self, paths: Paths) -> list[Path]:
         """The files below a results folder that the explorer reads, besides the feature cache."""
+        other = [record.name for record in self.methods(paths)]
         metrics = [paths.metrics(*run, self.image_set) for run in self.shown]
-        metrics += [paths.reference(self.image_set, method) for method in self.references]
+        methods = [*self.references, *other]
+        metrics += [paths.reference(self.image_set, method) for method in methods]
         scores = [paths.metrics(*run, self.image_set, "per_image") for run in self.shown]
-        scores += [paths.reference(self.image_set, one, "per_image") for one in self.references]
-        return [*map(label_maps_path, metrics), *scores]
+        scores += [paths.reference(self.image_set, method, "per_image") for method in methods]
+        records = [paths.methods / f"{name}.yaml" for name in other]
+        return [*map(label_maps_path, metrics), *scores, *records]
 
 
 def make_spec(config: Config) -> PageSpec:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mmqsa.config.files import read_text
+from mmqsa.config.methods import read_methods
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.tables import METRICS
 from mmqsa.errors import InputError
@@ -27,6 +28,8 @@ class Cell:
 
     text: str
     bold: bool = False
+    colour: str = ""
+    """of a method of other code, before its name"""
 
 
 @dataclass
@@ -66,11 +69,16 @@ def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
         bold = re.fullmatch(r"\*\*(.+)\*\*", text)
         return Cell(bold[1], True) if bold else Cell(text)
 
+    printed = [[cell(text) for text in row] for row in rows]
+    for record in read_methods(paths).values():
+        for row in printed:
+            if row[0].text == record.title or row[0].text.startswith(f"{record.title}, "):
+                row[0].colour = record.colour or ""
     return PageTable(
         name=name,
         caption=lines[0],
         heading=heading,
-        rows=[[cell(text) for text in row] for row in rows],
+        rows=printed,
         left=sum(rule.startswith(":") for rule in rules),
         figures=[paths.figure(name, kind, "png").name for kind in kinds],
     )

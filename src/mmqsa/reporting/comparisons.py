@@ -1,4 +1,4 @@
-"""Settings, baselines and controls compared with a table's first setting, image by image."""
+"""Settings, methods and controls compared with a table's first setting, image by image."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mmqsa.config.tables import METRICS, unpack
-from mmqsa.reporting.results import MISSING, SOURCES, Results, Spec
+from mmqsa.reporting.results import MISSING, SOURCES, Results
 from mmqsa.reporting.statistics import holm, paired
 from mmqsa.reporting.typeset import Printed
 
@@ -49,7 +49,7 @@ def comparisons_table(results: Results) -> tuple[pd.DataFrame, Printed]:
                 rows.append(row | paired(100 * first[column], 100 * values[column]))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = table.groupby(["mask_source", "protocol", "metric"])["p"].transform(holm)
-    return table, _printed(spec, table)
+    return table, _printed(results, table)
 
 
 def _by_image(rows: pd.DataFrame, metrics: Iterable[str], name: str) -> dict[str, pd.DataFrame]:
@@ -61,7 +61,8 @@ def _by_image(rows: pd.DataFrame, metrics: Iterable[str], name: str) -> dict[str
     return {key: means.loc[key] for key in rows[name].unique()}
 
 
-def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
+def _printed(results: Results, table: pd.DataFrame) -> Printed:
+    spec = results.spec
     metrics = [name for name in METRICS if name in set(table["metric"])] or ["corloc"]
     rows, groups = [], []
     for (source, kind, label), group in table.groupby(["mask_source", "kind", "label"], sort=False):
@@ -75,7 +76,8 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
         groups.append(f"{source} {kind}")
     caption = spec.caption(
         f"Difference to {spec.label(spec.first)} in points, with its 95 % bootstrap "
-        "interval over the images; * p < 0.05 (Wilcoxon's signed-rank test, Holm's correction)."
+        "interval over the images; * p < 0.05 (Wilcoxon's signed-rank test, Holm's correction).",
+        results.credits,
     )
     heading = ["", "mask source", *(METRICS[name] for name in metrics)]
     return Printed(caption, heading, rows, groups, left=2)

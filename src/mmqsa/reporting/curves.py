@@ -1,6 +1,7 @@
 """Metrics along a knob of the training, its course, or a corruption's severity."""
 
 from itertools import pairwise, product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,6 +16,7 @@ from mmqsa.reporting.results import SOURCES, Results, Spec, exists
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
     DASHES,
+    OF_OTHER_CODE,
     PAGE,
     errorbars,
     legend_below,
@@ -49,7 +51,7 @@ def curve_figure(results: Results) -> Figure:
         for index, (label, settings) in enumerate(lines.items()):
             of_line = means[means["setting"].isin(settings)]
             errorbars(axis, "x", of_line, index, label, len(lines))
-        _draw_references(axis, references[references["metric"] == metric], spec)
+        _draw_references(axis, references[references["metric"] == metric], results)
         _ticks(axis, sorted(set(knobs.values())))
     legend_below(figure, note)
     return figure
@@ -107,17 +109,20 @@ def _ticks(axis: Axes, values: list[float]) -> None:
     axis.minorticks_off()
 
 
-def _draw_references(axis: Axes, references: pd.DataFrame, spec: Spec) -> None:
-    """Grey lines for k-means and two controls."""
-    lines = {
-        f"k-means, K = {spec.num_slots}": "--",
-        "centre square": ":",
-        f"{spec.num_slots} fixed boxes": "-.",
+def _draw_references(axis: Axes, references: pd.DataFrame, results: Results) -> None:
+    """Grey lines for k-means and two controls; methods of other code in colours of their own."""
+    num_slots = results.spec.num_slots
+    lines: dict[str, tuple[Any, str]] = {
+        f"k-means, K = {num_slots}": ("--", "0.45"),
+        "centre square": (":", "0.45"),
+        f"{num_slots} fixed boxes": ("-.", "0.45"),
     }
-    for name, dashes in lines.items():
+    for name, record in results.methods.items():
+        lines[name] = (DASHES[4], record.colour or OF_OTHER_CODE)
+    for name, (dashes, colour) in lines.items():
         values = references[references["name"] == name]["value"]
         if len(values):
-            axis.axhline(values.iloc[0], color="0.45", linestyle=dashes, linewidth=0.9, label=name)
+            axis.axhline(values.iloc[0], color=colour, linestyle=dashes, linewidth=0.9, label=name)
     axis.autoscale_view(scalex=False)  # a line in the margin would lie on the edge
 
 
@@ -169,7 +174,7 @@ def snapshots_figure(results: Results) -> Figure:
         for index, setting in enumerate(spec.table.settings):
             of_setting = values[values["setting"] == setting]
             _draw_course(axis, "images_seen", of_setting, index, setting, spec)
-        _draw_references(axis, references[references["metric"] == metric], spec)
+        _draw_references(axis, references[references["metric"] == metric], results)
         axis.set(title=title(metric) if row == 0 else "")
         axis.set_ylabel(f"{SOURCES[source]}, %" if column == 1 else "")
         axis.set_xlabel("images seen" if row == len(sources) - 1 else "")
@@ -223,7 +228,7 @@ def time_figure(results: Results) -> Figure:
             of_setting = _of(means, source, "mbo_c")
             of_setting = of_setting[of_setting["setting"] == setting]
             _draw_course(axis, "seconds", of_setting, index, setting, spec)
-        _draw_references(axis, references[references["metric"] == "mbo_c"], spec)
+        _draw_references(axis, references[references["metric"] == "mbo_c"], results)
         axis.set(title=SOURCES[source], xlabel="seconds of training", xscale="log")
     axes[0][0].set_ylabel(f"{title('mbo_c')}, %")
     legend_below(figure, seeds_note(means))

@@ -172,6 +172,8 @@ def diagnosis_table(results: Results) -> tuple[pd.DataFrame, Printed]:
         for table in (results.run_metrics(), results.reference_metrics())
     )
     metrics = metrics[metrics["matching"] == "hungarian"]
+    own = ~references["name"].isin(list(results.methods))  # of other code are on other features
+    references = references[own]
     rows = []
     for (sign, check), source in product(CHECKS.items(), spec.table.mask_sources):
         of_run = check in OF_THE_RUN

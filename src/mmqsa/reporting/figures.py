@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,12 +18,14 @@ from mmqsa.reporting.curves import (
     sweep_figure,
     time_figure,
 )
+from mmqsa.reporting.forest import forest_figure
 from mmqsa.reporting.points import controls_figure
-from mmqsa.reporting.results import SOURCES, Results, Spec
+from mmqsa.reporting.results import SOURCES, Results
 from mmqsa.reporting.strata import present, printed_labels, strata_means
 from mmqsa.reporting.style import (
     COLUMN,
     DASHES,
+    OF_OTHER_CODE,
     PAGE,
     errorbars,
     legend_below,
@@ -88,7 +91,7 @@ def strata_figure(results: Results) -> Figure:
             for index, setting in enumerate(spec.table.settings):
                 means, label = of_source[of_source["setting"] == setting], spec.label(setting)
                 errorbars(axis, "place", means, index, label, len(spec.table.settings))
-            _draw_references(axis, of_panel, spec)
+            _draw_references(axis, of_panel, results)
             axis.set_xticks(range(len(names)), names)
             axis.set_xlim(-0.5, len(names) - 0.5)
         row[0].set_ylabel(f"{SOURCES[source]}, IoU in %")
@@ -98,13 +101,20 @@ def strata_figure(results: Results) -> Figure:
     return figure
 
 
-def _draw_references(axis: Axes, table: pd.DataFrame, spec: Spec) -> None:
-    """One baseline and one control, in grey."""
-    lines = {f"k-means, K = {spec.num_slots}": "--", f"{spec.num_slots} fixed boxes": ":"}
-    for name, dashes in lines.items():
+def _draw_references(axis: Axes, table: pd.DataFrame, results: Results) -> None:
+    """One baseline and one control, in grey; methods of other code in colours of their own."""
+    num_slots = results.spec.num_slots
+    lines: dict[str, tuple[Any, str]] = {
+        f"k-means, K = {num_slots}": ("--", "0.45"),
+        f"{num_slots} fixed boxes": (":", "0.45"),
+    }
+    for title, record in results.methods.items():
+        lines[title] = (DASHES[4], record.colour or OF_OTHER_CODE)
+    for name, (dashes, colour) in lines.items():
         values = table[table["label"] == name].sort_values("place")
         if len(values):
-            axis.plot(values["place"], values["mean"], dashes, color="0.45", lw=1, label=name)
+            x, y = values["place"], values["mean"]
+            axis.plot(x, y, linestyle=dashes, color=colour, lw=1, label=name)
 
 
 def similarity_figure(results: Results) -> Figure:
@@ -144,6 +154,7 @@ def similarity_figure(results: Results) -> Figure:
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     "curve": curve_figure,
     "controls": controls_figure,
+    "forest": forest_figure,
     "training": training_figure,
     "snapshots": snapshots_figure,
     "time": time_figure,

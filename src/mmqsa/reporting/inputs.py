@@ -5,6 +5,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
+from mmqsa.config.methods import read_methods
 from mmqsa.config.tables import CORRUPTIONS, ImageSet, Table
 from mmqsa.config.training import RunConfig
 from mmqsa.config.workflow import Config
@@ -25,6 +26,7 @@ TABLES = {
     "snapshots": Reads(("snapshots",), ("",)),
     "strata": Reads(("per_object",), ("per_object",)),
     "comparisons": Reads(("per_image",), ("per_image",)),
+    "leaderboard": Reads(("per_image",), ("", "per_image")),
     "claims": Reads(("",)),
     "diagnosis": Reads(("", "agreement", "slots"), ("",), (HISTORY,)),
     "compute": Reads(records=(PROVENANCE,)),
@@ -33,6 +35,7 @@ TABLES = {
 FIGURES = {
     "curve": Reads(("",), ("",), (CONFIG,)),
     "controls": Reads(("",), ("",)),
+    "forest": TABLES["leaderboard"],
     "training": Reads(records=(HISTORY,)),
     "snapshots": Reads(("snapshots",), ("",), (HISTORY,)),
     "time": Reads(("snapshots",), ("",), (PROVENANCE,)),
@@ -109,6 +112,20 @@ def _files(config: Config, table: Table, reads: Reads, paths: Paths) -> Iterable
         for image_set in image_sets:
             for method, kind in product(references(config, image_set), reads.references):
                 yield paths.reference(image_set.name, method, kind)
+            if reads.references:
+                yield from method_files(paths, image_set.name, reads.references)
+
+
+def method_files(paths: Paths, images: str, kinds: Iterable[str]) -> Iterable[Path]:
+    """The record and the scores of every method of other code that is scored on an image set.
+
+    No rule makes them, so those count that are there. Raises InputError on a faulty record.
+    """
+    for method in read_methods(paths):
+        if paths.reference(images, method).is_file():
+            yield paths.methods / f"{method}.yaml"
+            files = (paths.reference(images, method, kind) for kind in dict.fromkeys(["", *kinds]))
+            yield from filter(Path.is_file, files)
 
 
 def references(config: Config, image_set: ImageSet) -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmqsa.config.files import read_text
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
-from mmqsa.reporting.points import KINDS, draw_points, height
+from mmqsa.reporting.points import KINDS, colours_of, draw_points, height, kinds_of
 from mmqsa.reporting.premise import premise_figure, premise_table
 from mmqsa.reporting.results import Results, exists
 from mmqsa.reporting.style import PAGE, legend_below, of_first_protocol, save, seeds_note, style
@@ -71,7 +71,7 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
     written = write_table(paths, name, tidy, printed)
     with style():
         stem = paths.figure(name, "controls", "png").with_suffix("")
-        written += save(joined_figure(tidy), stem)
+        written += save(joined_figure(tidy, several), stem)
     table, printed = premise_table(several)
     if len(table):
         written += write_table(paths, PREMISE, table, printed)
@@ -81,11 +81,16 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
     return written
 
 
-def joined_figure(tidy: pd.DataFrame) -> Figure:
+def joined_figure(tidy: pd.DataFrame, several: Sequence[Results]) -> Figure:
     """Each row of the table as a point, per metric and ``features``, with its interval."""
     means, _ = of_first_protocol(tidy.reset_index(drop=True))
     kinds = means["kind"].where(means["kind"] != "setting", means["mask_source"])
     means = means.assign(kind=kinds, seeds=[[] for _ in kinds])[kinds.isin(KINDS)]
+    means["colour"] = None
+    for results in several:
+        of_it = means["features"] == results.spec.features
+        means.loc[of_it, "kind"] = kinds_of(results, means[of_it])
+        means.loc[of_it, "colour"] = means.loc[of_it, "label"].map(colours_of(results))
     panels = [(name, rows) for name, rows in means.groupby("features", sort=False)]
     heights = [0.8 + height(rows) for _, rows in panels]
     figure = plt.figure(figsize=(PAGE, 0.6 + sum(heights)), layout="constrained")
@@ -112,9 +117,10 @@ def joined_table(several: Sequence[Results]) -> tuple[pd.DataFrame, Printed]:
         compared += printed.comparison[1]
         eligible += printed.comparison[2]
     headings = dict.fromkeys(name for _, printed in made for name in printed.heading)
-    reading = made[0][1].caption.removeprefix(specs[0].caption())
+    reading = made[0][1].caption.removeprefix(specs[0].caption()).removesuffix(several[0].credits)
     setups = dict.fromkeys(spec.setup for spec in specs)
-    caption = " ".join([f"{specs[0].table.caption}.", *setups, reading.strip()])
+    credits = dict.fromkeys(results.credits for results in several if results.credits)
+    caption = " ".join([f"{specs[0].table.caption}.", *setups, reading.strip(), *credits])
     joined = Printed(caption, ["features", *headings], rows, groups, left=1 + made[0][1].left)
     columns = dict.fromkeys(name for _, printed in made for name in printed.comparison[0])
     joined.embolden(list(columns), compared, eligible)

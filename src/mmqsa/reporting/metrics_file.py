@@ -14,7 +14,8 @@ from typing import NamedTuple, get_args
 import pandas as pd
 
 from mmqsa.config.base import MAX_COUNT
-from mmqsa.config.evaluation import SAME_MASKS, MaskSource, MatchingName
+from mmqsa.config.choices import MaskSource, MatchingName
+from mmqsa.config.evaluation import SAME_MASKS
 from mmqsa.config.files import check_regular, quoted
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, METRICS, SIGNED, unpack
 from mmqsa.errors import InputError

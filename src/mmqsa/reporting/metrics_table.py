@@ -52,7 +52,7 @@ def metrics_table(results: Results) -> tuple[pd.DataFrame, Printed]:
             row |= {name: entry[name] for name in ("protocol", "metric")}
             rows.append(row | {"published": entry["value"], "published_source": entry["source"]})
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table, _printed(spec, table)
+    return table, _printed(results, table)
 
 
 def sweep_table(results: Results) -> tuple[pd.DataFrame, Printed]:
@@ -89,7 +89,7 @@ def _varied_table(
             rows.append(row | {"protocol": "paper", "metric": "corloc"})
     table = pd.DataFrame(rows + _reference_rows(results), columns=[*COLUMNS, *names])
     printed = table["mask_source"].isin(spec.table.mask_sources) | (table["kind"] != "setting")
-    return table, _printed(spec, table[printed])
+    return table, _printed(results, table[printed])
 
 
 def _setting_rows(results: Results) -> list[Row]:
@@ -178,7 +178,7 @@ def _published_value(results: Results, row: Row) -> Row:
 
 
 def _reference_rows(results: Results) -> list[Row]:
-    """Training-free methods, supervised ones and controls, for each row of images."""
+    """Methods, supervised ones and controls, for each row of images; those of other code first."""
     metrics, rows = results.reference_metrics(), []
     for images in results.spec.images:
         of_row = metrics[metrics["row"] == images]
@@ -189,8 +189,11 @@ def _reference_rows(results: Results) -> list[Row]:
             for entry in of_row[of_row["name"] == name].to_dict("records"):
                 shared = ("kind", "row", "protocol", "metric", "n_images", "eval_sd")
                 row = {"label": label, "mean": entry["value"]}
+                if entry["seeds"]:
+                    row |= {"n_seeds": len(entry["seeds"]), **over_seeds(pd.Series(entry["seeds"]))}
                 rows.append(row | {key: entry[key] for key in shared})
-    return sorted(rows, key=lambda row: ["method", "supervised", "control"].index(row["kind"]))
+    kinds = ["method", "supervised", "control"]
+    return sorted(rows, key=lambda row: (kinds.index(row["kind"]), "n_seeds" not in row))
 
 
 def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
@@ -198,19 +201,28 @@ def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
 
     All; or of each method the variant with the best mBO^c (else CorLoc), k-means with as many
     clusters as slots, and every control that is best in a metric; or the best of its kind, but for
-    supervised ones.
+    supervised ones. A method of other code is always listed, and stands in no one's place.
     """
     names = metrics.drop_duplicates("name").to_dict("records")
     if spec.table.references == "all" or metrics.empty:
         return {entry["name"]: "" for entry in names}
+    other = metrics["seeds"].str.len() > 0
+    listed = _chosen_references(spec, metrics[~other]) | dict.fromkeys(metrics[other]["name"], "")
+    return {entry["name"]: listed[entry["name"]] for entry in names if entry["name"] in listed}
+
+
+def _chosen_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
+    """Those of mmqsa itself."""
+    names = metrics.drop_duplicates("name").to_dict("records")
+    if metrics.empty:
+        return {}
     judge = "mbo_c" if "mbo_c" in set(metrics["metric"]) else "corloc"
     if spec.table.references == "few":
         judged = metrics[metrics["metric"] == judge]
         chosen = judged.loc[judged.groupby("kind")["value"].idxmax()].set_index("kind")["name"]
         notes = {chosen.get(kind): note for kind, note in BEST.items()}
         supervised = judged[judged["kind"] == "supervised"]["name"]
-        notes |= dict.fromkeys(supervised, "")
-        return {entry["name"]: notes[entry["name"]] for entry in names if entry["name"] in notes}
+        return notes | dict.fromkeys(supervised, "")
     best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
     best = set(best[(best["kind"] == "control") | (best["metric"] == judge)]["name"])
     variants = metrics.groupby("method")["name"].nunique()
@@ -224,8 +236,9 @@ def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
     return listed
 
 
-def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
+def _printed(results: Results, table: pd.DataFrame) -> Printed:
     """A row per kind, label and mask source; below a setting, its interval and difference."""
+    spec = results.spec
     metrics = [name for name in METRICS if name in set(table["metric"])]
     headings = {name: METRICS[name] for name in metrics if not _is_redundant(name, table)}
     rows, groups, eligible = [], [], []
@@ -243,18 +256,20 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
             cells = {name: cell for name, cell in cells.items() if "nan" not in cell}  # one seed
             if cells:
                 rows.append({"": title} | cells if title else names | cells)
-                groups.append(f"{kind} {source}")
+                counted = not np.isnan(first["n_seeds"])  # else it is a baseline or a control
+                groups.append(f"{kind} {source} {counted}")
                 # The best of a training's snapshots would be chosen by labels, like the maximum.
-                chosen = source == MAXIMUM or spec.table.kind == "snapshots"
-                several = first["n_seeds"] >= FEWEST_SEEDS
-                eligible.append(kind in UNSUPERVISED or (several and not chosen))
+                snapshot = kind == "setting" and spec.table.kind == "snapshots"
+                several = first["n_seeds"] >= FEWEST_SEEDS and not snapshot and source != MAXIMUM
+                eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
                 everywhere = "" if spec.comparable else None  # published values have no image set
                 of_kind = {"supervised": None, "published": everywhere}
                 compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
-    printed = Printed(_caption(spec, table), [*heading, *headings.values()], rows, groups, left=2)
+    caption = " ".join(filter(None, [_caption(spec, table), results.credits]))
+    printed = Printed(caption, [*heading, *headings.values()], rows, groups, left=2)
     printed.embolden(list(headings.values()), compared, eligible)
     return printed
 

@@ -1,6 +1,7 @@
 """Settings beside baselines and controls, a point each: of one table, or of several joined."""
 
 import textwrap
+from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,7 @@ from mmqsa.reporting.metrics_table import listed_references
 from mmqsa.reporting.results import SOURCES, Results
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
+    OF_OTHER_CODE,
     PAGE,
     drawn_interval,
     legend_below,
@@ -26,6 +28,7 @@ KINDS = {
     "decoder": (SOURCES["decoder"], "C0", "o"),
     "attention": (SOURCES["attention"], "C1", "s"),
     "decoder-masks": (SOURCES["decoder-masks"], "C2", "v"),
+    "other": ("of other code", OF_OTHER_CODE, "^"),
     "method": ("without training", "C3", "D"),
     "supervised": ("sees labels", "C4", "P"),
     "control": ("looks at no image", "C5", "X"),
@@ -37,7 +40,7 @@ def controls_figure(results: Results) -> Figure:
     """Every setting of a table beside baselines and controls, per metric, as points.
 
     A table of few references has these in its figure too; else all are drawn, but for k-means with
-    other numbers of clusters than 2 and K.
+    other numbers of clusters than 2 and K. A method of other code has its own colour.
     """
     spec, metrics = results.spec, results.run_metrics()
     metrics = metrics[metrics["matching"] == "hungarian"]
@@ -49,19 +52,44 @@ def controls_figure(results: Results) -> Figure:
         references = references[references["name"].isin(listed_references(spec, references))]
     others = references["method"] != "kmeans"
     references = references[others | references["num_slots"].isin([2, spec.num_slots])]
-    table = pd.concat([metrics, references.assign(label=references["name"], seed=0)])
+    references = references.assign(label=references["name"])
+    references["kind"] = kinds_of(results, references)
+    table = pd.concat([metrics, _by_seed(references)])
     if table.empty:
         raise InputError(f"{results.paths.results}: no metrics to draw")
+    table["colour"] = table["label"].map(colours_of(results))
     rows = table["row"].astype(str)
     table["label"] = table["label"].str.cat(rows.where(rows == "", ", " + rows))
     table, _ = of_first_protocol(table)
     order = list(KINDS)
     table = table.sort_values("kind", key=lambda kinds: kinds.map(order.index), kind="stable")
     means = spread(table, ["label", "kind", "metric"])
+    means["colour"] = means["label"].map(dict(zip(table["label"], table["colour"], strict=True)))
     figure = plt.figure(figsize=(PAGE, 1.2 + height(means)), layout="constrained")
     draw_points(figure, means)
-    legend_below(figure, seeds_note(means[means["kind"].isin(SOURCES)]))
+    trained = means["kind"].isin(SOURCES) | (means["n_seeds"] > 1)
+    legend_below(figure, seeds_note(means[trained]))
     return figure
+
+
+def kinds_of(results: Results, references: pd.DataFrame) -> pd.Series:
+    """One of KINDS for each row: a method of other code may have been trained."""
+    other = references["label"].isin(list(results.methods)) & (references["kind"] == "method")
+    return references["kind"].mask(other, "other")
+
+
+def colours_of(results: Results) -> dict[str, str]:
+    """By its title, the colour of each method of other code that has one."""
+    records = results.methods.items()
+    return {title: record.colour for title, record in records if record.colour}
+
+
+def _by_seed(references: pd.DataFrame) -> pd.DataFrame:
+    """A row for each seed of a method of other code, and one for everything else."""
+    means = references["value"].map(lambda value: [value])
+    seeds = references["seeds"].where(references["seeds"].str.len() > 0, means)
+    table = references.assign(seed=seeds.map(lambda values: range(len(values))), value=seeds)
+    return table.explode(["seed", "value"]).astype({"seed": int, "value": float})
 
 
 def height(means: pd.DataFrame) -> float:
@@ -70,17 +98,18 @@ def height(means: pd.DataFrame) -> float:
 
 
 def draw_points(part: FigureBase, means: pd.DataFrame) -> None:
-    """A panel per metric and a row per label: ``means`` (see spread) by ``kind``, one of KINDS."""
+    """A panel per metric and a row per label: ``means`` (see spread) by ``kind``, one of KINDS.
+
+    A ``colour`` in it replaces that of the kind.
+    """
     names = [name for name in METRICS if name in set(means["metric"])]
     labels = list(dict.fromkeys(means["label"]))
     sources = [kind for kind in SOURCES if kind in set(means["kind"])]
     axes = part.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, names, strict=True):
         of_metric = means[means["metric"] == metric]
-        for kind, (name, colour, marker) in KINDS.items():
-            own = of_metric[of_metric["kind"] == kind]
-            if own.empty:
-                continue
+        for kind, colour, own in _by_colour(of_metric):
+            name, _, marker = KINDS[kind]
             aside = 0.32 * (sources.index(kind) - (len(sources) - 1) / 2) if kind in sources else 0
             places = own["label"].map(labels.index) + aside
             bars = drawn_interval(own)
@@ -104,3 +133,12 @@ def draw_points(part: FigureBase, means: pd.DataFrame) -> None:
         axis.set_yticks(range(len(labels)), [textwrap.fill(label, WIDEST) for label in labels])
         axis.tick_params(axis="y", length=0)
         axis.grid(True, axis="y", linewidth=0.4)
+
+
+def _by_colour(means: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The rows of each kind, in the order of KINDS, and in it of each colour."""
+    for kind, (_, usual, _) in KINDS.items():
+        rows = means[means["kind"] == kind]
+        own = rows["colour"].astype(object) if "colour" in rows else pd.Series(None, rows.index)
+        for colour, of_colour in rows.groupby(own.where(own.notna(), usual), sort=False):
+            yield kind, str(colour), of_colour

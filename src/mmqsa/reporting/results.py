@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,7 +13,8 @@ from pydantic import Field, model_validator
 
 from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, validated
 from mmqsa.config.evaluation import BASELINES
-from mmqsa.config.files import dump_yaml, read_yaml
+from mmqsa.config.files import dump_yaml, quoted, read_yaml
+from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.tables import Label, Table, unpack
 from mmqsa.config.workflow import Config
@@ -169,21 +171,59 @@ class Results:
                 f"{path}: {count} rows, where another seed has more; restore it, or evaluate again"
             )
 
-    def references(self, kind: str = "") -> pd.DataFrame:
-        """The same of baselines and controls.
+    @cached_property
+    def methods(self) -> dict[str, MethodRecord]:
+        """By title, the methods of other code that are scored on the table's images.
 
-        With columns ``method`` (the stage's name), ``kind`` (method, supervised or control).
+        All of them, whatever the table's ``references``, but for none. An ``eval_seed`` of theirs
+        is a training, or whatever else their predictions are several of.
         """
+        if self.spec.table.references == "none":
+            return {}
+        return {
+            record.title: record
+            for name, record in read_methods(self.paths).items()
+            if any(exists(self.paths.reference(images, name)) for _, images in self._image_sets())
+        }
+
+    @property
+    def credits(self) -> str:
+        """Where these are from, for captions; empty without any."""
+        sources = [
+            f"{title} ({record.source})" if record.source else title
+            for title, record in self.methods.items()
+        ]
+        return f"Of other code: {'; '.join(sources)}." if sources else ""
+
+    def references(self, kind: str = "") -> pd.DataFrame:
+        """The same of baselines, controls and methods of other code.
+
+        With columns ``method`` (the stage's name, or the record's), ``kind`` (method, supervised or
+        control). Raises InputError where two have one name.
+        """
+        names: list[dict[str, Any]] = [
+            {"method": method, "kind": BASELINES.get(method, "control")}
+            for method in self.spec.references
+        ]
+        names += [
+            {"method": record.name, "kind": record.kind, "name": title, "num_slots": 0}
+            for title, record in self.methods.items()
+        ]
         entries = (
             (
-                self.paths.reference(images, method, kind),
-                {"method": method, "kind": BASELINES.get(method, "control"), "row": row},
+                self.paths.reference(images, of_one["method"], kind),
+                {**of_one, "row": row},
                 self.spec.protocols[row],
             )
-            for method in self.spec.references
+            for of_one in names
             for row, images in self._image_sets()
         )
-        return _concatenated(entries, kind, REFERENCE)
+        rows = _concatenated(entries, kind, REFERENCE)
+        several = rows.groupby("name")["method"].nunique() > 1
+        for title in several[several].index:
+            path = self.paths.methods / f"{self.methods[title].name}.yaml"
+            raise InputError(f"{path}: title: {quoted(title)} is a method of mmqsa; choose another")
+        return rows
 
     def _image_sets(self) -> Iterable[tuple[str, str]]:
         return ((row, name) for row, names in self.spec.images.items() for name in names)
@@ -196,15 +236,23 @@ class Results:
         return _means(self.runs(), RUN_KEYS)
 
     def reference_metrics(self) -> pd.DataFrame:
-        """The same of baselines and controls, by REFERENCE_KEYS.
+        """The same of baselines, controls and methods of other code, by REFERENCE_KEYS.
 
-        ``void``: share of images, in percent, where a method had nothing to go by.
+        ``void``: share of images, in percent, where a method had nothing to go by. ``seeds``: the
+        values of single seeds of a method of other code, which has no ``eval_sd``; else empty.
         """
         rows = self.references()
         void = rows.get("void", pd.Series(0.0, rows.index)).fillna(0.0)
         means = _means(rows, REFERENCE_KEYS)
         shares = void.groupby(rows["name"]).mean()
-        return means.assign(void=means["name"].map(shares))
+        by_seed = rows.groupby([*REFERENCE_KEYS, "eval_seed"], sort=False)["value"].mean()
+        seeds = by_seed.groupby(REFERENCE_KEYS, sort=False).agg(list)
+        other = means["name"].isin(list(self.methods))
+        return means.assign(
+            void=means["name"].map(shares),
+            eval_sd=means["eval_sd"].mask(other),
+            seeds=[values * of_other for values, of_other in zip(seeds, other, strict=True)],
+        )
 
     def provenance(self, setting: str, seed: int) -> dict[str, Any]:
         """The provenance of a run; empty without the run."""

@@ -14,6 +14,7 @@ from mmqsa.config.tables import SIGNED
 RESAMPLES = 2000
 # For an interval, a verdict, and bold print: of 2 seeds, Student's interval is the mean ± 9 sd.
 FEWEST_SEEDS = 3
+EXACT = 50  # images; above, the normal approximation of Wilcoxon's test is as good
 
 
 def over_seeds(values: pd.Series) -> dict[str, float]:
@@ -62,8 +63,16 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan")
-    low, high = np.percentile(_resamples(len(values)) @ values / len(values), [2.5, 97.5])
+    low, high = np.percentile(resampled_means(values), [2.5, 97.5])
     return float(low), float(high)
+
+
+def resampled_means(values: np.ndarray) -> np.ndarray:
+    """Means of images drawn with replacement: (RESAMPLES, …) of values (N, …), none NaN.
+
+    The draws depend on N alone, so that means of two methods may be subtracted.
+    """
+    return _resamples(len(values)) @ values / len(values)
 
 
 @lru_cache(maxsize=8)  # most intervals of a table are over as many images
@@ -77,26 +86,53 @@ def _resamples(num_images: int) -> np.ndarray:
 def paired(first: pd.Series, second: pd.Series) -> dict[str, float]:
     """``second`` against ``first``, both indexed by image: the mean difference over shared images.
 
-    With its bootstrap interval over images and the p of Wilcoxon's signed-rank test, or of
-    McNemar's exact test where every image is 0 or 100 in both, as CorLoc is; 1 where no image
-    differs.
+    With its bootstrap interval over images and the p of `paired_p`.
     """
     difference = (second - first).dropna()
     values = pd.concat([first, second])[lambda value: value.notna()]
     low, high = bootstrap_interval(difference.to_numpy())
-    apart = difference[difference != 0]
-    p = 1.0
-    if len(apart) and values.isin([0, 100]).all():  # Wilcoxon's p is too small for so many ties
-        p = scipy.stats.binomtest(int((apart > 0).sum()), len(apart)).pvalue
-    elif len(apart):
-        p = scipy.stats.wilcoxon(difference.to_numpy()).pvalue
+    hits = np.array([values.isin([0, 100]).all()])
     return {
         "difference": float(difference.mean()) if len(difference) else float("nan"),
         "low": low,
         "high": high,
-        "p": float(p),
+        "p": float(paired_p(difference.to_numpy()[:, None], hits)[0]),
         "n_images": len(difference),
     }
+
+
+def paired_p(differences: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """The p (P,) of every pair's differences, image by image (N, P); 1 where no image differs.
+
+    Of McNemar's exact test for pairs of ``hits`` (P,), which are 0 or 100 in every image, as CorLoc
+    is: Wilcoxon's p is too small for so many ties. Else of Wilcoxon's signed-rank test, exact up to
+    EXACT images.
+    """
+    p, apart = np.ones(differences.shape[1]), (differences != 0).any(axis=0)
+    for pair in np.flatnonzero(apart & hits):
+        signs = np.sign(differences[:, pair])
+        won, lost = int((signs > 0).sum()), int((signs < 0).sum())
+        p[pair] = scipy.stats.binomtest(won, won + lost).pvalue
+    ranked = np.flatnonzero(apart & ~hits)
+    if len(differences) <= EXACT:
+        p[ranked] = [_signed_rank_p(differences[:, pair]) for pair in ranked]
+    elif len(ranked):
+        p[ranked] = scipy.stats.wilcoxon(differences[:, ranked], method="asymptotic").pvalue
+    return p
+
+
+def _signed_rank_p(difference: np.ndarray) -> float:
+    """Wilcoxon's exact two-sided p of one pair, with ties: every sign is a fair coin's."""
+    difference = difference[difference != 0]
+    # Twice the ranks, since ties have halves; then how likely each sum of the positive ones is.
+    ranks = (2 * scipy.stats.rankdata(abs(difference))).astype(int)
+    share = np.zeros(ranks.sum() + 1)
+    share[0] = 1
+    for rank in ranks:
+        share[rank:] = share[rank:] + share[: len(share) - rank]
+        share /= 2
+    positive = ranks[difference > 0].sum()
+    return min(1.0, 2 * float(min(share[: positive + 1].sum(), share[positive:].sum())))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

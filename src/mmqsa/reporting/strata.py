@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.reporting.results import MISSING, SOURCES, UNSUPERVISED, Results, Spec
+from mmqsa.reporting.results import MISSING, SOURCES, UNSUPERVISED, Results
 from mmqsa.reporting.statistics import FEWEST_SEEDS, over_seeds
 from mmqsa.reporting.typeset import Printed, mean_sd, over_n_seeds
 
@@ -28,7 +28,7 @@ def strata_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     row.
     """
     table = strata_means(results)
-    return table[COLUMNS], _printed(results.spec, table)
+    return table[COLUMNS], _printed(results, table)
 
 
 def strata_means(results: Results) -> pd.DataFrame:
@@ -89,8 +89,9 @@ def present(table: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
+def _printed(results: Results, table: pd.DataFrame) -> Printed:
     """Strata by class are in the csv alone."""
+    spec = results.spec
     labels = printed_labels(table)
     shown = table[(table["labels"] == labels) & (table["by"] != "class")]
     sizes = shown.drop_duplicates("stratum").set_index("stratum")["n_objects"]
@@ -103,13 +104,15 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     compared: list[str | None] = []
     frame = shown.fillna({"mask_source": ""})
     for (kind, label, source), group in frame.groupby(["kind", "label", "mask_source"], sort=False):
-        n = str(int(group["n_seeds"].max())) if kind == "setting" else ""
+        counted = kind == "setting" or label in results.methods
+        n = str(int(group["n_seeds"].max())) if counted else ""
         row = {"": label, "mask source": SOURCES.get(source, ""), "n": n}
         for entry in group.to_dict("records"):
             row[headings[entry["stratum"]]] = mean_sd(entry["mean"], entry["sd"])
         rows.append(row)
-        groups.append(f"{kind} {source}")
-        eligible.append(kind in UNSUPERVISED or group["n_seeds"].max() >= FEWEST_SEEDS)
+        groups.append(f"{kind} {source} {counted}")
+        several = group["n_seeds"].max() >= FEWEST_SEEDS
+        eligible.append(several if counted else kind in UNSUPERVISED)
         compared.append(None if kind == "supervised" else "")
     for setting in spec.table.settings:
         if setting not in set(table["setting"]):
@@ -122,7 +125,8 @@ def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     caption = spec.caption(
         "IoU of the best slot, in percent, a mean over objects"
         f"{over_n_seeds(shown.loc[shown['kind'] == 'setting', 'n_seeds'])}. An object is {what}; "
-        "the number of objects is in brackets."
+        "the number of objects is in brackets.",
+        results.credits,
     )
     heading = ["", "mask source", "n", *headings.values()]
     printed = Printed(caption, heading, rows, groups, left=2)

@@ -38,6 +38,7 @@ DASHES: list[Any] = [
     (0, (9, 3)),
     (0, (3, 1)),
 ]
+OF_OTHER_CODE = "0.15"  # colour of a method of other code that has none of its own
 APART, WIDTH = 2.6, 10  # points from line to line, and of all, so that no bar hides another
 PARAMETERS: dict[Any, Any] = {
     **dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 8),

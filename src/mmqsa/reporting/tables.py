@@ -11,6 +11,7 @@ from mmqsa.reporting.claims import claims_table
 from mmqsa.reporting.comparisons import comparisons_table
 from mmqsa.reporting.compute import compute_table, provenance_table
 from mmqsa.reporting.diagnosis import diagnosis_table
+from mmqsa.reporting.leaderboard import leaderboard_table
 from mmqsa.reporting.metrics_table import metrics_table, snapshots_table, sweep_table
 from mmqsa.reporting.results import Results
 from mmqsa.reporting.strata import strata_table
@@ -22,6 +23,7 @@ MAKERS: dict[str, Callable[[Results], tuple[pd.DataFrame, Printed]]] = {
     "snapshots": snapshots_table,
     "strata": strata_table,
     "comparisons": comparisons_table,
+    "leaderboard": leaderboard_table,
     "claims": claims_table,
     "diagnosis": diagnosis_table,
     "compute": compute_table,

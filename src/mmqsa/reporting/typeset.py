@@ -119,7 +119,8 @@ DOCUMENT = r"""\documentclass{article}
 %s\end{document}
 """
 ESCAPED: dict[str, str | int | None] = {character: f"\\{character}" for character in "%&_#${}"}
-ESCAPED |= {"±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", ">": "$>$", "<": "$<$", "–": "--"}
+ESCAPED |= {"±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "≈": r"$\approx$"}
+ESCAPED |= {">": "$>$", "<": "$<$", "–": "--"}
 ESCAPED |= {"†": r"$\dagger$", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
 
 

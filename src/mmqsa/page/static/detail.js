@@ -1,17 +1,19 @@
 "use strict";
 // One image, opened: its panels, scores, objects, and the heads before they are merged.
 
-function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, scores, change, goTo }) {
+function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, scores, change, goTo, swatch }) {
   const $ = (id) => document.getElementById(id);
   const { images, metrics, side, grid } = catalogue;
   const { number, signed, valueOf, difference } = scores;
   const detail = $("detail");
 
-  function figure(title, draws) {
+  function figure(title, draws, colour = "") {
     const element = document.createElement("figure"), canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", title);
-    element.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: title }));
+    const caption = document.createElement("figcaption");
+    caption.append(swatch(colour), title);
+    element.append(canvas, caption);
     draws(canvas);
     return element;
   }
@@ -62,7 +64,8 @@ function makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, 
       Object.assign(layers, { labels: layers.outlines, skipped: 0 });
       if (latest()) draw.panel(canvas, side, grid, layers, { ...options(), ...bare, masks: true, void: true });
     }));
-    panels.push(...chosen.map((one, at) => figure(called(one, at), (canvas) => drawPanel(canvas, index, one))));
+    panels.push(...chosen.map((one, at) => figure(called(one, at),
+      (canvas) => drawPanel(canvas, index, one), one.method.colour)));
     $("detail-panels").replaceChildren(...panels);
     const marks = chosen.length > 1 ? ["A", "B", "A − B"] : [""];
     $("detail-scores").replaceChildren(table(["%", ...marks], metrics

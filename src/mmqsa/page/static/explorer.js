@@ -36,14 +36,16 @@
 
   function fillChoice(side) {
     const chosen = choiceOf(state[side]);
-    const groups = { setting: "Settings", method: "Other methods", control: "Controls" };
+    const groups = { setting: "Settings", other: "Methods of other code", method: "Other methods",
+      control: "Controls" };
     const options = Object.entries(groups).map(([kind, label]) => {
       const group = Object.assign(document.createElement("optgroup"), { label });
       group.append(...methods.filter((one) => one.kind === kind).map((one) => option(one.id, one.label)));
       return group;
-    });
+    }).filter((group) => group.children.length);
     if (side === "b") options.unshift(option("", "nothing"));
     fill($(`${side}-method`), options, chosen?.method.id ?? "");
+    $(`${side}-method`).style.boxShadow = chosen?.method.colour ? `inset 5px 0 ${chosen.method.colour}` : "";
     const parts = { seed: [], matching: [], source: [], variant: [] };
     if (chosen) {
       const { method, view } = chosen;
@@ -61,6 +63,15 @@
       fill($(`${side}-${part}`), list, values[part] ?? "");
       $(`${side}-${part}`).hidden = !list.length;
     }
+  }
+
+  // A mark in a method's own colour; nothing where it has none.
+  function swatch(colour) {
+    const mark = document.createElement("i");
+    if (!colour) return mark;
+    mark.className = "swatch";
+    mark.style.background = colour;
+    return mark;
   }
 
   function chosenBy(side) {
@@ -85,6 +96,13 @@
       if (!typed) $(key).value = state[key];
     });
     flagBoxes().forEach(([key, box]) => { box.checked = Boolean(state[key]); });
+    const others = [state.a, state.b].map(choiceOf).filter((one) => one?.method.kind === "other");
+    $("sources").replaceChildren(...[...new Set(others.map((one) => one.method))].map(({ label, source, colour }) => {
+      const line = document.createElement("div");
+      line.append(swatch(colour), `${label}: ${source || "no source is given"}`);
+      return line;
+    }));
+    $("sources").hidden = !others.length;
     for (const select of document.querySelectorAll(".bar select")) {
       select.title = select.selectedOptions[0]?.text ?? "";
     }
@@ -316,7 +334,7 @@
     return () => asked === drawing;
   }
 
-  const detail = makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, change, goTo,
+  const detail = makeDetail({ catalogue, state, layersOf, drawPanel, options, isLatest, change, goTo, swatch,
     scores: { number, signed, valueOf, difference } });
   detail.element.addEventListener("close", () => {
     tiles[images.findIndex(({ id }) => id === detail.element.dataset.image)]?.focus();
