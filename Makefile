@@ -6,7 +6,7 @@ CORES ?= all
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
-.PHONY: help environment demo test benchmark lint report tables config
+.PHONY: help environment demo test benchmark gpu lint report tables config docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -17,7 +17,7 @@ environment: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmqsa needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[workflow,test]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[workflow,test,docs]'
 	touch $@
 
 ## make demo          the whole chain on synthetic scenes, on a CPU, in minutes
@@ -38,11 +38,16 @@ benchmark: environment
 	python benchmarks/run.py --out benchmarks/results $(BENCHMARK)
 	python benchmarks/memory.py --out benchmarks/results $(BENCHMARK)
 
+## make gpu           tests, speed and every stage on a GPU, on one page; GPU="--minutes 8 --out /tmp/gpu"
+gpu: environment
+	python benchmarks/gpu.py --out benchmarks/results $(GPU)
+
 ## make lint          format, lint and types of Python and rules, and a dry run
 lint: environment
-	ruff check src tests benchmarks
-	ruff format --check src tests benchmarks
+	ruff check src tests benchmarks docs examples
+	ruff format --check src tests benchmarks docs examples
 	mypy
+	mypy examples/*.py
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	snakemake -n > /dev/null
@@ -77,3 +82,9 @@ tables-%: $(LIGHT)/ready
 ## make config        write config.yaml's knobs, the schema and config/README.md from src/mmqsa/config
 config: environment
 	python -m mmqsa.config.render .
+
+## make docs          the site from docs/, into site/; opens offline
+# The variable keeps the theme from printing news about itself.
+docs: environment
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "site/index.html"

@@ -10,10 +10,11 @@ import pytest
 from typer.main import get_command
 
 from mmqsa.cli.application import app
+from mmqsa.config.workflow import Config
 
 ROOT = Path(__file__).parents[1]
 OTHERS = ["README.md", "CONTRIBUTING.md", "config/README.md", "results/README.md"]
-PAGES = [*(ROOT / name for name in OTHERS), *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*(ROOT / name for name in OTHERS), *sorted(ROOT.glob("docs/**/*.md"))]
 # Top-level folders whose content is in git; results/ and resources/ hold what runs make.
 TRACKED = ("src", "tests", "config", "docs", "benchmarks", "workflow", "profiles", ".ci")
 # What a page that says how to add something names as its own.
@@ -129,6 +130,15 @@ def test_imports_in_examples_work(page):
                 assert hasattr(module, alias.name), (
                     f"{page.name}: {node.module} has no {alias.name}"
                 )
+
+
+@each_page
+def test_configs_in_examples_hold(page, tmp_path):
+    """What a page says to write into a file of one's own is a config on top of config.yaml."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        (tmp_path / "mine.yaml").write_text(block)
+        Config.load(ROOT / "config.yaml", ROOT / "config/tables.yaml", tmp_path / "mine.yaml")
 
 
 def test_readme_is_one_screenful_or_three():

@@ -2,12 +2,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CPU
 from PIL import Image
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
+from mmqsa.evaluation import scoring
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.labelled_images import LabelledFolder
 from mmqsa.features.cache import FeatureCache
@@ -71,8 +73,15 @@ def test_native_labels_are_those_of_the_files(voc_root):
 def test_controls_cover_native_photographs(tmp_path, voc_root):
     native = folder(voc_root, geometry="native")
     path = score_controls(native, tmp_path, folder(voc_root, "train", "squash"))
-    text = path.read_text()
-    assert "best fixed box" in text and ",boxes,corloc_or_equal," in text
+    squash = score_controls(
+        folder(voc_root, geometry="squash"), tmp_path, folder(voc_root, "train", "squash")
+    )
+    own, squashed = (
+        pd.read_csv(one).query("protocol == 'boxes' and name.str.contains('fixed box')")
+        for one in (path, squash)
+    )
+    assert own["value"].max() > 0  # IoU does not change when an axis is scaled
+    assert own["value"].tolist() == squashed["value"].tolist()
     with pytest.raises(InputError, match=r"geometry = 'crop', but .* expects 'squash'"):
         score_controls(native, tmp_path, folder(voc_root, "train"))
 
@@ -100,6 +109,13 @@ def test_what_is_no_split_or_photograph_is_refused(own_voc):
     photograph.unlink()
     with pytest.raises(InputError, match="missing, but the split list names it"):
         folder(own_voc)
+
+
+def test_scores_do_not_depend_on_how_many_labels_stay_prepared(tmp_path, voc_root, monkeypatch):
+    first = score_controls(folder(voc_root), tmp_path / "all")
+    monkeypatch.setattr(scoring, "KEPT", 3 * 96**2)
+    few = score_controls(folder(voc_root), tmp_path / "few")
+    assert first.read_bytes() == few.read_bytes()
 
 
 def test_a_label_map_is_not_held(voc_root):

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -16,11 +15,13 @@ from conftest import from_environment
 from PIL import Image
 from pycocotools import mask as run_lengths
 
+from mmqsa.cli.entry import main
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.methods import read_methods
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import score_baseline
+from mmqsa.evaluation.boxes import slot_extents
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.label_map_file import LabelMaps
 from mmqsa.evaluation.label_maps import baseline_label_maps
@@ -247,6 +248,21 @@ def test_boxes_in_px_of_an_image_of_another_size(tmp_path, voc_root, geometry):
     assert values["corloc"] == 100
 
 
+def test_the_extents_of_many_slots_are_those_of_a_plain_loop():
+    """Slots without a valid pixel have none: what is said of them means nothing."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 90, (40, 6)).astype(np.uint8).repeat(5, 1)
+    valid = rng.random(labels.shape) < 0.5
+    for inside in (valid, None):
+        found = slot_extents(labels, inside)
+        assert len(found) == labels.max() + 1
+        for slot in range(len(found)):
+            rows, columns = np.nonzero((labels == slot) & (inside is None or inside))
+            if len(rows):
+                own = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                assert found[slot].tolist() == own
+
+
 def test_more_slots_than_an_integer_has_bits(tmp_path, voc_root):
     """90 slots, each some columns of pixels."""
     labels, voc = folder(voc_root, geometry="native"), VocFolder.find(voc_root)
@@ -365,9 +381,17 @@ def test_controls_of_other_images_are_refused(tmp_path, voc_root, whole, own_voc
         score(folder(voc_root), tmp_path, path, controls=ControlsConfig.load())
 
 
-def mmqsa(*words, cwd=ROOT):
-    command = [sys.executable, "-m", "mmqsa", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+@pytest.fixture
+def mmqsa(monkeypatch, capsys):
+    """Runs a command in this process: its exit code, and what it prints."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["mmqsa", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 def commands_of_the_tutorial():
@@ -377,30 +401,32 @@ def commands_of_the_tutorial():
     return [shlex.split(line) for line in found]
 
 
-def test_the_tutorial(tmp_path):
-    """Its commands, where it is written that they are run, and the numbers that it shows."""
+def test_the_tutorial(tmp_path, monkeypatch, mmqsa):
+    """Its commands run as they stand there, and print the table that it shows."""
     scenes, first, *others = commands_of_the_tutorial()
     (tmp_path / "tests/evaluation").mkdir(parents=True)
     (tmp_path / "tests/evaluation/fixtures").symlink_to(FIXTURES)
-    assert mmqsa(*scenes, cwd=tmp_path).returncode == 0
-    done = mmqsa(*first, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert not mmqsa(*scenes)[0]
+    code, out, err = mmqsa(*first)
+    assert not code, err
     shown = (ROOT / "docs/score.md").read_text()
-    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    table = [line for line in out.splitlines() if line.startswith("|")]
     assert len(table) > 5 and all(line in shown for line in table)
-    for other in others:
-        done = mmqsa(*other, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    assert len(others) == 1
+    code, out, err = mmqsa(*others[0])
+    assert not code and "CorLoc (one box, ≥)" in out, err
 
 
-def test_the_command_prints_json_alone(tmp_path, voc_root, whole):
+def test_the_command_prints_json_alone(tmp_path, voc_root, whole, mmqsa):
     config = tmp_path / "config.yaml"
     config.write_text("dataset: {name: scenes, kind: scenes}\nbackbone: {image_size: 96}\n")
     options = ["--predictions", write_png(tmp_path / "maps", whole), "--name", "spot"]
     options += ["--data", voc_root, "--results", tmp_path / "results", "--config", config]
     options += ["--title", "SPOT", "--source", "made", "--colour", "#aa3377", "--supervised"]
-    done = mmqsa("score", *options, "--json", "--protocol", "dinosaur", "--no-controls")
-    data = json.loads(done.stdout)
+    code, out, _ = mmqsa("score", *options, "--json", "--protocol", "dinosaur", "--no-controls")
+    data = json.loads(out)
+    assert not code
     assert data["title"] == "SPOT" and data["kind"] == "supervised" and data["colour"] == "#aa3377"
     assert data["image_set"] == "scenes-val" and data["num_slots"] == 4
     assert {row["metric"] for row in data["metrics"]} == set(PROTOCOLS["dinosaur"])
@@ -412,7 +438,7 @@ def test_the_command_prints_json_alone(tmp_path, voc_root, whole):
 
 
 @pytest.mark.faults
-def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole):
+def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole, mmqsa):
     base = ["score", "--predictions", write_png(tmp_path / "maps", whole), "--name", "spot"]
     base += ["--results", tmp_path / "results"]
     cache, data = ["--features", caches["val"]], ["--data", voc_root]
@@ -420,11 +446,11 @@ def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole):
         ([], "--data, --features: give one of the two"),
         ([*cache, *data], "--data, --features: give one of the two"),
         ([*cache, "--geometry", "native"], "--geometry: a cache has its own"),
-        ([*data, "--config", "config/coco.yaml"], "is no data set of dataset.kind coco (config/"),
+        ([*data, "--config", ROOT / "config/coco.yaml"], "is no data set of dataset.kind coco ("),
         ([*data, "--protocol", "boxes"], "--protocol boxes: expected one of paper, dinosaur"),
     ):
-        done = mmqsa(*base, *options)
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+        code, _, err = mmqsa(*base, *options)
+        assert code == 2 and said in err and err.count("\n") == 1
     assert not (tmp_path / "results").exists()
 
 
