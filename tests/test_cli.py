@@ -31,7 +31,8 @@ def mmqsa(*arguments, **environment):
 STAGES = {
     *("init", "download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
     *("sweep", "agreement", "snapshots", "label-maps", "score"),
-    *("controls", "baseline", "premise", "specs", "plan", "table", "leaderboard", "join", "figure", "page"),
+    *("controls", "baseline", "premise", "specs", "plan", "table", "leaderboard", "join"),
+    *("figure", "page"),
     *("discover", "export"),
 }
 

@@ -294,6 +294,8 @@ def test_seeds_of_one_method(tmp_path, voc_root, kmeans, whole):
         found.files[0].with_name("scenes-val-other-per_object.csv.gz"), "per_object"
     )
     assert set(objects["eval_seed"]) == {0}
+    maps = LabelMaps(found.files[2])
+    np.testing.assert_array_equal(maps.arrays["other"][0], kmeans[0][maps.ids[0]])
 
 
 def test_controls_are_scored_once_and_the_best_is_beside(tmp_path, voc_root, whole):
