@@ -141,6 +141,25 @@ def test_polygons_and_boxes_are_in_px_of_the_photograph(tmp_path):
     np.testing.assert_array_equal(found.boxes, [[1, 1, 4, 3]])
 
 
+def test_scores_may_be_below_zero(tmp_path):
+    """Logits and log-probabilities: nothing is left out unless it is asked for."""
+    results = [one for name in IDS for one in objects(MAP, name, score=-3.5)]
+    path = write_json(tmp_path / "r.json", results)
+    check(open_predictions(path, IDS))
+    with pytest.raises(InputError, match=r"of the 2 images has a score >= 0.0; lower --least-sc"):
+        open_predictions(path, IDS, of_coco=OfCoco(least_score=0.0))
+
+
+def test_ids_that_only_count_the_images_are_refused(tmp_path):
+    """1, 2, 3 are photographs of the split here, but not the first three."""
+    ids = ["000001", "000003", "000005"]
+    counted = [one for number in (1, 2, 3) for one in objects(MAP, number)]
+    with pytest.raises(InputError, match=r"ids 1 to 3 seem to count the images; .* --images"):
+        open_predictions(write_json(tmp_path / "counted.json", counted), ids)
+    named = [one for number in (1, 3, 5, 8) for one in objects(MAP, number)]
+    assert open_predictions(write_json(tmp_path / "named.json", named), ids)
+
+
 def test_boxes_are_in_the_order_of_scores(tmp_path):
     entries = [
         {"image_id": IDS[0], "bbox": [0, 0, 2, 2], "score": 0.3},

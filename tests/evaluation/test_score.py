@@ -383,6 +383,21 @@ def test_controls_of_other_images_are_refused(tmp_path, voc_root, whole, own_voc
         score(folder(voc_root), tmp_path, path, controls=ControlsConfig.load())
 
 
+def test_a_map_that_is_no_square_is_none_on_a_cache_either(tmp_path, caches, kmeans):
+    maps = {name: labels[:, :-8] for name, labels in kmeans[0].items()}
+    with pytest.raises(InputError, match=r"88x96 px, which is no square"):
+        score(
+            FeatureCache(caches["val"]), tmp_path, write_png(tmp_path / "p", maps), frame="square"
+        )
+
+
+def test_controls_without_the_fixed_boxes_that_are_asked_for(tmp_path, voc_root, whole, config):
+    path, train = write_png(tmp_path / "p", whole), folder(voc_root, "train")
+    score(folder(voc_root), tmp_path, path, controls=config)
+    with pytest.raises(InputError, match=r"scenes-val-controls.csv: has no fixed boxes"):
+        score(folder(voc_root), tmp_path, path, controls=config, train=train)
+
+
 @pytest.fixture
 def mmqsa(monkeypatch, capsys):
     """Runs a command in this process: its exit code, and what it prints."""
@@ -440,6 +455,24 @@ def test_the_command_prints_json_alone(tmp_path, voc_root, whole, mmqsa):
 
 
 @pytest.mark.faults
+def test_methods_of_one_folder_are_scored_at_one_size(tmp_path, voc_root, whole, mmqsa):
+    write_png(tmp_path / "p", whole)
+    config = tmp_path / "config.yaml"
+
+    def scored(name, side):
+        config.write_text(
+            f"dataset: {{kind: scenes, name: scenes}}\nbackbone: {{image_size: {side}}}\n"
+        )
+        return mmqsa(
+            *("score", "--predictions", tmp_path / "p", "--name", name, "--data", voc_root),
+            *("--config", config, "--results", tmp_path / "r", "--no-controls"),
+        )
+
+    assert ": written;" in scored("one", 96)[1]
+    assert "one is scored at 96 px, not 64" in scored("other", 64)[2]
+    assert "image_size: is 96, not 64" in scored("one", 64)[2]
+
+
 def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole, mmqsa):
     base = ["score", "--predictions", write_png(tmp_path / "maps", whole), "--name", "spot"]
     base += ["--results", tmp_path / "results"]
@@ -448,6 +481,7 @@ def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole, mmqs
         ([], "--data, --features: give one of the two"),
         ([*cache, *data], "--data, --features: give one of the two"),
         ([*cache, "--geometry", "native"], "--geometry: a cache has its own"),
+        ([*cache, "--split", "train"], "--split: a cache has its own"),
         ([*data, "--config", ROOT / "config/coco.yaml"], "is no data set of dataset.kind coco ("),
         ([*data, "--protocol", "boxes"], "--protocol boxes: expected one of paper, dinosaur"),
     ):

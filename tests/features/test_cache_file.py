@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mmqsa.errors import InputError
+from mmqsa.errors import InputError, MachineError
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.cache_writer import CacheWriter
 
@@ -292,3 +292,32 @@ def test_a_cache_with_any_bytes_changed(whole, tmp_path_factory, data):
         assert "\n" not in str(error)
     else:
         assert len(ids) == len(features) == len(classes) and np.isfinite(features).all()
+
+
+def test_boxes_of_a_batch_that_failed_are_written_once_and_of_their_images(tmp_path, monkeypatch):
+    """The disk fills up between the boxes and the images that they are of; then there is room."""
+    path, features = tmp_path / "val.h5", np.zeros((IMAGES, GRID**2, DIM))
+    boxes = [np.array([[index, 0.0, 4, 4]] * 2) for index in range(IMAGES)]
+
+    def write(batches):
+        writer = CacheWriter(path, ["a", "b", "c"], ATTRIBUTES, {}, (GRID**2, DIM))
+        try:
+            for batch in batches:
+                rows = np.array(batch)
+                writer.write(rows, features[rows], {}, [boxes[row] for row in rows])
+            writer.finish()
+        finally:
+            writer.close()
+
+    stored = h5py.Dataset.__setitem__
+
+    def full(self, rows, values):
+        if self.name == "/box_image" and 2 in np.asarray(values):
+            raise OSError("no space left")
+        stored(self, rows, values)
+
+    with monkeypatch.context() as patched, pytest.raises(MachineError, match="no space left"):
+        patched.setattr(h5py.Dataset, "__setitem__", full)
+        write([[0], [1, 2]])
+    write([[1, 2]])
+    assert [own[:, 0].tolist() for own in FeatureCache(path).boxes] == [[0, 0], [1, 1], [2, 2]]

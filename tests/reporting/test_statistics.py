@@ -1,9 +1,10 @@
+from itertools import product
 from math import comb
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import bootstrap, rankdata, wilcoxon
 
 from mmqsa.reporting.statistics import bootstrap_interval, holm, over_seeds, paired, spread
 
@@ -66,4 +67,30 @@ def test_hits_and_misses_are_compared_by_mcnemars_exact_test():
     assert paired(first, second)["p"] == pytest.approx(2 * at_most_3)
     halves = pd.concat([first, pd.Series([50.0])], ignore_index=True)  # a mean over seeds
     other = pd.concat([second, pd.Series([100.0])], ignore_index=True)
-    assert paired(halves, other)["p"] == pytest.approx(wilcoxon(other - halves).pvalue)
+    assert paired(halves, other)["p"] == pytest.approx(signed_rank_p(other - halves))
+
+
+def signed_rank_p(differences):
+    """Wilcoxon's two-sided p, plainly: of all signs that these differences could have had."""
+    apart = differences[differences != 0]
+    ranks = rankdata(abs(apart))
+    sums = (np.array(list(product([0, 1], repeat=len(ranks)))) * ranks).sum(axis=1)
+    observed = ranks[apart > 0].sum()
+    return min(1, 2 * min((sums <= observed).mean(), (sums >= observed).mean()))
+
+
+def test_wilcoxons_p_is_exact_where_few_images_differ_however_many_are_equal():
+    differences = np.array([100 / 3, 200 / 3, 100 / 3, 100, 200 / 3] + [0.0] * 237)
+    first = pd.Series(np.full(len(differences), 100 / 3))
+    found = paired(first, first + differences)["p"]
+    assert found == pytest.approx(signed_rank_p(differences)) and found > 0.05
+    assert wilcoxon(differences, method="asymptotic").pvalue < 0.05  # which is too small
+
+
+def test_equal_differences_of_means_over_seeds_are_ties_whatever_their_last_bits_are():
+    """Of three seeds: 2/3 - 1/3, 1 - 2/3 and 1/3 are three different floats."""
+    hits = np.array([[0, 1, 2, 3], [1, 2, 3, 3]] * 30) / 3  # (60, 4)
+    first, second = (pd.Series(100 * hits[:, column]) for column in (0, 2))
+    thirds = (second - first).round(6)
+    assert len(set(second - first)) > len(set(thirds))
+    assert paired(first, second)["p"] == wilcoxon(thirds, method="asymptotic").pvalue

@@ -27,8 +27,9 @@ def score(
         Path | None, typer.Option(help="Folder of the labels, in VOC or COCO layout.")
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Of --data: train, val, … or detection-trainval.")
-    ] = "val",
+        str | None,
+        typer.Option(help="Of --data: train, val, … or detection-trainval. Default: val."),
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(help="In place of --data: a feature cache, for its labels.")
     ] = None,
@@ -52,8 +53,8 @@ def score(
         typer.Option(help="For COCO's json: one whose `images` name the photograph of each id."),
     ] = None,
     least_score: Annotated[
-        float, typer.Option(help="For COCO's json: leave out objects of a lower score.")
-    ] = 0.0,
+        float | None, typer.Option(help="For COCO's json: leave out objects of a lower score.")
+    ] = None,
     train: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +87,7 @@ def score(
     from mmqsa.paths import Paths
 
     paths = Paths(results)
+    labels, fitted = _labels(data, split, features, config, geometry, train)
     record = method_record(
         paths,
         name,
@@ -93,13 +95,14 @@ def score(
         source=source,
         colour=colour,
         kind="supervised" if supervised else None,
+        image_size=labels.side,
     )
-    labels, fitted = _labels(data, split, features, config, geometry, train)
     protocols = GEOMETRY_PROTOCOLS[labels.attributes["geometry"]]
     for one in protocol or []:
         if one not in protocols:
             raise InputError(f"--protocol {one}: expected one of {', '.join(protocols)}")
-    of_coco = OfCoco(images, least_score) if images or least_score else None
+    asked = images is not None or least_score is not None
+    of_coco = OfCoco(images, least_score) if asked else None
     opened = [open_predictions(path, labels.ids, array, of_coco) for path in predictions]
     controls = None if no_controls else ControlsConfig.load(config)
     found = score_predictions(labels, opened, record, paths, frame, controls, fitted)
@@ -116,7 +119,7 @@ def score(
 
 def _labels(
     data: Path | None,
-    split: str,
+    split: str | None,
     features: Path | None,
     config: Path | None,
     geometry: Literal["crop", "squash", "released", "native"] | None,
@@ -132,8 +135,9 @@ def _labels(
     if (data is None) == (features is None):
         raise InputError("--data, --features: give one of the two")
     if features is not None:
-        if geometry is not None:
-            raise InputError("--geometry: a cache has its own; leave it out, or give --data")
+        for option, given in {"--geometry": geometry, "--split": split}.items():
+            if given is not None:
+                raise InputError(f"{option}: a cache has its own; leave it out, or give --data")
         return FeatureCache(features), FeatureCache(train) if train else None
     known = ExtractionConfig.load(config)
     dataset, folder = known.dataset, open_folder(data or "")
@@ -143,7 +147,7 @@ def _labels(
             "name its own with --config, such as config/coco.yaml"
         )
     used, side = geometry or dataset.geometry, known.backbone.image_size
-    labels = LabelledFolder(folder, split, dataset.name, used, side)
+    labels = LabelledFolder(folder, split or "val", dataset.name, used, side)
     if train is None:
         return labels, None
     square = "squash" if used == "native" else used

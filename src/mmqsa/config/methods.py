@@ -24,6 +24,8 @@ class MethodRecord(Section):
     """in tables and figures"""
     kind: Literal["method", "supervised"] = "method"
     """supervised: has seen labels of these classes"""
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    """side of the squares that it was scored on, px"""
     source: Text | None = None
     """where the method, or its predictions, are from: a citation or an address"""
     colour: Colour | None = None

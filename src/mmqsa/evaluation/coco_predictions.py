@@ -99,7 +99,8 @@ class CocoPredictions:
         for number, one in enumerate(found):
             if one.shape is None and one.bbox is None:
                 raise InputError(f"{path}: entry {number}: neither segmentation nor bbox")
-            if one.image_id in names and one.score >= options.least_score:
+            enough = options.least_score is None or one.score >= options.least_score
+            if one.image_id in names and enough:
                 self._objects[names[one.image_id]].append(one)
         self._check_objects(ids, found, options)
 
@@ -123,11 +124,15 @@ class CocoPredictions:
         self, ids: Sequence[str], found: Sequence[Detection], options: OfCoco
     ) -> None:
         """Raises InputError where no image has an object; says how many have none."""
+        if not self._objects and self._keys:
+            raise InputError(
+                f"{self.path}: no object of the {len(ids)} images has a score >= "
+                f"{options.least_score}; lower --least-score"
+            )
         if not self._objects:
-            least = f" of a score >= {options.least_score}" if options.least_score else ""
             example = f"; its image ids are like {quoted(found[0].image_id)}" if found else ""
             raise InputError(
-                f"{self.path}: no object{least} of any of the {len(ids)} images, such as "
+                f"{self.path}: no object of any of the {len(ids)} images, such as "
                 f"{ids[0]}{example}; name the json that has their file names with --images"
             )
         if without := len(ids) - len(self._objects):

@@ -49,6 +49,8 @@ class Placement:
         height, width = found.labels.shape
         if photograph is not None:
             self.check((width, height), photograph, about)
+        elif self.frame == "square" and width != height:
+            raise InputError(f"{about}: {width}x{height} px, which is no square")
         geometry, size = self.geometry, photograph or (width, height)
         if self.frame == "square":  # which is all that the labels cover
             geometry, size = Geometry("squash", geometry.side), (width, height)

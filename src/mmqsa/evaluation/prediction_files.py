@@ -54,8 +54,8 @@ class OfCoco:
 
     images: Path | None = None
     """a json whose ``images`` name the photograph of each id; None: the file's own, or the ids"""
-    least_score: float = 0.0
-    """objects of a lower score are left out"""
+    least_score: float | None = None
+    """objects of a lower score are left out; None: none is"""
 
 
 def open_predictions(
@@ -93,7 +93,7 @@ def matched(names: Iterable[Key], ids: Sequence[str], path: Path) -> dict[str, K
     """Image id -> the name that stands for it: the same text, or the same number.
 
     So 139, "139" and "000000000139" are one image. Others are ignored, with one notice. Raises
-    InputError where two names stand for one image.
+    InputError where two names stand for one image, and where they only count the images.
 
     >>> matched([139, 7], ["000000000139", "val_00007"], Path("predictions.json"))
     {'000000000139': 139}
@@ -101,7 +101,7 @@ def matched(names: Iterable[Key], ids: Sequence[str], path: Path) -> dict[str, K
     texts: dict[str | int, str] = {_number(image_id): image_id for image_id in ids}
     texts |= {image_id: image_id for image_id in ids}
     found: dict[str, Key] = {}
-    others = []
+    others, names = [], list(names)
     for name in names:
         image_id = texts.get(str(name)) or texts.get(_number(str(name)))
         if image_id is None:
@@ -113,6 +113,12 @@ def matched(names: Iterable[Key], ids: Sequence[str], path: Path) -> dict[str, K
             )
         else:
             found[image_id] = name
+    numbers = {_number(str(name)) for name in names}
+    if others and found and numbers in (set(range(len(names))), set(range(1, len(names) + 1))):
+        raise InputError(
+            f"{path}: its ids {min(numbers)} to {max(numbers)} seem to count the images; call them "
+            "by their names, or give COCO's json of the images as --images"
+        )
     if others and found:
         more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
         notice(f"{path}: {quoted(others[0])}{more} of no image of the split; ignored")

@@ -91,19 +91,20 @@ def _printed(mean: float | None, sd: float | None = None) -> str:
     return text if sd is None else f"{text} ± {sd:.1f}"
 
 
-def method_record(paths: Paths, name: str, **given: str | None) -> MethodRecord:
+def method_record(paths: Paths, name: str, **given: str | int | None) -> MethodRecord:
     """The record of a method: the one that is there, or a new one of what is ``given``.
 
     None is not given; a new one's title is then its name. Raises InputError where the record that
-    is there says otherwise, or the title is another method's.
+    is there says otherwise, the title is another method's, or another was scored at another size.
     """
     known, told = read_methods(paths), {key: value for key, value in given.items() if value}
     record = known.get(name)
     if record is None:
         record = validated(MethodRecord, {"title": name, "name": name} | told, f"--name {name}")
     for key, value in told.items():
-        if (there := getattr(record, key)) != value:
-            option = "supervised" if key == "kind" else key
+        unknown = key == "image_size" and record.image_size is None
+        if (there := getattr(record, key)) != value and not unknown:
+            option = {"kind": "supervised", "image_size": "config"}.get(key, key)
             raise InputError(
                 f"{paths.methods / f'{name}.yaml'}: {key}: is {quoted(there)}, not "
                 f"{quoted(value)}; edit that file, leave out --{option}, or choose another --name"
@@ -112,6 +113,12 @@ def method_record(paths: Paths, name: str, **given: str | None) -> MethodRecord:
         if other.title == record.title and other.name != name:
             raise InputError(
                 f"--title {quoted(record.title)}: is that of {other.name}; choose another"
+            )
+        size, others = record.image_size, other.image_size
+        if size and others and size != others:
+            raise InputError(
+                f"{paths.results}: {other.name} is scored at {others} px, not {size}; choose "
+                "another --results, or another --config"
             )
     if record.title in (VISIBLE, "image_id") or record.title.split("/")[0] == HEADS:
         raise InputError(f"--title {quoted(record.title)}: is taken; choose another")
@@ -140,6 +147,7 @@ def score_predictions(
     by_controls = paths.reference(labels.name, "controls")
     if controls is not None and by_controls.exists():
         _check_images(paths.reference(labels.name, "controls", "per_image"), labels)
+        _check_fixed_boxes(by_controls, train)
     files = [path, paths.methods / f"{record.name}.yaml"]
     scorer = Scorer(labels, single_boxes=True)
     with ExitStack() as stack:
@@ -221,6 +229,15 @@ def _check_images(path: Path, labels: LabelledImages) -> None:
         raise InputError(
             f"{path}: of other images than {labels.path}; choose another --results, or remove "
             "the controls there"
+        )
+
+
+def _check_fixed_boxes(controls: Path, train: LabelledImages | None) -> None:
+    """Raises InputError where the controls that are there lack the fixed boxes asked for."""
+    names = set(read_table(controls, "", REFERENCE)["name"])
+    if train is not None and "best fixed box" not in names:
+        raise InputError(
+            f"{controls}: has no fixed boxes; leave out --train, or remove the controls there"
         )
 
 

@@ -56,10 +56,8 @@ class CacheWriter:
                 opened.append(self._file)
                 check_attributes(check_cache(self._file, self.partial), attributes, self.partial)
                 self._check_rows(ids, shape)
-                boxed = self._file["box_image"][:] if "box_image" in self._file else []
-            self._boxed: set[int] = set(boxed)
+                self._drop_unfinished_boxes()
             return
-        self._boxed = set()
         num_images = len(ids)
         self._file.attrs["attributes"] = json.dumps(attributes)
         self._file.attrs["versions"] = json.dumps(versions)
@@ -80,6 +78,16 @@ class CacheWriter:
                 "start over"
             )
 
+    def _drop_unfinished_boxes(self) -> None:
+        """Those of a batch that was cut off before its `done`: it will be written again."""
+        if "box_image" not in self._file:
+            return
+        finished = self._file["done"][:][self._file["box_image"][:]]
+        for name in ("boxes", "box_image") if not finished.all() else ():
+            rows = self._file[name][:][finished]
+            self._file[name].resize(len(rows), axis=0)
+            self._file[name][:] = rows
+
     @property
     def pending(self) -> np.ndarray:
         """Indices of the images that are still to be done."""
@@ -90,7 +98,7 @@ class CacheWriter:
     ) -> None:
         """Store a batch: features (B, N, D), per kind a list of (S, S) label maps or None, boxes.
 
-        Raises InputError when they cannot be written; what was stored before stays.
+        Raises MachineError when they cannot be written; what was stored before stays.
         """
         try:
             self._file["features"][_rows(indices)] = features
@@ -100,6 +108,7 @@ class CacheWriter:
                     stack = np.stack([label_map for label_map in maps if label_map is not None])
                     self._labels(kind, stack.shape[1:])[_rows(indices[there])] = stack
             self._append(indices, boxes)
+            self._file.flush()
             self._file["done"][_rows(indices)] = True
             self._file.flush()
         except OSError as error:
@@ -120,17 +129,20 @@ class CacheWriter:
         new = {
             index: of_image
             for index, of_image in zip(indices.tolist(), boxes, strict=True)
-            # A batch that was cut off between its boxes and its `done` is written again.
-            if of_image is not None and len(of_image) and index not in self._boxed
+            if of_image is not None and len(of_image)
         }
         if not new:
             return
-        self._boxed |= new.keys()
         count, stored = len(self._file["boxes"]), np.concatenate(list(new.values()))
-        for name in ("boxes", "box_image"):
-            self._file[name].resize(count + len(stored), axis=0)
-        self._file["boxes"][count:] = stored
-        self._file["box_image"][count:] = np.repeat(list(new), [len(own) for own in new.values()])
+        image = np.repeat(list(new), [len(of_image) for of_image in new.values()])
+        try:
+            for name, rows in (("boxes", stored), ("box_image", image)):
+                self._file[name].resize(count + len(rows), axis=0)
+                self._file[name][count:] = rows
+        except OSError:
+            for name in ("boxes", "box_image"):  # rows that are not written would be of image 0
+                self._file[name].resize(count, axis=0)
+            raise
 
     def finish(self) -> None:
         """Add the features' digest, close the file and rename it. All images must be done."""

@@ -76,7 +76,8 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
         groups.append(f"{source} {kind}")
     caption = spec.caption(
         f"Difference to {spec.label(spec.first)} in points, with its 95 % bootstrap "
-        "interval over the images; * p < 0.05 (Wilcoxon's signed-rank test, Holm's correction).",
+        "interval over the images; * p < 0.05 (Wilcoxon's signed-rank test, McNemar's "
+        "for hits and misses, Holm's correction).",
         results.credits,
     )
     heading = ["", "mask source", *(METRICS[name] for name in metrics)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmqsa.config.files import quoted
 from mmqsa.config.tables import METRICS, unpack
 from mmqsa.errors import InputError
 from mmqsa.reporting.metrics_table import listed_references
@@ -25,10 +26,11 @@ COLUMNS = [
 LEVEL = 0.05
 TIED = " ≈"  # after a mean that is not told apart from the best
 ABOUT = (
-    "with the 95 % bootstrap interval of the mean over images. Bold: the highest mean without "
-    "labels; ≈: not told apart from it (p ≥ 0.05: Wilcoxon's signed-rank test on the same images, "
-    "or McNemar's for hits and misses, with Holm's correction over all {pairs} pairs of a metric). "
-    "Intervals and tests are over images, of these runs: another training may change the order."
+    "with the 95 % bootstrap interval of the mean over images. Bold: the highest mean, but for "
+    "rows that see labels; ≈: not told apart from it (p ≥ 0.05: Wilcoxon's signed-rank test on "
+    "the same images, or McNemar's for hits and misses, with Holm's correction over all {pairs} "
+    "pairs of a metric). Intervals and tests are over images, of these runs: another training may "
+    "change the order."
 )
 Row = dict[str, Any]
 
@@ -147,6 +149,9 @@ def _entries(results: Results) -> list[Entry]:
         entry.path = results.paths.reference(images, first["method"], "per_image")
         if name in results.methods:
             entry.seeds = _means(rows, "eval_seed")
+            if entry.label in {other.label for other in entries}:
+                path = results.paths.methods / f"{first['method']}.yaml"
+                raise InputError(f"{path}: title: {quoted(name)} is a setting here; choose another")
         entries.append(entry)
     return entries
 

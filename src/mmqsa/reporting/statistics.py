@@ -14,7 +14,7 @@ from mmqsa.config.tables import SIGNED
 RESAMPLES = 2000
 # For an interval, a verdict, and bold print: of 2 seeds, Student's interval is the mean ± 9 sd.
 FEWEST_SEEDS = 3
-EXACT = 50  # images; above, the normal approximation of Wilcoxon's test is as good
+EXACT = 50  # images that differ; above, the normal approximation of Wilcoxon's test is as good
 
 
 def over_seeds(values: pd.Series) -> dict[str, float]:
@@ -106,18 +106,19 @@ def paired_p(differences: np.ndarray, hits: np.ndarray) -> np.ndarray:
 
     Of McNemar's exact test for pairs of ``hits`` (P,), which are 0 or 100 in every image, as CorLoc
     is: Wilcoxon's p is too small for so many ties. Else of Wilcoxon's signed-rank test, exact up to
-    EXACT images.
+    EXACT images that differ.
     """
+    differences = differences.round(9)  # of means over seeds, equal ones differ by rounding
     p, apart = np.ones(differences.shape[1]), (differences != 0).any(axis=0)
     for pair in np.flatnonzero(apart & hits):
         signs = np.sign(differences[:, pair])
         won, lost = int((signs > 0).sum()), int((signs < 0).sum())
         p[pair] = scipy.stats.binomtest(won, won + lost).pvalue
     ranked = np.flatnonzero(apart & ~hits)
-    if len(differences) <= EXACT:
-        p[ranked] = [_signed_rank_p(differences[:, pair]) for pair in ranked]
-    elif len(ranked):
-        p[ranked] = scipy.stats.wilcoxon(differences[:, ranked], method="asymptotic").pvalue
+    few = (differences[:, ranked] != 0).sum(axis=0) <= EXACT
+    p[ranked[few]] = [_signed_rank_p(differences[:, pair]) for pair in ranked[few]]
+    if len(many := ranked[~few]):
+        p[many] = scipy.stats.wilcoxon(differences[:, many], method="asymptotic").pvalue
     return p
 
 
