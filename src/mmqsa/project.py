@@ -37,8 +37,8 @@ README = """\
     snakemake --workflow-profile profiles/slurm           # on a cluster; edit that profile first
     mmqsa discover --run results/demo/runs/full/seed0 photo.jpg --out masks
 
-Snakemake comes with `pip install "mmqsa[workflow]"`. A config file of your own holds only what
-differs from config.yaml: `snakemake --cores all --configfile mine.yaml`.
+Snakemake comes with mmqsa's extra `workflow`: `pip install "FILE.whl[workflow]"`. A config file of
+your own holds only what differs from config.yaml: `snakemake --cores all --configfile mine.yaml`.
 
 | | |
 |---|---|

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -363,3 +364,22 @@ def test_random_weights_are_drawn_again(run_folder, tmp_path):
     Run(run.model, other, run.provenance).save(tmp_path / "other", [], {})
     with pytest.raises(InputError, match="weights_sha256"):
         load(tmp_path / "other", "cpu")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"matching": "jined"}, "matching: 'jined'; expected one of hungarian, greedy"),
+        ({"mask_source": "slots"}, "mask_source: 'slots'; expected one of decoder, attention"),
+        ({"smallest": 5}, "smallest: 5 is no share"),
+        ({"num_slots": 0}, "num_slots: 0; expected 1 to 255"),
+    ],
+)
+def test_a_segmenter_takes_no_value_that_there_is_not(run_folder, options, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        load(run_folder, **options)
+
+
+def test_a_segmenter_takes_images_not_files(run_folder):
+    with pytest.raises(InputError, match=r"str: expected a PIL image; Image\.open opens a file"):
+        load(run_folder)("photo.jpg")

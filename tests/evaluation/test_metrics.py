@@ -1,5 +1,6 @@
 """Metrics against independent oracles, and the cases that definitions are about."""
 
+import re
 from itertools import permutations
 
 import numpy as np
@@ -15,6 +16,7 @@ from torchvision.ops import box_iou
 
 from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
 from mmqsa.evaluation.boxes import box_ious, boxes, slot_boxes
 from mmqsa.evaluation.metrics import (
     PROTOCOLS,
@@ -391,3 +393,25 @@ def test_regions_and_their_counts():
     assert (truth.classes.rows @ table).tolist() == [[1, 0], [1, 1]]
     assert (truth.instances.rows @ table).tolist() == [[1, 0], [0, 1], [1, 0]]
     assert boxes(np.array([[0, 0, 0], [0, 3, 3]])).tolist() == [[1, 1, 3, 2]]
+
+
+@pytest.mark.parametrize("kind", ["i8", "i4", "u2", "?"])
+def test_a_label_map_of_any_whole_numbers_has_the_same_scores(kind):
+    labels = np.array([[0, 0, 3, 3, 255]] * 5, dtype=np.uint8)
+    slots = np.array([[0, 0, 0, 1, 1]] * 5, dtype=np.uint8)
+    truth = GroundTruth(labels, None)
+    assert image_metrics(slots.astype(kind), truth) == image_metrics(slots, truth)
+
+
+@pytest.mark.parametrize(
+    "prediction, said",
+    [
+        (np.zeros((4, 5), int), "of shape (4, 5); its labels have (5, 5)"),
+        (np.full((5, 5), -1), "a slot below 0"),
+        (np.zeros((5, 5)), "float64; expected a slot's number"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(prediction, said):
+    truth = GroundTruth(np.array([[0, 0, 3, 3, 255]] * 5, dtype=np.uint8), None)
+    with pytest.raises(InputError, match=re.escape(said)):
+        image_metrics(prediction, truth)

@@ -146,7 +146,9 @@ def test_scores_may_be_below_zero(tmp_path):
     results = [one for name in IDS for one in objects(MAP, name, score=-3.5)]
     path = write_json(tmp_path / "r.json", results)
     check(open_predictions(path, IDS))
-    with pytest.raises(InputError, match=r"of the 2 images has a score >= 0.0; lower --least-sc"):
+    with pytest.raises(
+        InputError, match=r"a score >= 0.0, the highest is -3.5; lower --least-score"
+    ):
         open_predictions(path, IDS, of_coco=OfCoco(least_score=0.0))
 
 
@@ -158,6 +160,21 @@ def test_ids_that_only_count_the_images_are_refused(tmp_path):
         open_predictions(write_json(tmp_path / "counted.json", counted), ids)
     named = [one for number in (1, 3, 5, 8) for one in objects(MAP, number)]
     assert open_predictions(write_json(tmp_path / "named.json", named), ids)
+
+
+@pytest.mark.parametrize(
+    "box, said",
+    [([3, 1, 9, 3], "reaches out of its photograph"), ([0.1, 0.1, 0.4, 0.3], "no pixel")],
+)
+def test_boxes_of_another_convention_are_noticed(tmp_path, capsys, box, said):
+    path = write_json(tmp_path / "r.json", [{"image_id": IDS[0], "bbox": box}] * 2)
+    open_predictions(path, IDS).of(IDS[0], SIZE)
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_nothing_was_found_anywhere(tmp_path):
+    predictions = open_predictions(write_json(tmp_path / "r.json", []), IDS)
+    assert not predictions.of(IDS[0], SIZE).labels.any()
 
 
 def test_boxes_are_in_the_order_of_scores(tmp_path):
@@ -279,7 +296,6 @@ GOOD = next(objects(MAP, IDS[0]))
     [
         ({}, "expected a list of results, or annotations and images"),
         ({"annotations": [], "images": {}}, "expected a list of results"),
-        ([], "no object of any of the 2 images, such as 000000000139; name the json"),
         ([3], "entry 0: .*not 3"),
         ([{"image_id": True}], "entry 0: image_id"),
         ([GOOD | {"score": float("nan")}], "entry 0: score"),

@@ -330,7 +330,7 @@ def test_other_results_of_that_name_stay(tmp_path, voc_root, whole):
     score(folder(voc_root), tmp_path, path)
     before = {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")}
     other = write_png(tmp_path / "others", {name: labels * 0 for name, labels in whole.items()})
-    said = "--name other: .*exists and was made otherwise.*choose another --name or --results"
+    said = r"--name other: .*scores of other predictions .*; remove scenes-val-other\* there, or ch"
     with pytest.raises(InputError, match=said):
         score(folder(voc_root), tmp_path, other)
     assert {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")} == before
@@ -389,6 +389,31 @@ def test_a_map_that_is_no_square_is_none_on_a_cache_either(tmp_path, caches, kme
         score(
             FeatureCache(caches["val"]), tmp_path, write_png(tmp_path / "p", maps), frame="square"
         )
+
+
+def test_the_same_predictions_are_no_two_seeds(tmp_path, voc_root, whole):
+    path = write_png(tmp_path / "p", whole)
+    with pytest.raises(InputError, match="the same predictions as"):
+        score(folder(voc_root), tmp_path, path, path)
+
+
+def test_a_picture_is_noticed(tmp_path, voc_root, whole, capsys):
+    drawn = {name: np.arange(m.size, dtype=np.uint8).reshape(m.shape) for name, m in whole.items()}
+    with pytest.raises(InputError, match="more than 255 slots"):
+        score(folder(voc_root), tmp_path, write_png(tmp_path / "p", drawn))
+    fewer = {name: labels // 4 for name, labels in drawn.items()}
+    score(folder(voc_root), tmp_path, write_png(tmp_path / "q", fewer))
+    assert "up to 64 slots in an image; is it a picture" in capsys.readouterr().err
+
+
+def test_controls_of_other_labels_are_refused(tmp_path, voc_root, whole, config):
+    path, labels = write_png(tmp_path / "p", whole), folder(voc_root)
+    score(labels, tmp_path, path, controls=config)
+    objects = tmp_path / "results/controls/scenes-val-controls-per_object.csv.gz"
+    table = pd.read_csv(objects)
+    table.assign(share=table["share"] / 2).to_csv(objects, index=False)
+    with pytest.raises(InputError, match="of images with other labels; choose another --results"):
+        score(labels, tmp_path, path, name="second", controls=config)
 
 
 def test_controls_without_the_fixed_boxes_that_are_asked_for(tmp_path, voc_root, whole, config):

@@ -127,6 +127,15 @@ def test_a_method_that_is_called_like_a_setting_is_refused(scored, values):
         board(scored.results(**TABLE, settings=["full"]))
 
 
+def test_rows_that_are_named_are_compared_alone(scored):
+    results = scored.results(**TABLE, settings=["full"])
+    found = board(results, only=["k-means", "SPOT"])
+    pairs = found.table[found.table["against"] != ""]
+    assert len(pairs) == 2 and (pairs["p"] == pairs["p_holm"]).all()  # one for each metric
+    with pytest.raises(InputError, match=r"--row spot: no such row; there is: full, one slot, k-m"):
+        board(results, only=["spot"])
+
+
 @pytest.mark.parametrize(
     "table, said",
     [

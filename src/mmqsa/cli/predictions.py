@@ -95,7 +95,7 @@ def score(
         source=source,
         colour=colour,
         kind="supervised" if supervised else None,
-        image_size=labels.side,
+        image_size=None if labels.attributes["geometry"] == "native" else labels.side,
     )
     protocols = GEOMETRY_PROTOCOLS[labels.attributes["geometry"]]
     for one in protocol or []:
@@ -111,6 +111,7 @@ def score(
         print(json.dumps(found.data()))
         return
     print(found.text())
+    print(f"{found.num_images} images, up to {found.num_slots} slots in each")
     print(
         f"{', '.join(map(str, found.files))}: written; `mmqsa leaderboard --results {results} "
         f"--image-set {found.image_set}` sets methods side by side"

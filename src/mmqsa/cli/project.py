@@ -10,7 +10,7 @@ from mmqsa.cli.application import app
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder, such as a repository.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder, or one that has no such files.")],
 ) -> None:
     """Write a project: a Snakefile, the paper's configs, and profiles for workstation and SLURM."""
     import shlex
@@ -22,5 +22,5 @@ def init(
     print(f"{folder}: Snakefile, configs, profiles and a README.md with the commands. Next:")
     print(f"    cd {shlex.quote(str(folder))}")
     if find_spec("snakemake") is None:
-        print('    pip install "mmqsa[workflow]"   # there is no Snakemake yet')
+        print('    pip install "FILE.whl[workflow]"   # of mmqsa: there is no Snakemake yet')
     print("    snakemake -n                    # the plan; downloads nothing")

@@ -96,6 +96,10 @@ def leaderboard(
     setting: Annotated[
         list[str] | None, typer.Option(help="This setting only; may be repeated.")
     ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare this row only, by its name in the table; may be repeated."),
+    ] = None,
     mask_source: Annotated[MaskSource, typer.Option(help="Of the settings.")] = "attention",
     matching: Annotated[MatchingName, typer.Option(help="Of the settings.")] = "hungarian",
     as_json: Json = False,
@@ -109,7 +113,8 @@ def leaderboard(
     paths = Paths(results)
     images = chosen_image_set(paths, image_set)
     spec = leaderboard_spec(paths, images, matching, mask_source, setting, protocol)
-    files, table, printed = make_leaderboard(Results(spec, paths, read_published()), metric or "")
+    found = Results(spec, paths, read_published())
+    files, table, printed = make_leaderboard(found, metric or "", row or ())
     if as_json:
         own = table["against"] == ""
         rows = {"rows": table[own].drop(columns=["against"]), "pairs": table[~own]}

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import label
 from torch import Tensor
 
-from mmqsa.config.choices import ALIKE, MaskSource, MatchingName
+from mmqsa.config.choices import ALIKE, MaskSource, MatchingName, one_of
 from mmqsa.config.data import BackboneConfig
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.photograph import as_rgb
@@ -105,8 +105,15 @@ class Segmenter:
         ``smallest`` is the share of the image that an object has at least. ``split`` makes every
         connected part an object of its own. ``refine`` makes masks follow the edges of the image.
         Raises InputError when the weights are not the ones that the run was trained on, and when
-        the run has not learned what the matching needs.
+        the run has not learned what the matching needs, and on a value that there is not.
         """
+        one_of("mask_source", mask_source, MaskSource)
+        one_of("matching", matching, MatchingName)
+        for name, value in {"alike": alike, "smallest": smallest}.items():
+            if not 0 <= value <= 1:
+                raise InputError(f"{name}: {value} is no share; expected 0 to 1")
+        if num_slots is not None and not 1 <= num_slots <= MAX_OBJECTS:
+            raise InputError(f"num_slots: {num_slots}; expected 1 to {MAX_OBJECTS}")
         trained = Run.load(run)
         merging = trained.merging(alike, [matching])
         self.backbone, _ = run_backbone(Path(run), trained, backbone)
@@ -136,6 +143,11 @@ class Segmenter:
         An image's id, for example the stem of its file's name, draws its slot noise and reference
         head as in the pipeline; without ids all images share one draw.
         """
+        if isinstance(images, str | Path | np.ndarray):
+            raise InputError(
+                f"{type(images).__name__}: expected a PIL image; Image.open opens a file, and "
+                "Image.fromarray takes an array"
+            )
         if isinstance(images, Image.Image):
             return self([images], [str(image_ids or "")])[0]
         photographs = [as_rgb(image) for image in images]

@@ -102,6 +102,7 @@ class CocoPredictions:
             enough = options.least_score is None or one.score >= options.least_score
             if one.image_id in names and enough:
                 self._objects[names[one.image_id]].append(one)
+        self._warned = False
         self._check_objects(ids, found, options)
 
     def _listed(self, images: list[Any], ids: Sequence[str], origin: Path) -> dict[str, int | str]:
@@ -124,16 +125,17 @@ class CocoPredictions:
         self, ids: Sequence[str], found: Sequence[Detection], options: OfCoco
     ) -> None:
         """Raises InputError where no image has an object; says how many have none."""
-        if not self._objects and self._keys:
+        if found and self._keys and not self._objects and options.least_score is not None:
             raise InputError(
                 f"{self.path}: no object of the {len(ids)} images has a score >= "
-                f"{options.least_score}; lower --least-score"
+                f"{options.least_score}, the highest is {max(one.score for one in found)}; lower "
+                "--least-score"
             )
-        if not self._objects:
-            example = f"; its image ids are like {quoted(found[0].image_id)}" if found else ""
+        if found and not self._objects:
             raise InputError(
-                f"{self.path}: no object of any of the {len(ids)} images, such as "
-                f"{ids[0]}{example}; name the json that has their file names with --images"
+                f"{self.path}: no object of any of the {len(ids)} images, such as {ids[0]}; its "
+                f"image ids are like {quoted(found[0].image_id)}; name the json that has their "
+                "file names with --images"
             )
         if without := len(ids) - len(self._objects):
             notice(f"{self.path}: no object in {without} of {len(ids)} images: all background")
@@ -153,7 +155,16 @@ class CocoPredictions:
             boxes[:, 2:] += boxes[:, :2]
             if (boxes[:, 2:] < boxes[:, :2]).any():
                 raise InputError(f"{about}: a bbox (x, y, width, height) has a negative size")
+            self._check_unit(boxes, (width, height), about)
         return Prediction(slots_of(painted, about), boxes)
+
+    def _check_unit(self, boxes: np.ndarray, size: Size, about: str) -> None:
+        """A notice, once, on boxes that look like ones of another convention."""
+        outside = (boxes[:, 2:] > np.array(size) + 2).any()
+        if not self._warned and len(boxes) and (outside or boxes.max() <= 1):
+            self._warned = True
+            wrong = "reaches out of its photograph" if outside else "has no pixel"
+            notice(f"{about}: a bbox {wrong}; in COCO's format it is x, y, width, height in px")
 
     def _size(
         self, image_id: str, objects: list[Detection], size: Size | None, about: str

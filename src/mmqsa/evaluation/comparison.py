@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmqsa.data.geometry import VOID
+from mmqsa.errors import InputError
 from mmqsa.evaluation.boxes import (
     border_counts,
     box_ious,
@@ -27,6 +28,26 @@ T = TypeVar("T")
 
 class NoLabelsError(LookupError):
     """The image has no labels of the kind that a metric needs."""
+
+
+def checked_label_map(prediction: Array, shape: tuple[int, ...]) -> Array:
+    """A label map as small unsigned integers. Raises InputError where it is none of ``shape``.
+
+    That is () where the image has boxes alone, which fit a label map of any size.
+
+    >>> checked_label_map(np.zeros((2, 2)), (2, 2))
+    Traceback (most recent call last):
+    mmqsa.errors.InputError: prediction: float64; expected a slot's number in each pixel
+    """
+    if prediction.shape != (shape or prediction.shape) or prediction.ndim != 2:
+        raise InputError(f"prediction: of shape {prediction.shape}; its labels have {shape}")
+    if prediction.dtype in (np.uint8, np.uint16):
+        return prediction
+    if prediction.dtype.kind not in "bui":
+        raise InputError(f"prediction: {prediction.dtype}; expected a slot's number in each pixel")
+    if prediction.min() < 0 or prediction.max() > np.iinfo(np.uint16).max:
+        raise InputError("prediction: a slot below 0 or above 65,535; number them from 0")
+    return prediction.astype(np.uint16)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import comb
 
-from mmqsa.evaluation.comparison import Array, Comparison, GroundTruth, NoLabelsError, any_hit
+from mmqsa.evaluation.comparison import (
+    Array,
+    Comparison,
+    GroundTruth,
+    NoLabelsError,
+    any_hit,
+    checked_label_map,
+)
 
 __all__ = [
     "PROTOCOLS",
@@ -244,7 +251,9 @@ def image_metrics(
 ) -> dict[tuple[str, str], float]:
     """All metrics that one image's labels allow: {(protocol, metric): value in 0..1}.
 
-    ``boxes`` (M, 4) px are a method's own, the one box first; None: those of the slots.
+    ``prediction`` (S, S) has whole numbers, at most 65,536 slots. ``boxes`` (M, 4) px are a
+    method's own, the one box first; None: those of the slots. Raises InputError where it is no
+    label map of the size of the labels.
 
     >>> classes = np.array([[0, 0, 7, 7, 7, 255]] * 6, dtype=np.uint8)  # 255 is void
     >>> objects = np.array([[0, 0, 1, 1, 2, 255]] * 6, dtype=np.uint8)
@@ -265,6 +274,7 @@ def image_metrics(
     spot     miou                 0.292
     spot     mbo_c                0.500
     """
+    prediction = checked_label_map(prediction, truth.regions.shape)
     counts, values = truth.counts(prediction), {}
     for protocol in truth.protocols:
         image = Comparison(prediction, truth, boxes, protocol, counts)

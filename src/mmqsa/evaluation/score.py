@@ -24,12 +24,13 @@ from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
 from mmqsa.evaluation.prediction_files import Prediction, Predictions
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.paths import Paths, label_maps_path
-from mmqsa.progress import progress_bar
+from mmqsa.progress import notice, progress_bar
 from mmqsa.reporting.metrics_file import REFERENCE, read_table
 from mmqsa.reporting.statistics import over_seeds
 
 __all__ = ["Score", "Summary", "method_record", "score_predictions"]
 
+MANY = 50  # slots of an image, from which on a label map looks like a picture
 NAMES = [*REFERENCE, "eval_seed"]
 
 
@@ -167,13 +168,15 @@ def score_predictions(
                 num_slots=num_slots,
                 eval_seed=seed,
             )
+        _check_labels(paths.reference(labels.name, "controls", "per_object"), scorer.per_object)
         try:
             scorer.write(path, NAMES)
             stack.close()
         except InputError as error:
             raise InputError(
-                f"--name {record.name}: {error}; or choose another --name or --results"
-            ) from None
+                f"--name {record.name}: {path.parent} has scores of other predictions by that "
+                f"name; remove {path.stem}* there, or choose another --name or --results"
+            ) from error
     if controls is not None and not by_controls.exists():
         slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
         files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
@@ -207,11 +210,30 @@ class _Placed:
     def most_slots(self) -> int:
         """The most slots that any image has. Raises InputError on any prediction that is unfit."""
         most, squares = 0, True
+        alike = set(range(1, len(self._predictions)))  # seeds that are as the first everywhere
         for index in progress_bar(range(len(self._ids)), desc="check", unit=" images"):
+            first = None
             for seed in range(len(self._predictions)):
                 found, placed = self._of(seed, index)
+                first = first or found
+                if not (
+                    np.array_equal(first.labels, found.labels)
+                    and np.array_equal(first.boxes, found.boxes)  # type: ignore[arg-type]
+                ):
+                    alike.discard(seed)
                 most = max(most, len(np.unique(placed.labels)))
                 squares &= found.labels.shape[0] == found.labels.shape[1]
+        if alike:
+            raise InputError(
+                f"{self._predictions[min(alike)].path}: the same predictions as "
+                f"{self._predictions[0].path}; seeds are those of separate trainings, so give "
+                "each once"
+            )
+        if most >= MANY:
+            notice(
+                f"{self._predictions[0].path}: up to {most} slots in an image; is it a picture, or "
+                "was it resized with interpolation?"
+            )
         cropped = self._place.frame == "photograph" and self._place.geometry.kind == "crop"
         if squares and cropped and self._sizes is None:
             raise InputError(
@@ -229,6 +251,24 @@ def _check_images(path: Path, labels: LabelledImages) -> None:
         raise InputError(
             f"{path}: of other images than {labels.path}; choose another --results, or remove "
             "the controls there"
+        )
+
+
+def _check_labels(path: Path, objects: pd.DataFrame) -> None:
+    """Raises InputError where the controls that are there were scored on other labels."""
+    if not path.exists() or objects.empty:
+        return
+    keys = ["image_id", "labels", "class"]
+    theirs = read_table(path, "per_object", REFERENCE)
+    shares = [
+        table[table["name"] == table["name"].iloc[0]].groupby(keys)["share"].sum().round(4)
+        for table in (theirs, objects)
+        if len(table)
+    ]
+    if len(shares) < 2 or not shares[0].equals(shares[1]):
+        raise InputError(
+            f"{path}: of images with other labels; choose another --results, or give the data set "
+            "a dataset.name of its own in --config"
         )
 
 

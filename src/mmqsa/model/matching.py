@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmqsa.config.choices import MatchingName
+from mmqsa.config.choices import MatchingName, one_of
 
 __all__ = ["align", "cosine", "match", "merge", "overlap", "reorder"]
 
@@ -23,6 +23,7 @@ def match(values: Tensor, reference: Tensor, matching: MatchingName) -> Tensor:
     >>> match(slots[:, [2, 0, 1]], slots, "hungarian")
     tensor([[1, 2, 0]])
     """
+    one_of("matching", matching, MatchingName)
     pairs, num_slots = values.shape[:2]
     if matching == "unaligned":
         return torch.arange(num_slots, device=values.device).expand(pairs, num_slots)

@@ -60,7 +60,7 @@ def drawn_board(results: Results, found: Board) -> Figure:
                 fmt=marker,
                 color=colour,
                 markerfacecolor=colour if row["best"] or row["tied"] else "white",
-                markersize=3.5,
+                markersize=5.5 if marker == "X" else 3.5,  # or one could not tell if it is filled
                 elinewidth=0.9,
             )
             legend[words] = (usual, marker)

@@ -1,5 +1,6 @@
 """What is scored image by image below a results folder, found without a config."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,7 @@ def leaderboard_spec(
     table = {"kind": "leaderboard", "caption": "Leaderboard", "settings": names}
     table |= {"matchings": [matching], "mask_sources": [mask_source], "references": "all"}
     data = {
-        "name": f"{NAME}-{image_set}",
+        "name": "-".join(filter(None, [NAME, image_set, protocol])),
         "table": table | {"figures": ["forest"]},
         "images": {"": [image_set]},
         "protocols": {"": protocols},
@@ -105,10 +106,10 @@ def leaderboard_spec(
 
 
 def make_leaderboard(
-    results: Results, metric: str = ""
+    results: Results, metric: str = "", only: Sequence[str] = ()
 ) -> tuple[list[Path], pd.DataFrame, Printed]:
     """Write ``tables/{name}`` and ``figures/{name}-forest``; returns paths and tables."""
-    name, found = results.spec.name, board(results, metric)
+    name, found = results.spec.name, board(results, metric, only)
     printed = printed_board(results, found)
     with style():
         figure = drawn_board(results, found)

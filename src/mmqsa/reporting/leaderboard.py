@@ -87,14 +87,19 @@ def leaderboard_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     return found.table, printed_board(results, found)
 
 
-def board(results: Results, metric: str = "") -> Board:
+def board(results: Results, metric: str = "", only: Sequence[str] = ()) -> Board:
     """All settings of the table, baselines, methods of other code and controls, best first.
 
-    ``metric`` orders them; without one mBO^c, else CorLoc, else the first. An image's value is its
-    mean over seeds, so intervals and tests are over images. Raises InputError where two rows are of
-    other images, or the metric is scored nowhere.
+    ``metric`` orders them; without one mBO^c, else CorLoc, else the first. ``only`` are the labels
+    of those to compare; empty: all. An image's value is its mean over seeds, so intervals and tests
+    are over images. Raises InputError where two rows are of other images, the metric is scored
+    nowhere, or there is no such row.
     """
     entries = _entries(results)
+    if unknown := [label for label in only if label not in {entry.label for entry in entries}]:
+        known = ", ".join(entry.label for entry in entries)
+        raise InputError(f"--row {unknown[0]}: no such row; there is: {known}")
+    entries = [entry for entry in entries if not only or entry.label in only]
     scored = [entry for entry in entries if entry.images is not None]
     _check_images(scored)
     named = [list(entry.images) for entry in scored if entry.images is not None]
@@ -233,6 +238,7 @@ def printed_board(results: Results, found: Board) -> Printed:
         f"In percent{over_n_seeds(own['n_seeds'])}, "
         + ABOUT.format(pairs=f"{number * (number - 1) // 2:,}"),
         f"Sorted by {METRICS[found.judge]}." if found.judge else "",
+        _protocols(found.printed),
         f"{spec.table.matchings[0].capitalize()} matching of the heads." * bool(spec.first),
         results.credits,
     )
@@ -242,6 +248,15 @@ def printed_board(results: Results, found: Board) -> Printed:
         best = of_metric.loc[of_metric["best"], "label"]
         printed.bold[METRICS[name]] = printed.cells[""].isin(best)
     return printed
+
+
+def _protocols(printed: dict[str, str]) -> str:
+    """Which protocol each metric is by, in words."""
+    by_protocol: dict[str, list[str]] = {}
+    for metric, protocol in printed.items():
+        by_protocol.setdefault(protocol, []).append(METRICS[metric])
+    words = [f"{protocol} ({', '.join(names)})" for protocol, names in by_protocol.items()]
+    return f"Protocol{'s' * (len(words) > 1)}: {'; '.join(words)}." if words else ""
 
 
 def _cell(entry: Row) -> str:
