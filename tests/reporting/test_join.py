@@ -65,7 +65,8 @@ def test_one_block_for_each_folder(folders, tmp_path):
 
 
 def test_every_row_of_the_joined_figure_is_named(folders):
-    figure = joined_figure(joined_table([load_results(spec) for spec in folders])[0])
+    several = [load_results(spec) for spec in folders]
+    figure = joined_figure(joined_table(several)[0], several)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["decoder masks"]
     note = figure.legends[0].get_title().get_text()

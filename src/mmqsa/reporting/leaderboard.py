@@ -222,11 +222,12 @@ def printed_board(results: Results, found: Board) -> Printed:
     """The rows as they are printed, best and ties marked in each metric."""
     spec, own = results.spec, found.table[found.table["against"] == ""]
     means = {name: found.means(name) for name in found.printed}
+    metrics = list(found.printed) or ["mbo_c"]  # in which all is missing
     rows, words = [], kind_words(results, found.entries)
     for entry, (_, kind) in zip(found.entries, words, strict=True):
         row = {"": entry.label, "kind": kind}
         if entry.images is None:
-            row |= {"n": "0"} | {METRICS[name]: MISSING for name in found.printed}
+            row |= {"n": "0"} | {METRICS[name]: MISSING for name in metrics}
         if entry.seeds is not None:
             row["n"] = str(len(entry.seeds))
         for name, of_metric in means.items():
@@ -242,7 +243,7 @@ def printed_board(results: Results, found: Board) -> Printed:
         f"{spec.table.matchings[0].capitalize()} matching of the heads." * bool(spec.first),
         results.credits,
     )
-    heading = ["", "kind", "n", *(METRICS[name] for name in found.printed)]
+    heading = ["", "kind", "n", *(METRICS[name] for name in metrics)]
     printed = Printed(caption, heading, rows, ["all"] * len(rows), left=2)
     for name, of_metric in means.items():
         best = of_metric.loc[of_metric["best"], "label"]

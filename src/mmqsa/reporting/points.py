@@ -87,7 +87,7 @@ def colours_of(results: Results) -> dict[str, str]:
 def _by_seed(references: pd.DataFrame) -> pd.DataFrame:
     """A row for each seed of a method of other code, and one for everything else."""
     means = references["value"].map(lambda value: [value])
-    seeds = references["seeds"].where(references["seeds"].str.len() > 0, means)
+    seeds = references["seeds"].where(references["seeds"].map(len) > 0, means)
     table = references.assign(seed=seeds.map(lambda values: range(len(values))), value=seeds)
     return table.explode(["seed", "value"]).astype({"seed": int, "value": float})
 
