@@ -216,10 +216,7 @@ class _Placed:
             for seed in range(len(self._predictions)):
                 found, placed = self._of(seed, index)
                 first = first or found
-                if not (
-                    np.array_equal(first.labels, found.labels)
-                    and np.array_equal(first.boxes, found.boxes)  # type: ignore[arg-type]
-                ):
+                if not _same(first, found):
                     alike.discard(seed)
                 most = max(most, len(np.unique(placed.labels)))
                 squares &= found.labels.shape[0] == found.labels.shape[1]
@@ -241,6 +238,13 @@ class _Placed:
                 "they cover the central squares, or --data in place of --features, which tells"
             )
         return most
+
+
+def _same(one: Prediction, other: Prediction) -> bool:
+    """Whether two predictions of an image have the same slots and the same boxes, or none."""
+    if one.boxes is None or other.boxes is None:
+        return one.boxes is other.boxes and np.array_equal(one.labels, other.labels)
+    return np.array_equal(one.labels, other.labels) and np.array_equal(one.boxes, other.boxes)
 
 
 def _check_images(path: Path, labels: LabelledImages) -> None:
