@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmqsa.cli.application import ConfigFile, Json, app
+from mmqsa.config.choices import Frame, GeometryName
 
 if TYPE_CHECKING:
     from mmqsa.evaluation.labelled_images import LabelledImages
@@ -35,11 +36,11 @@ def score(
     ] = None,
     config: ConfigFile = None,
     geometry: Annotated[
-        Literal["crop", "squash", "released", "native"] | None,
+        GeometryName | None,
         typer.Option(help="Of --data; native: photographs as they are. Default: the config's."),
     ] = None,
     frame: Annotated[
-        Literal["photograph", "square", "squashed"],
+        Frame,
         typer.Option(
             help="What a label map covers: the whole photograph; its central square; or the whole "
             "photograph, squashed."
@@ -123,7 +124,7 @@ def _labels(
     split: str | None,
     features: Path | None,
     config: Path | None,
-    geometry: Literal["crop", "squash", "released", "native"] | None,
+    geometry: GeometryName | None,
     train: str | None,
 ) -> tuple["LabelledImages", "LabelledImages | None"]:
     """The labels to score on, and those to fit controls to."""

@@ -19,6 +19,8 @@ MatchingName = Literal[
     "none",
 ]
 MaskSource = Literal["decoder", "attention", "decoder-masks"]
+GeometryName = Literal["crop", "squash", "released", "native"]  # data/geometry.py
+Frame = Literal["photograph", "square", "squashed"]  # what a prediction covers
 ALIKE = 0.5  # cosine above which the matching `joined` makes two slots one
 
 

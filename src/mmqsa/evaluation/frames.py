@@ -1,17 +1,15 @@
 """What part of its photograph a prediction covers, and its way into the labels' geometry."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from mmqsa.config.choices import Frame
 from mmqsa.data.geometry import Geometry
 from mmqsa.errors import InputError
 from mmqsa.evaluation.prediction_files import Prediction, Size
 
 __all__ = ["Frame", "Placement"]
-
-Frame = Literal["photograph", "square", "squashed"]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from mmqsa.config.choices import GeometryName
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import SPLIT, ImageSet
 from mmqsa.data.folder import PhotoFolder
@@ -18,7 +19,6 @@ from mmqsa.errors import InputError
 
 __all__ = ["GeometryName", "LabelledFolder", "LabelledImages"]
 
-GeometryName = Literal["crop", "squash", "released", "native"]
 Size = tuple[int, int]  # width and height, px
 Found = tuple[np.ndarray, bool]  # labels of an image, and whether it has any of their kind
 
