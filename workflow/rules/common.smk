@@ -15,6 +15,7 @@ SOURCE = Path(os.path.relpath(HERE.parents[1] / "src"))
 if SOURCE.is_dir():  # a checkout; otherwise the package is installed
     sys.path.insert(0, str(SOURCE))
 
+from mmqsa import worker
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import ImageSet
 from mmqsa.config.workflow import Config
@@ -96,6 +97,11 @@ os.environ |= {
     "MMQSA_REQUIRE_GPU": str(int(CONFIG.require_gpu)),
     "MMQSA_EXTRACTION_BATCH": str(CONFIG.backbone.batch_size),
 }
+
+# A job on a node of a cluster comes alone, and runs in a process of its own.
+os.environ.pop(worker.FOLDER, None)
+if CONFIG.scheduling.worker and not workflow.remote_exec:
+    os.environ[worker.FOLDER] = str(worker.new_folder())
 
 TRAIN_SET = CONFIG.split_set(DATASET.train_split)
 EVAL_SET = CONFIG.split_set(DATASET.eval_split)

@@ -36,7 +36,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        raise SystemExit(application.app(standalone_mode=False))
+        raise SystemExit(application.app(standalone_mode=False, prog_name="mmqsa"))
     except Exception as error:
         if os.environ.get(application.DEBUG) and not isinstance(error, USAGE):
             raise

@@ -1,0 +1,120 @@
+"""A command handed to a waiting process, which runs it in a copy of itself.
+
+Importing torch and timm takes longer than most stages of a small workflow. The waiting process
+(mmqsa/cli/waiting.py) imports them once; each command is then a fork of it, with the arguments, the
+folder, the environment and the open files of the process that asked. Linux only.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import gettempdir
+
+FOLDER = "MMQSA_WORKER"  # the environment variable that names the folder of the sockets
+PATIENCE = 300.0  # seconds for the imports of the waiting process, on a slow disk
+LOST = 71  # EX_OSERR of BSD's sysexits.h: what ran the command is gone
+# Read once, when a library is loaded: a command with other values needs another waiting process.
+READ_AT_START = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def hand_over(folder: Path, arguments: list[str]) -> int | None:
+    """Run a command in a copy of the waiting process, and pass signals on to it.
+
+    Returns its exit code; None where there can be no waiting process: the caller runs the command.
+    """
+    connection = _connect(folder)
+    if connection is None:
+        return None
+    request = {
+        "arguments": arguments,
+        "folder": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "umask": _umask(),
+    }
+    with connection, connection.makefile("rw") as stream:
+        socket.send_fds(connection, [b"\n"], [0, 1, 2])
+        stream.write(json.dumps(request) + "\n")
+        stream.flush()
+        copy = stream.readline()
+        if copy:
+            _pass_signals_on(int(copy))
+        code = stream.readline()
+    if not code:
+        print("mmqsa: the waiting process ended; run it again", file=sys.stderr)
+    return int(code or LOST)
+
+
+def _pass_signals_on(process: int) -> None:
+    def pass_on(number: int, _: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+
+
+def _connect(folder: Path) -> socket.socket | None:
+    """A connection to the waiting process of this Python, which is started if there is none yet."""
+    path = socket_of(folder)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several commands, one starts it
+            try:
+                connection.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                _start(path)
+                connection.connect(str(path))
+    except OSError as error:
+        print(f"mmqsa: no waiting process ({error}); this one imports all itself", file=sys.stderr)
+        connection.close()
+        return None
+    return connection
+
+
+def _start(path: Path) -> None:
+    """Start the waiting process and wait for its socket. Raises OSError if there comes none."""
+    path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "mmqsa.cli.waiting", str(path), str(owner(path.parent))]
+    with path.with_suffix(".log").open("wb") as log:
+        waiting = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        if waiting.poll() is not None or time.monotonic() > end:
+            waiting.kill()
+            last = path.with_suffix(".log").read_text().strip().splitlines()[-1:]
+            raise OSError(f"it does not start: {''.join(last)}")
+        time.sleep(0.05)
+
+
+def new_folder() -> Path:
+    """A folder for the sockets of the commands below this process; made when one is needed."""
+    return Path(gettempdir()) / f"mmqsa-{os.getpid()}-{os.urandom(8).hex()}"
+
+
+def socket_of(folder: Path) -> Path:
+    """The socket of the waiting process for this Python and for what libraries read when loaded."""
+    key = json.dumps([sys.executable, [os.environ.get(name) for name in READ_AT_START]])
+    return folder / sha256(key.encode()).hexdigest()[:12]
+
+
+def owner(folder: Path) -> int:
+    """The process that the folder was named by; the waiting processes end with it."""
+    return int(folder.name.split("-")[1])
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,154 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmqsa import worker
+from mmqsa.config.files import dump_yaml
+from mmqsa.paths import WEIGHTS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the worker is for Linux")
+
+MMQSA = [sys.executable, "-m", "mmqsa"]
+# The waiting process, without the imports that make it worth while.
+WAITING = "import mmqsa.cli.waiting as waiting; waiting.STAGES = (); waiting.main()"
+
+
+def until(condition, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never comes true"
+        time.sleep(0.02)
+
+
+def copies_of(waiting: subprocess.Popen) -> list[str]:
+    return Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children").read_text().split()
+
+
+@pytest.fixture
+def owner() -> Iterator[subprocess.Popen]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path, owner) -> Path:
+    path = tmp_path / f"mmqsa-{owner.pid}-00"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def waiting(folder, owner) -> Iterator[subprocess.Popen]:
+    path = worker.socket_of(folder)
+    command = [sys.executable, "-c", WAITING, str(path), str(owner.pid)]
+    with subprocess.Popen(command) as process:
+        until(path.exists)
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def handed_over(folder, waiting) -> dict[str, str]:
+    """The environment of a command that the waiting process shall run."""
+    return os.environ | {worker.FOLDER: str(folder)}
+
+
+def run(arguments: list[str], environment: dict[str, str], **options) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [*MMQSA, *arguments], env=environment, capture_output=True, text=True, **options
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_command_reads_writes_and_ends_as_it_does_alone(handed_over, tmp_path):
+    alone, copied = tmp_path / "alone", tmp_path / "copied"
+    for place, environment in ((alone, dict(os.environ)), (copied, handed_over)):
+        place.mkdir()
+        place.joinpath("result").write_text(
+            repr(
+                [
+                    run(["plan"], environment, input="no plan", cwd=place),
+                    run(["init", "."], environment | {"COLUMNS": "70"}, cwd=place, umask=0o027),
+                    run(["train", "--sed", "1"], environment),
+                    run(["train", "--help"], environment | {"COLUMNS": "60"}),
+                ]
+            )
+        )
+    assert copied.joinpath("result").read_text() == alone.joinpath("result").read_text()
+    files = [
+        {str(path.relative_to(place)): path.stat().st_mode for path in place.rglob("*")}
+        for place in (alone, copied)
+    ]
+    assert len(files[0]) > 5
+    assert files[0] == files[1]
+
+
+def test_a_training_in_a_copy_has_the_bits_of_one_alone(handed_over, caches, config, tmp_path):
+    settings = tmp_path / "config.yaml"
+    settings.write_text(dump_yaml(config.model_dump(mode="json")))
+    command = ["train", "--features", str(caches["train"]), "--config", str(settings)]
+    for name, environment in (("alone", dict(os.environ)), ("copied", handed_over)):
+        code, _, errors = run([*command, "--out", str(tmp_path / name)], environment)
+        assert code == 0, errors
+    weights = [(tmp_path / name / WEIGHTS).read_bytes() for name in ("alone", "copied")]
+    assert weights[0] == weights[1]
+
+
+def test_it_runs_in_a_copy(handed_over, waiting):
+    with subprocess.Popen([*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE) as asking:
+        until(lambda: copies_of(waiting))
+        asking.communicate(b"")
+    assert asking.returncode == 2
+    until(lambda: not copies_of(waiting))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_reaches_the_command(handed_over, waiting, number):
+    with subprocess.Popen([*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE) as asking:
+        until(lambda: copies_of(waiting))
+        time.sleep(0.3)  # it has told its number
+        asking.send_signal(number)
+        until(lambda: not copies_of(waiting))
+        asking.wait(30)
+    assert asking.returncode == (-9 if number == signal.SIGKILL else 143)
+
+
+def test_a_waiting_process_ends_with_its_owner(waiting, owner, folder):
+    assert waiting.poll() is None
+    owner.kill()
+    owner.wait()
+    assert waiting.wait(30) == 0
+    assert not folder.exists()
+
+
+def test_a_command_outlives_the_owner(handed_over, waiting, owner):
+    with subprocess.Popen([*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE) as asking:
+        until(lambda: copies_of(waiting))
+        owner.kill()
+        owner.wait()
+        time.sleep(1.5)  # longer than between two looks at the owner
+        asking.communicate(b"")
+    assert asking.returncode == 2
+    assert waiting.wait(30) == 0
+
+
+def test_without_a_place_for_sockets_a_command_runs_alone(tmp_path):
+    lost = {worker.FOLDER: str(tmp_path / "gone" / "mmqsa-1-00")}
+    code, output, errors = run(["--version"], os.environ | lost)
+    assert (code, output.split()[0]) == (0, "mmqsa")
+    assert len(errors.splitlines()) == 1
+    assert "no waiting process" in errors
+
+
+def test_a_dead_socket_is_replaced(folder, waiting, handed_over):
+    waiting.kill()
+    waiting.wait()
+    assert run(["--version"], handed_over)[:2] == run(["--version"], dict(os.environ))[:2]
+    assert worker.socket_of(folder).with_suffix(".log").read_bytes() == b""
