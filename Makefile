@@ -6,18 +6,25 @@ CORES ?= all
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
-.PHONY: help environment demo test benchmark gpu lint report tables config docs
+.PHONY: help environment other-build develop demo test benchmark gpu rehearsal lint report tables config docs
 
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make environment   set up .venv (about 5 GB: torch brings CUDA)
+## make environment   set up .venv, to run all but tests (1.6 GB, or 5 GB with CUDA where a GPU may be); TORCH=cpu, TORCH=cuda
+# With TORCH, and another build in .venv, it is made anew; tools/environment says what else may be chosen.
+OTHER := $(filter-out $(shell cat $(VENV)/build 2> /dev/null),$(TORCH))
 environment: $(VENV)/ready
 
-$(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmqsa needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[workflow,test,docs]'
+$(VENV)/ready: pyproject.toml constraints.txt $(OTHER:%=other-build)
+	tools/environment $(VENV) workflow
+	touch $@
+
+## make develop       add to it what tests, lint and docs need (0.7 GB)
+develop: $(VENV)/develop
+
+$(VENV)/develop: $(VENV)/ready
+	tools/environment $(VENV) workflow,test,docs
 	touch $@
 
 ## make demo          the whole chain on synthetic scenes, on a CPU, in minutes
@@ -30,7 +37,7 @@ demo: environment
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + os.cpu_count()))')
 
 ## make test          unit tests, and an end-to-end run on a handful of scenes
-test: environment
+test: develop
 	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
 ## make benchmark     speed and memory against a plain reading of the paper; BENCHMARK='--quick --out /tmp/b'
@@ -39,11 +46,15 @@ benchmark: environment
 	python benchmarks/memory.py --out benchmarks/results $(BENCHMARK)
 
 ## make gpu           tests, speed and every stage on a GPU, on one page; GPU="--minutes 8 --out /tmp/gpu"
-gpu: environment
+gpu: develop
 	python benchmarks/gpu.py --out benchmarks/results $(GPU)
 
+## make rehearsal     config.yaml at full size on a CPU, to docs/scale.md: hours, 46 GB; REHEARSAL="--images 0.02"
+rehearsal: environment
+	python benchmarks/rehearsal.py --page docs/scale.md --out benchmarks/results $(REHEARSAL)
+
 ## make lint          format, lint and types of Python and rules, and a dry run
-lint: environment
+lint: develop
 	ruff check src tests benchmarks docs examples
 	ruff format --check src tests benchmarks docs examples
 	mypy
@@ -85,6 +96,6 @@ config: environment
 
 ## make docs          the site from docs/, into site/; opens offline
 # The variable keeps the theme from printing news about itself.
-docs: environment
+docs: develop
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "site/index.html"

