@@ -159,7 +159,7 @@ def test_downloaded_or_linked(coco_root, tmp_path, as_):
 def test_what_is_wrong_is_named(coco_root, tmp_path):
     with pytest.raises(InputError, match="unknown split 'trainaug'; expected train or val"):
         CocoFolder(coco_root).ids("trainaug")
-    with pytest.raises(InputError, match=r"no VOC folder here.*no COCO folder here"):
+    with pytest.raises(InputError, match=r"no VOC2012 folder here.*no COCO 2017 folder here"):
         open_folder(tmp_path)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/instances_val2017.json").write_text('{"images": [')

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mmqsa.config.data import DatasetConfig
-from mmqsa.data import download as module
+from mmqsa.data import archives, fetch
 from mmqsa.data.download import RECEIPT, download
 from mmqsa.errors import InputError, MachineError
 
@@ -104,7 +104,7 @@ def test_resumes_after_an_interruption(tmp_path, server, tar):
 def test_a_source_that_fails_is_told_of_and_the_next_one_is_asked(
     tmp_path, server, tar, monkeypatch, fault, said
 ):
-    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     bad = server[0](fault) if fault != "unreachable" else "http://127.0.0.1:9/voc.tar"
     with pytest.raises(InputError, match=said) as error:
         download(DatasetConfig(sources=[bad], md5=tar[1]), tmp_path / "out")
@@ -204,7 +204,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monk
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as large:
             large.writestr("VOCdevkit/zeros", b"\0" * 3_000_000)
     free = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: free)
     dataset = DatasetConfig(
         sources=[f"file://{path}"], md5=hashlib.md5(path.read_bytes()).hexdigest()
     )
@@ -213,8 +213,8 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monk
     assert not (tmp_path / "out/VOCdevkit").exists()
 
 
-@pytest.mark.parametrize("function", ["_write", "_unpack_file"])
-def test_a_full_disk_is_no_fault_of_a_source(tmp_path, tar, monkeypatch, function):
+@pytest.mark.parametrize("module, function", [(fetch, "_write"), (archives, "_unpack_file")])
+def test_a_full_disk_is_no_fault_of_a_source(tmp_path, tar, monkeypatch, module, function):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -278,7 +278,7 @@ def test_a_member_with_a_size_below_zero_is_refused(tmp_path, size, where):
     path = tmp_path / "voc.tar"
     path.write_bytes(before + info.tobuf(form) + bytes(1024))
     with pytest.raises(InputError, match=r"cannot be unpacked safely \(.* has a size of -"):
-        module._unpack(path, tmp_path / "out")
+        archives.unpack(path, tmp_path / "out")
 
 
 def test_a_damaged_head_is_not_taken_for_the_end(tmp_path):
@@ -288,7 +288,7 @@ def test_a_damaged_head_is_not_taken_for_the_end(tmp_path):
     content[2 * 512] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="unexpected end of data"):
-        module._unpack(path, tmp_path)
+        archives.unpack(path, tmp_path)
 
 
 def test_other_data_in_the_root_is_refused_and_stays(tmp_path, tar, own_voc):
@@ -367,7 +367,7 @@ def test_any_archive_is_unpacked_or_refused(tmp_path_factory, data):
     path.write_bytes(content[: data.draw(some.integers(0, len(content)))])
     (root / "inside/out").mkdir(parents=True)
     try:
-        module._unpack(path, root / "inside/out")
+        archives.unpack(path, root / "inside/out")
     except InputError as error:
         assert "\n" not in str(error)
     outside = {one.name for one in root.iterdir()} | {

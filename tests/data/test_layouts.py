@@ -10,7 +10,9 @@ from mmqsa.errors import InputError
 def test_a_folder_is_opened_in_its_layout(own_voc, tmp_path):
     assert open_folder(own_voc.parent) == VocFolder(own_voc)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: no VOC folder here.*; no COCO folder here"):
+    with pytest.raises(
+        InputError, match=r"empty: no VOC2012 folder here.*; no COCO 2017 folder here"
+    ):
         open_folder(tmp_path / "empty")
 
 

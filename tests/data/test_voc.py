@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmqsa.data.voc import VocFolder
+from mmqsa.data.layouts import open_folder
+from mmqsa.data.voc import Voc2007Folder, VocFolder
 from mmqsa.errors import InputError
 
 
@@ -15,8 +18,22 @@ def test_found_from_any_folder_above(own_voc):
     assert VocFolder.find(own_voc.parent).path == own_voc
 
 
+def test_each_year_has_its_folder(own_voc):
+    """A VOCdevkit may hold both."""
+    both = own_voc.parent / "VOCdevkit"
+    for year in ("VOC2007", "VOC2012"):
+        shutil.copytree(own_voc, both / year)
+    assert VocFolder.find(both).path == both / "VOC2012"
+    assert Voc2007Folder.find(both.parent).path == both / "VOC2007"
+    shutil.rmtree(own_voc)
+    shutil.rmtree(both / "VOC2012")
+    assert open_folder(both.parent) == Voc2007Folder(both / "VOC2007")
+    with pytest.raises(InputError, match=r"no VOC2012 folder here"):
+        VocFolder.find(both.parent)
+
+
 def test_no_voc_here(tmp_path):
-    with pytest.raises(InputError, match=r"no VOC folder here.*JPEGImages"):
+    with pytest.raises(InputError, match=r"no VOC2012 folder here.*JPEGImages"):
         VocFolder.find(tmp_path)
 
 

@@ -123,6 +123,7 @@ wildcard_constraints:
     image_set="|".join(map(re.escape, IMAGE_SETS)),
     method="|".join(CONFIG.evaluation.baselines) or "none",
     reference="|".join([*CONFIG.evaluation.baselines, "controls"]),
+    part="trainaug|coco20k",
     root="|".join(re.escape(dataset.root) for dataset in CONFIG.datasets.values()),
 
 

@@ -19,3 +19,22 @@ rule data:
     shell:
         "printf '%s' {params.config:q} | PYTHONPATH=$MMQSA_SOURCE python -m mmqsa {params.stage}"
         " --config /dev/stdin --out {wildcards.root:q} > {log:q} 2>&1"
+
+
+# What a split needs besides, such as SBD's masks: it has a receipt of its own, so that the archive of
+# photographs is not fetched again for it.
+rule part:
+    input:
+        receipt="{root}/receipt.json",
+    output:
+        receipt="{root}/receipt-{part}.json",
+    log:
+        str(PATHS.log("data/{root}-{part}")),
+    retries: 2
+    conda:
+        "../../environment.yml"
+    params:
+        config=part_config,
+    shell:
+        "printf '%s' {params.config:q} | PYTHONPATH=$MMQSA_SOURCE python -m mmqsa download"
+        " --part {wildcards.part} --config /dev/stdin --out {wildcards.root:q} > {log:q} 2>&1"

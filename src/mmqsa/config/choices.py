@@ -21,6 +21,7 @@ MatchingName = Literal[
 MaskSource = Literal["decoder", "attention", "decoder-masks"]
 GeometryName = Literal["crop", "squash", "released", "native"]  # data/geometry.py
 Frame = Literal["photograph", "square", "squashed"]  # what a prediction covers
+PartName = Literal["trainaug", "coco20k"]  # data/parts.py
 ALIKE = 0.5  # cosine above which the matching `joined` makes two slots one
 
 

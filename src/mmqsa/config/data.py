@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mmqsa.config.base import MD5, Batch, Name, OneOrMore, Section, Seed, StageConfig, Text
+from mmqsa.config.choices import PartName
 
 Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
@@ -25,11 +26,54 @@ class ScenesConfig(Section):
     seed: Seed = 0
 
 
+class PartConfig(Section):
+    """A file that a split needs besides the archives of its data set."""
+
+    sources: Annotated[list[Text], Field(min_length=1)]
+    """tried in order: URLs (http, https, file)"""
+    md5: MD5
+
+
+class TrainaugConfig(PartConfig):
+    """SBD (Hariharan et al. 2011), whose masks make the split trainaug of VOC 2012."""
+
+    sources: Annotated[list[Text], Field(min_length=1)] = [
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+        "benchmark.tgz",
+        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+        "benchmark.tgz",
+    ]
+    """tried in order: URLs (http, https, file)"""
+    md5: MD5 = "82b4d87ceb2ed10f6038a1cba92111cb"
+    """as torchvision has it"""
+
+
+class Coco20kConfig(PartConfig):
+    """The list of the images of COCO 20k, as LOST and TokenCut publish it."""
+
+    sources: Annotated[list[Text], Field(min_length=1)] = [
+        "https://raw.githubusercontent.com/valeoai/LOST/"
+        "fcedbecb644f18358a660ce58c739cc6374feda8/datasets/coco_20k_filenames.txt",
+        "https://raw.githubusercontent.com/YangtaoWANG95/TokenCut/"
+        "fed52cd5b60891baefd8ec7110dafa73be816ee1/datasets/coco_20k_filenames.txt",
+    ]
+    """tried in order: URLs (http, https, file)"""
+    md5: MD5 = "133cea5ffcea93dccbaeb62c38b24e7c"
+    """of the same file in both repositories"""
+
+
+class PartsConfig(Section):
+    """What some splits need besides the archives; fetched for them alone."""
+
+    trainaug: TrainaugConfig = TrainaugConfig()
+    coco20k: Coco20kConfig = Coco20kConfig()
+
+
 class DatasetConfig(Section):
     """The photographs to train on, and the geometry that crops them to squares."""
 
-    kind: Literal["voc", "coco", "scenes"] = "voc"
-    """voc | coco | scenes (synthetic)"""
+    kind: Literal["voc", "voc2007", "coco", "coco20k", "scenes"] = "voc"
+    """voc | voc2007 | coco | coco20k | scenes (synthetic)"""
     name: Name = "voc2012"
     """names the caches and metrics"""
     root: Text = "resources/voc2012"
@@ -43,13 +87,22 @@ class DatasetConfig(Section):
     """of the archive"""
     archives: dict[Text, MD5] = {}
     """for a data set of several archives: path below a source -> md5; replaces `md5`"""
+    parts: PartsConfig = PartsConfig()
     scenes: ScenesConfig = ScenesConfig()
-    train_split: Literal["train", "trainval", "trainaug", "all-but-val"] = "all-but-val"
-    """all-but-val, as in the released code, | trainaug | trainval | train"""
+    train_split: Literal["train", "trainval", "trainaug", "all-but-val", "detection-trainval"] = (
+        "all-but-val"
+    )
+    """all-but-val, as in the released code, | trainaug | trainval | train | detection-trainval"""
     eval_split: Literal["train", "val", "trainval"] = "val"
     """1,449 images of VOC 2012"""
     geometry: Literal["crop", "squash", "released"] = "crop"
     """shorter side to image_size, then centre crop, for image and labels alike"""
+
+    def parts_of(self, split: str) -> list[PartName]:
+        """The parts that a split needs."""
+        if self.kind == "coco20k":
+            return ["coco20k"]
+        return ["trainaug"] if (self.kind, split) == ("voc", "trainaug") else []
 
 
 class BackboneConfig(Section):
@@ -92,6 +145,13 @@ class DownloadConfig(StageConfig):
 
     dataset: DatasetConfig = DatasetConfig()
     depends_on = {"dataset": {"kind", "sources", "md5", "archives"}}
+
+
+class PartStageConfig(StageConfig):
+    """What the stage ``part``, a download as well, reads."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    depends_on = {"dataset": {"kind", "parts"}}
 
 
 class SceneryConfig(StageConfig):

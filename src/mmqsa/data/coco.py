@@ -1,11 +1,11 @@
-"""COCO 2017: photographs, and label maps painted from the polygons of the instances."""
+"""COCO 2017, or COCO 20k: photographs, and label maps painted from the instances' polygons."""
 
 import contextlib
 import io
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pycocotools import mask as run_lengths
@@ -13,13 +13,13 @@ from pycocotools.coco import COCO
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmqsa.config.base import Finite, validated
-from mmqsa.config.files import quoted
+from mmqsa.config.files import quoted, read_text
 from mmqsa.data.folder import MAX_COORDINATE, PhotoFolder, check_boxes, check_id, check_ids
 from mmqsa.data.geometry import VOID
 from mmqsa.data.photograph import MAX_PIXELS
 from mmqsa.errors import InputError
 
-SPLITS = ("train", "val")
+CHOSEN = "coco_20k_filenames.txt"  # the images of COCO 20k, train2014/NAME.jpg on each line
 MAX_OUTLINE = 1_000_000  # px, of an object's polygons; pycocotools takes 100 bytes a px
 DAMAGE = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
@@ -33,22 +33,25 @@ class CocoFolder(PhotoFolder):
 
     link = "coco"
     num_classes = 80
+    year: ClassVar[str] = "2017"
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
 
     @property
     def class_names(self) -> list[str]:
-        paths = (_annotations(self.path, split) for split in SPLITS)
+        paths = map(self._annotations, self.splits)
         return _index(next(path for path in paths if path.is_file())).names
 
     @classmethod
     def find(cls, root: str | Path) -> "CocoFolder":
-        """The folder at ``root`` or ``root/coco``. Raises InputError when there is none."""
+        """The folder at ``root`` or ``root/LINK``. Raises InputError when there is none."""
         for below in ("", cls.link):
-            path = Path(root) / below
-            if any(_annotations(path, split).is_file() for split in SPLITS):
-                return cls(path)
+            folder = cls(Path(root) / below, Path(root))
+            if any(map(Path.is_file, map(folder._annotations, cls.splits))):
+                return folder
+        files = " and ".join(f"instances_{split}{cls.year}.json" for split in cls.splits)
         raise InputError(
-            f"{root}: no COCO folder here (looked for annotations/instances_val2017.json and "
-            "instances_train2017.json); run `mmqsa download`, or name the folder that has it"
+            f"{root}: no COCO {cls.year} folder here (looked for {files} in annotations and "
+            f"{cls.link}/annotations)"
         )
 
     def ids(self, split: str) -> list[str]:
@@ -56,23 +59,30 @@ class CocoFolder(PhotoFolder):
 
         Images without an object are among them.
         """
-        split = "train" if split == "all-but-val" else split
-        if split not in SPLITS:
-            raise InputError(f"{self.path}: unknown split {split!r}; expected train or val")
-        path = _annotations(self.path, split)
+        split = self._split(split)
+        path = self._annotations(split)
         ids = check_ids(sorted(_index(path).by_name), path)
-        (other,) = set(SPLITS) - {split}
-        twice = {photo.stem for photo in (self.path / f"{other}2017").glob("*.jpg")} & set(ids)
-        if twice:  # a photograph's file says which annotations it has
-            raise InputError(f"{self.path}: {min(twice)}.jpg is in both splits; rename one")
+        for other in set(self.splits) - {split}:
+            folder = self.path / f"{other}{self.year}"
+            twice = {photo.stem for photo in folder.glob("*.jpg")} & set(ids)
+            if twice:  # a photograph's file says which annotations it has
+                raise InputError(f"{self.path}: {min(twice)}.jpg is in both splits; rename one")
         return ids
 
+    def _split(self, split: str) -> str:
+        """The split's name among COCO's. Raises InputError."""
+        split = "train" if split == "all-but-val" else split
+        if split not in self.splits:
+            expected = " or ".join(self.splits)
+            raise InputError(f"{self.path}: unknown split {split!r}; expected {expected}")
+        return split
+
     def photographs(self) -> list[Path]:
-        folders = (self.path / f"{split}2017" for split in SPLITS)
+        folders = (self.path / f"{split}{self.year}" for split in self.splits)
         return [path for folder in folders for path in folder.glob("*.jpg")]
 
     def image_path(self, image_id: str) -> Path:
-        paths = [self.path / f"{split}2017" / f"{image_id}.jpg" for split in SPLITS]
+        paths = [self.path / f"{split}{self.year}" / f"{image_id}.jpg" for split in self.splits]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
@@ -95,8 +105,45 @@ class CocoFolder(PhotoFolder):
         return check_boxes(corners, f"{self.path}: {image_id}")
 
     def _index_of(self, image_id: str) -> "_Index":
-        split = self.image_path(image_id).parent.name.removesuffix("2017")
-        return _index(_annotations(self.path, split))
+        split = self.image_path(image_id).parent.name.removesuffix(self.year)
+        return _index(self._annotations(split))
+
+    def _annotations(self, split: str) -> Path:
+        return self.path / "annotations" / f"instances_{split}{self.year}.json"
+
+
+class Coco20kFolder(CocoFolder):
+    """COCO 20k: the 19,817 images of train2014 that LOST, TokenCut and FOUND score their boxes on.
+
+    The list is that of LOST's repository. Boxes are read as LOST reads them: without crowds, their
+    corners rounded to whole pixels.
+    """
+
+    link = "coco2014"
+    year = "2014"
+    splits = ("train",)
+
+    def ids(self, split: str) -> list[str]:
+        """Image ids of ``train`` (also called all-but-val), in the order of the list."""
+        self._split(split)
+        path = self.held(CHOSEN)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: missing; it lists the images of COCO 20k: run `mmqsa download --part "
+                "coco20k`"
+            )
+        ids = check_ids((Path(line).stem for line in read_text(path).split()), path)
+        known = _index(self._annotations("train")).by_name
+        for image_id in ids:
+            if image_id not in known:
+                raise InputError(
+                    f"{path}: {quoted(image_id)} is not in {self._annotations('train').name}; "
+                    "restore the one that was changed"
+                )
+        return ids
+
+    def boxes(self, image_id: str) -> np.ndarray:
+        return np.rint(super().boxes(image_id))
 
 
 Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
@@ -268,7 +315,3 @@ def _decoded(counts: str) -> np.ndarray:
 
 
 _index = cache(_Index)
-
-
-def _annotations(folder: Path, split: str) -> Path:
-    return folder / "annotations" / f"instances_{split}2017.json"

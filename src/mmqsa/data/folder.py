@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mmqsa.config.files import quoted
-from mmqsa.data.photograph import read_photograph
+from mmqsa.data.photograph import check_pixels, image_formats, read_photograph
 from mmqsa.errors import InputError
 
 MAX_ID = 240  # bytes: a file's name has at most 255, its suffix among them
@@ -24,6 +24,8 @@ class PhotoFolder(ABC):
     """Photographs in splits, with labels and boxes where they are present."""
 
     path: Path
+    root: Path | None = field(default=None, compare=False)
+    """The data set's root where the folder was found; parts that were fetched for it are there."""
     link: ClassVar[str]
     """The name of a linked folder below a data set's root."""
     num_classes: ClassVar[int]
@@ -63,6 +65,10 @@ class PhotoFolder(ABC):
     def boxes(self, image_id: str) -> np.ndarray | None:
         """Boxes (M, 4) of all objects: x0 y0 x1 y1 in px, 0-based, x1 and y1 exclusive."""
 
+    def of_split(self, split: str) -> "PhotoFolder":
+        """The folder with the labels of a split, where that has labels of its own."""
+        return self
+
     def check(self, ids: list[str]) -> None:
         """Raises InputError when a photograph of ``ids`` is missing."""
         missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
@@ -72,6 +78,24 @@ class PhotoFolder(ABC):
                 f"{self.image_path(missing[0])}: missing{others}, but the split list names it; "
                 "restore the photograph or take its id out of the list"
             )
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Width and height of a photograph, as it is stored; its pixels are not decoded."""
+        path = self.image_path(image_id)
+        try:
+            with Image.open(path, formats=image_formats()) as image:
+                check_pixels(path, image.size)
+                return image.size
+        except InputError:
+            raise
+        except Exception as error:  # a decoder raises anything on a damaged file
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: cannot be decoded ({reason}); restore the file") from None
+
+    def held(self, name: str) -> Path:
+        """Where a part of the data set is: in the folder itself, else in its root."""
+        own = self.path / name
+        return own if own.exists() or self.root is None else self.root / name
 
     def image(self, image_id: str) -> Image.Image:
         """The photograph, decoded, RGB, as it is stored. Raises InputError on a damaged file."""

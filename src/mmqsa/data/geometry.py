@@ -14,15 +14,16 @@ VOID = 255  # the label of pixels that no metric counts
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a photograph of any size becomes an S x S square.
+    """How a photograph of any size becomes an S x S square, or whole patches.
 
     - ``crop``: shorter side to S, then the central square (DINOSAUR, SPOT).
     - ``squash``: both sides to S; the whole image is seen, its aspect ratio changes.
     - ``released``: what the paper's released code does to its test set. The image is its central
       square at native scale, as torchvision's CenterCrop takes it, padded with ``fill`` where it is
       smaller; labels and boxes are squashed. They are misaligned: this measures by how much.
-    - ``native``: labels and boxes stay as they are, of another size for each photograph. It is for
-      the score of predictions alone: a backbone sees squares, and ``side`` means nothing here.
+    - ``native``: labels and boxes stay as they are, of another size for each photograph. The image
+      is padded with ``fill`` on the right and at the bottom to a multiple of ``side``, which is a
+      patch of the backbone, as LOST and TokenCut do. Nothing is resized or cut.
 
     ``fill`` (R, G, B) in 0..255 is the backbone's mean colour: the released code pads with zeros
     after it has normalised.
@@ -36,6 +37,8 @@ class Geometry:
     array([[ 5., 10., 50., 40.]], dtype=float32)
     >>> Geometry("squash", 50).boxes(boxes, *photograph.size)
     array([[15., 10., 45., 40.]], dtype=float32)
+    >>> Geometry("native", 16).image(photograph).shape  # 7 x 13 patches
+    (112, 208, 3)
     """
 
     kind: Literal["crop", "squash", "released", "native"]
@@ -61,13 +64,19 @@ class Geometry:
         return round(margin / 2) if margin > 0 else -(-margin // 2)
 
     def image(self, image: Image.Image) -> np.ndarray:
-        """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing."""
+        """RGB image (any size) -> (S, S, 3) uint8; bicubic with antialiasing.
+
+        In ``native`` (h, w, 3), whole patches.
+        """
         width, height, left, top = self._frame(*image.size, of_labels=False)
         image = image if image.mode == "RGB" else image.convert("RGB")
         resized = image.resize((width, height), Image.Resampling.BICUBIC)
-        square = Image.new("RGB", (self.side, self.side), self.fill)
-        square.paste(resized, (-left, -top))
-        return np.asarray(square, dtype=np.uint8)
+        size = (self.side, self.side)
+        if self.kind == "native":
+            size = (-width % self.side + width, -height % self.side + height)
+        canvas = Image.new("RGB", size, self.fill)
+        canvas.paste(resized, (-left, -top))
+        return np.asarray(canvas, dtype=np.uint8)
 
     def labels(self, labels: np.ndarray, photograph: tuple[int, int] | None = None) -> np.ndarray:
         """Label map (h, w) uint8 -> (S, S) uint8, or as the photograph in ``native``; nearest.

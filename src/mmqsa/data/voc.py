@@ -1,7 +1,9 @@
 """A folder in PASCAL VOC layout: split lists, photographs, label maps and boxes."""
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -18,8 +20,11 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+AUGMENTED = "SegmentationClassAug"  # SBD's masks
+TRAINAUG = "ImageSets/Segmentation/trainaug.txt"
 
 
+@dataclass(frozen=True)
 class VocFolder(PhotoFolder):
     """The folder that holds JPEGImages; labels are used where they are present.
 
@@ -32,8 +37,10 @@ class VocFolder(PhotoFolder):
     True
     """
 
-    link = "VOC2012"
-    num_classes = len(CLASSES)
+    labels: tuple[Path, ...] = field(default=(), compare=False)
+    """Folders of class label maps besides those of ``path``."""
+    link: ClassVar[str] = "VOC2012"
+    num_classes: ClassVar[int] = len(CLASSES)
 
     @property
     def class_names(self) -> list[str]:
@@ -45,37 +52,51 @@ class VocFolder(PhotoFolder):
 
         Raises InputError when there is none.
         """
-        for below in ("", "VOC2012", "VOCdevkit/VOC2012"):
+        places = ("", cls.link, f"VOCdevkit/{cls.link}")
+        for below in places:
             path = Path(root) / below
             if (path / "JPEGImages").is_dir():
-                return cls(path)
+                return cls(path, Path(root))
         raise InputError(
-            f"{root}: no VOC folder here (looked for JPEGImages, VOC2012/JPEGImages and "
-            "VOCdevkit/VOC2012/JPEGImages); run `mmqsa download`, or name the folder that has it"
+            f"{root}: no {cls.link} folder here (looked for "
+            f"{', '.join(str(Path(below, 'JPEGImages')) for below in places)})"
         )
 
     def ids(self, split: str) -> list[str]:
         """Image ids of ``split`` in the order of its list.
 
         ``all-but-val`` is every photograph that is not in Segmentation/val, as the released code
-        trains; ``trainaug`` asks for the list and the SBD masks (SegmentationClassAug);
-        ``detection-trainval`` (-train, -val) are the detection challenge's lists, in Main.
+        trains; ``trainaug`` asks for the list and the SBD masks (SegmentationClassAug), which may
+        be in the root instead; ``detection-trainval`` (-train, -val) are the detection challenge's
+        lists, in Main.
         """
         if split == "all-but-val":
             held_out = set(self.ids("val"))
             photographs = {photograph.stem for photograph in self.photographs()}
             return check_ids(sorted(photographs - held_out), self.path / "JPEGImages")
-        if split == "trainaug" and not (self.path / "SegmentationClassAug").is_dir():
-            raise InputError(
-                f"{self.path / 'SegmentationClassAug'}: missing; split trainaug needs the SBD "
-                "masks, or set dataset.train_split to train or all-but-val"
-            )
         folder = "Main" if split.startswith("detection-") else "Segmentation"
         path = self.path / "ImageSets" / folder / f"{split.removeprefix('detection-')}.txt"
+        if split == "trainaug":
+            path = self.held(TRAINAUG)
+            for needed in (self.augmented(), path):
+                if not needed.exists():
+                    raise InputError(
+                        f"{needed}: missing; split trainaug needs the SBD masks and its list: run "
+                        "`mmqsa download --part trainaug`, or set dataset.train_split to train or "
+                        "all-but-val"
+                    )
         if not path.is_file():
             lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise InputError(f"{path}: split list missing; expected one of {lists}")
         return check_ids(read_text(path).split(), path)
+
+    def of_split(self, split: str) -> "VocFolder":
+        """For trainaug with SBD's masks: those that were fetched are no labels of other splits."""
+        return replace(self, labels=(self.augmented(),)) if split == "trainaug" else self
+
+    def augmented(self) -> Path:
+        """Where SBD's masks are."""
+        return self.held(AUGMENTED)
 
     def image_path(self, image_id: str) -> Path:
         return self.path / "JPEGImages" / f"{image_id}.jpg"
@@ -84,8 +105,9 @@ class VocFolder(PhotoFolder):
         return list((self.path / "JPEGImages").glob("*.jpg"))
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
-        for folder in ("SegmentationClass", "SegmentationClassAug"):
-            path = self.path / folder / f"{image_id}.png"
+        own = (self.path / name for name in ("SegmentationClass", AUGMENTED))
+        for folder in (*own, *self.labels):
+            path = folder / f"{image_id}.png"
             if path.is_file():
                 labels = _label_map(path, size)
                 unknown = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
@@ -113,6 +135,12 @@ class VocFolder(PhotoFolder):
             raise InputError(f"{path}: not a VOC annotation ({error})") from None
         boxes = check_boxes(np.array(corners, dtype=np.float64).reshape(-1, 4), path)
         return boxes - [1, 1, 0, 0]  # VOC counts pixels from 1; its boxes include both corners
+
+
+class Voc2007Folder(VocFolder):
+    """The same of VOC 2007, whose trainval has 5,011 photographs."""
+
+    link = "VOC2007"
 
 
 def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:

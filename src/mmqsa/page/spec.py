@@ -14,12 +14,11 @@ from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths, label_maps_path
 from mmqsa.reporting.inputs import figures, references
 
-# Kind of data set -> why its photographs must not be published; of scenes there are none.
+# Why photographs must not be published; of scenes there are none.
 PHOTOGRAPHERS = (
     "The photographs belong to their photographers on Flickr: do not publish this page. To publish "
     "the results, make it without them (photographs: false, under page: in config.yaml)."
 )
-NOTICES = {"voc": PHOTOGRAPHERS, "coco": PHOTOGRAPHERS, "scenes": ""}
 CONTROLS = "controls"
 
 
@@ -112,7 +111,7 @@ def make_spec(config: Config) -> PageSpec:
         trained=trained,
         references=references(config, evaluated),
         photographs=page.photographs,
-        notice=NOTICES[dataset.kind] if page.photographs else "",
+        notice=PHOTOGRAPHERS if page.photographs and dataset.kind != "scenes" else "",
     )
 
 
