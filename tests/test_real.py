@@ -3,16 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import CPU, from_environment
 
 from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.discover import load
-from mmqsa.evaluation.baselines import score_baseline
+from mmqsa.evaluation.baselines import lost, score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.evaluation.premise import measure_premise
+from mmqsa.features.backbone import load_backbone
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract
 from mmqsa.training.loop import train
@@ -150,3 +152,30 @@ def test_discovery_on_whole_photographs(photographs, real_run):
         scores.append(image_metrics(found.labels, truth)["paper", "mbo_c"])
         one_object.append(image_metrics(np.ones_like(found.labels), truth)["paper", "mbo_c"])
     assert np.mean(scores) > np.mean(one_object) + 0.1
+
+
+def test_photographs_at_their_own_size_give_the_boxes_of_a_loop(tmp_path, photographs, real_config):
+    """One photograph at a time, padded with zeros after normalisation as LOST's code does."""
+    ids = photographs.ids("val")[:8]
+    few = tmp_path / "VOC2012"
+    (few / "ImageSets/Segmentation").mkdir(parents=True)
+    (few / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids))
+    (few / "JPEGImages").symlink_to(photographs.path / "JPEGImages")
+    dataset = real_config.dataset.model_copy(update={"geometry": "native"})
+    config = real_config.model_copy(update={"dataset": dataset})
+    extract(VocFolder(few), "val", config, tmp_path / "val.h5", CPU)
+    cache, backbone = FeatureCache(tmp_path / "val.h5"), load_backbone(config.backbone)
+    mean, std = torch.tensor(backbone.mean), torch.tensor(backbone.std)
+    same = []
+    for index, image_id in enumerate(ids):
+        pixels = torch.from_numpy(np.array(photographs.image(image_id)))
+        height, width, _ = pixels.shape
+        rows, columns = -(-height // backbone.patch), -(-width // backbone.patch)
+        padded = torch.zeros(1, 3, rows * backbone.patch, columns * backbone.patch)
+        padded[0, :, :height, :width] = ((pixels / 255 - mean) / std).permute(2, 0, 1)
+        features = backbone.features(padded)[0].numpy()
+        found = cache.of_image(index).astype(np.float32)
+        assert np.linalg.norm(found - features) < 0.01 * np.linalg.norm(features)
+        boxes = [lost(one, (rows, columns))[1].tolist() for one in (found, features)]
+        same.append(boxes[0] == boxes[1])
+    assert np.mean(same) > 0.8  # a patch on the edge of a threshold may fall to either side

@@ -64,3 +64,19 @@ def test_memory_grows_with_keys_and_activations():
 )
 def test_images_of_a_split(kind, split, number):
     assert workload.num_images(DatasetConfig(kind=kind), split) == number
+
+
+def test_photographs_at_their_own_size_are_more_work():
+    """VOC: 500 x 375 px are 24 x 32 patches of 16 px, COCO: 640 x 480 are 30 x 40."""
+    paper = Config()
+    for kind, patches in (("voc", 768), ("coco20k", 1200)):
+        own = workload.at_own_size(paper.backbone, DatasetConfig(kind=kind))
+        assert workload.num_patches(own) == pytest.approx(patches, rel=0.05)
+        larger = paper.model_copy(update={"backbone": own})
+        square, whole = (workload.extraction(one, 100, gpu=True) for one in (paper, larger))
+        assert patches / 400 < whole.flop / square.flop < 1.4 * patches / 400
+        plain, own_size = (
+            workload.reference(paper.backbone, paper.evaluation, 1000, 0, scored).seconds
+            for scored in (None, own)
+        )
+        assert own_size / plain == pytest.approx((patches / 400) ** 2.4, rel=0.15)

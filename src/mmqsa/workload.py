@@ -7,6 +7,7 @@ From the config alone, within a factor of two or so: the seconds per image are o
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 from mmqsa.config.data import BackboneConfig, DatasetConfig, ExtractionConfig
 from mmqsa.config.evaluation import EvaluationConfig, FusionConfig, SimilarityConfig
@@ -18,8 +19,15 @@ IMAGES = {
         **{"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "all-but-val": 15676},
         **{"detection-train": 5717, "detection-val": 5823, "detection-trainval": 11540},
     },
+    "voc2007": {
+        **{"train": 209, "val": 213, "trainval": 422, "all-but-val": 4798},
+        **{"detection-train": 2501, "detection-val": 2510, "detection-trainval": 5011},
+    },
     "coco": {"train": 118_287, "val": 5_000},
+    "coco20k": {"train": 19_817},
 }
+# Photographs, px: most of VOC and COCO have about this size, and none has twice its patches.
+PHOTOGRAPHS = {"voc": (500, 375), "voc2007": (500, 375), "coco": (640, 480), "coco20k": (640, 480)}
 DIMS = {"tiny": 192, "small": 384, "base": 768, "large": 1024}
 BLOCKS = {"large": 24}  # the others have 12
 MEGABYTE = 1 << 20
@@ -52,8 +60,20 @@ def num_images(dataset: DatasetConfig, split: str) -> int:
 
 def num_patches(backbone: BackboneConfig) -> int:
     """N: patches of the square."""
+    return (backbone.image_size // _patch(backbone)) ** 2
+
+
+def _patch(backbone: BackboneConfig) -> int:
     patch = re.search(r"patch(\d+)", backbone.name)
-    return (backbone.image_size // int(patch[1] if patch else 16)) ** 2
+    return int(patch[1] if patch else 16)
+
+
+def at_own_size(backbone: BackboneConfig, dataset: DatasetConfig) -> BackboneConfig:
+    """The backbone of squares that have about as many patches as photographs at their own size."""
+    side, patch = dataset.scenes.side, _patch(backbone)
+    width, height = PHOTOGRAPHS.get(dataset.kind, (round(1.2 * side), side))
+    square = ceil(sqrt(width * height) / patch) * patch
+    return backbone.model_copy(update={"image_size": square})
 
 
 def network_dim(backbone: BackboneConfig) -> int:
@@ -80,7 +100,8 @@ def extraction(config: ExtractionConfig, images: int, gpu: bool) -> Workload:
     last = max(block % depth for block in backbone.blocks)
     network = (last + 1) * (24 * tokens * dim**2 + 4 * tokens**2 * dim)
     batch = backbone.batch_size * backbone.image_size**2 * 12 * 30 // MEGABYTE
-    annotations = images * COCO_IMAGE // MEGABYTE if config.dataset.kind == "coco" else 0
+    annotated = {"coco": images, "coco20k": 82_783}.get(config.dataset.kind, 0)  # read whole
+    annotations = annotated * COCO_IMAGE // MEGABYTE
     memory = LIBRARIES + CUDA * gpu + 500 + batch + annotations
     return Workload(images * network, 0.005 * images, memory)
 
@@ -138,11 +159,19 @@ def scoring(
 
 
 def reference(
-    backbone: BackboneConfig, evaluation: EvaluationConfig, images: int, fitted_on: int
+    backbone: BackboneConfig,
+    evaluation: EvaluationConfig,
+    images: int,
+    fitted_on: int,
+    scored: BackboneConfig | None = None,
 ) -> Workload:
-    """A baseline, or the controls, on the features of ``images`` images."""
+    """A baseline, or the controls, on the features of ``images`` images.
+
+    ``scored``: of these images, where they have other grids than those it is fitted on.
+    """
     options = max(len(evaluation.kmeans_clusters), 2)
-    seconds = 0.012 * options * images * len(evaluation.seeds) + 0.005 * fitted_on
+    growth = (num_patches(scored or backbone) / num_patches(backbone)) ** 2.4  # TokenCut's
+    seconds = 0.012 * options * growth * images * len(evaluation.seeds) + 0.005 * fitted_on
     features = feature_megabytes(backbone, min(fitted_on, 3000))
     return Workload(0, seconds, LIBRARIES + 2000 + 3 * features)
 

@@ -55,14 +55,14 @@ class Planted(list):
     """Images of planted features, for two clusters."""
 
     config = EvaluationConfig(kmeans_clusters=[2], cut_segments=[2], seeds=[0])
-    cache = SimpleNamespace(grid=GRID, path="planted.h5")
+    cache = SimpleNamespace(grids=np.array([[GRID, GRID]]), path="planted.h5")
     check_clusters = Images.check_clusters
 
 
 def test_clusterings_find_the_planted_object(planted):
     features, inside = planted
     for name in ("kmeans", "normalised-cut"):
-        (prediction,) = METHODS[name](Planted([Image(0, features, features)]))
+        (prediction,) = METHODS[name](Planted([Image(0, features, features, (GRID, GRID))]))
         masks = prediction.masks
         assert (masks.sum(axis=0) == 1).all()
         found = masks.argmax(axis=0) == masks.argmax(axis=0)[np.flatnonzero(inside)[0]]
@@ -73,7 +73,7 @@ def test_clusterings_find_the_planted_object(planted):
 @pytest.mark.parametrize("method", ["kmeans", "normalised-cut"])
 def test_images_that_are_all_alike_say_nothing(method, recwarn):
     alike = np.zeros((GRID**2, 4), np.float32)
-    assert len(list(METHODS[method](Planted([Image(0, alike, alike)])))) == 1
+    assert len(list(METHODS[method](Planted([Image(0, alike, alike, (GRID, GRID))])))) == 1
     assert not recwarn.list
 
 
@@ -82,7 +82,7 @@ def test_images_that_are_all_alike_say_nothing(method, recwarn):
     "method, key", [("kmeans", "kmeans_clusters"), ("normalised-cut", "cut_segments")]
 )
 def test_more_clusters_than_patches(method, key, monkeypatch):
-    monkeypatch.setattr(Planted.cache, "grid", 1)
+    monkeypatch.setattr(Planted.cache, "grids", np.array([[GRID, GRID], [1, 1]]))
     with pytest.raises(InputError, match=f"evaluation.{key}: 2, but planted.h5 has 1 patches"):
         next(METHODS[method](Planted()))
 

@@ -178,6 +178,48 @@ def test_every_family_gives_the_keys_of_its_own_formula(family):
     torch.testing.assert_close(found, keys)
 
 
+def resampled(embedding, old, rows, columns, rule):
+    """Plain: the two formulas, on the part of the embedding that is of patches."""
+    first, patches = embedding.split([embedding.shape[1] - old**2, old**2], dim=1)
+    square = patches.unflatten(1, (old, old)).permute(0, 3, 1, 2)
+    if rule == "dino":
+        scales = ((rows + 0.1) / old, (columns + 0.1) / old)
+        other = F.interpolate(square, scale_factor=scales, mode="bicubic")
+    else:
+        other = F.interpolate(square, (rows, columns), mode="bicubic", antialias=True)
+    return torch.cat([first, other.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize("family", ["DINOv2", "DINOv3", "EVA-02", "supervised"])
+def test_another_grid_has_the_features_of_a_network_made_for_it(family):
+    name, side, *_, rule = FAMILIES[family]
+    backbone = load_backbone(BackboneConfig(name=name, pretrained=False, image_size=side))
+    square = torch.randn(1, 3, side, side)
+    before = backbone.features(square)
+    rows, columns = 3, 5
+    size = (rows * backbone.patch, columns * backbone.patch)
+    images = torch.randn(2, 3, *size)
+    found = backbone.features(images)
+
+    network = timm.create_model(name, num_classes=0, img_size=size).eval()
+    state = dict(backbone.network.state_dict())
+    if backbone.positions is not None:
+        old = backbone.trained_grid
+        state["pos_embed"] = resampled(backbone.positions, old, rows, columns, rule)
+    network.load_state_dict(state)
+    seen = []
+    network.blocks[-1].attn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        network.forward_features(images)
+    attention = backbone.network.blocks[-1].attn
+    weight = attention.qkv.weight.chunk(3)[1]
+    bias = None if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[1]
+    expected = F.linear(seen[0], weight, bias)[:, network.num_prefix_tokens :]
+    assert found.shape == (2, rows * columns, backbone.feature_dim)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(backbone.features(square), before)  # and back again
+
+
 @pytest.mark.parametrize("name", ["vit_small_patch16_dinov3.lvd1689m", TINY])
 def test_features_of_several_blocks(name):
     def features(**changes):

@@ -321,3 +321,76 @@ def test_boxes_of_a_batch_that_failed_are_written_once_and_of_their_images(tmp_p
         write([[0], [1, 2]])
     write([[1, 2]])
     assert [own[:, 0].tolist() for own in FeatureCache(path).boxes] == [[0, 0], [1, 1], [2, 2]]
+
+
+SIZES = np.array([[8, 6], [4, 8], [9, 3]], np.int32)  # 4, 2 and 3 patches of 4 px
+NATIVE = ATTRIBUTES | {"geometry": "native"}
+
+
+def write_native(path):
+    """A small cache of photographs at their own size."""
+    writer = CacheWriter(path, ["a", "b", "c"], NATIVE, {}, (GRID**2, DIM), SIZES)
+    for index, patches in enumerate((4, 2, 3)):
+        boxes = [np.array([[0.0, 0, index + 1, 3]])]
+        writer.write(np.array([index]), np.full((1, patches, DIM), index), {}, boxes)
+    writer.finish()
+    return path
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    return write_native(tmp_path_factory.mktemp("cache") / "native.h5")
+
+
+@pytest.mark.fuzz
+@given(data=some.data())
+def test_photographs_at_their_own_size_with_any_bytes_changed(native, tmp_path_factory, data):
+    content = bytearray(native.read_bytes())
+    for _ in range(data.draw(some.integers(1, 4))):
+        place = data.draw(some.integers(0, len(content) - 8))
+        content[place : place + 8] = data.draw(some.binary(min_size=8, max_size=8))
+    path = tmp_path_factory.getbasetemp() / f"spoiled-native-{os.getpid()}.h5"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        cache = FeatureCache(path)
+        images = [cache.of_image(index) for index in range(len(cache.ids))]
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert [len(image) for image in images] == cache.grids.prod(axis=1).tolist()
+        assert all(np.isfinite(image).all() for image in images)
+
+
+NATIVE_BAD = {
+    "no sizes": (lambda file: file.__delitem__("size"), "it has no size"),
+    "other sizes": (lambda file: file["size"].__setitem__((1, 0), 5), "have 11 patches"),
+    "a size of nothing": (lambda file: file["size"].__setitem__((1, 0), 0), "1 to 65535 px"),
+    "sizes of others": (replaced("size", data=SIZES[:2]), "size is (2, 2), not (3, 2)"),
+    "features of squares": (replaced("features", (3, 4, DIM), "f2"), "features is 3-d"),
+    "a square's attributes": (told(geometry="crop"), "features is 2-d"),
+    "not finite": (
+        lambda file: file["features"].__setitem__((5, 0), np.nan),
+        "of b the features are not finite",
+    ),
+    "bytes that are missing": (replaced("features", (9, DIM), "f2"), "bytes of features"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("what", NATIVE_BAD)
+def test_what_is_no_cache_of_photographs_at_their_own_size(tmp_path, what):
+    path = write_native(tmp_path / "own.h5")
+    assert [FeatureCache(path).of_image(index).shape for index in range(3)] == [
+        (4, DIM),
+        (2, DIM),
+        (3, DIM),
+    ]
+    change, said = NATIVE_BAD[what]
+    with h5py.File(path, "a", locking=False) as file:
+        change(file)
+    with pytest.raises(InputError) as refused:
+        cache = FeatureCache(path)
+        [cache.of_image(index) for index in range(3)]
+    line = str(refused.value)
+    assert line.startswith(f"{path}: ") and said in line and "\n" not in line

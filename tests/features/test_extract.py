@@ -3,7 +3,9 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import torch
 from conftest import CPU
+from PIL import Image
 
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.voc import VocFolder
@@ -12,6 +14,7 @@ from mmqsa.features import extract as module
 from mmqsa.features.backbone import load_backbone
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.extract import extract, normalise
+from mmqsa.training.loop import train
 
 
 def test_cache_holds_what_the_contract_says(caches, voc_root, config):
@@ -135,3 +138,108 @@ def test_what_is_no_cache_is_not_written_over(tmp_path, voc_root, config):
         with pytest.raises(InputError, match=said):
             extract(voc, "val", config, tmp_path / out, CPU)
     assert all(path.read_text() == '{"mine": 1}' for path in mine.values())
+
+
+def at_own_size(config, **backbone):
+    """The config whose photographs keep their size."""
+    dataset = config.dataset.model_copy(update={"geometry": "native"})
+    changed = config.backbone.model_copy(update=backbone)
+    return config.model_copy(update={"dataset": dataset, "backbone": changed})
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory, voc_root, config):
+    """The cache of val at its own size, two photographs of one grid at a time."""
+    path = tmp_path_factory.mktemp("native") / "val.h5"
+    extract(VocFolder.find(voc_root), "detection-val", at_own_size(config), path, CPU, None, 2)
+    return path
+
+
+def test_photographs_at_their_own_size_are_those_of_a_plain_loop(native, voc_root, config):
+    """One photograph at a time, padded as LOST does, through a network of its size alone."""
+    cache, voc = FeatureCache(native), VocFolder.find(voc_root)
+    grids = set()
+    for index, image_id in enumerate(cache.ids):
+        pixels = np.asarray(voc.image(image_id))
+        height, width, _ = pixels.shape
+        rows, columns = -(-height // 16), -(-width // 16)
+        normalised = torch.zeros(3, 16 * rows, 16 * columns)  # zero: the mean colour
+        normalised[:, :height, :width] = torch.tensor(pixels / 255 - 0.5).permute(2, 0, 1) / 0.5
+        backbone = load_backbone(config.backbone)
+        expected = backbone.features(normalised[None])[0]
+        found = cache.of_image(index)
+        assert found.shape == (rows * columns, 192) and found.dtype == np.float16
+        np.testing.assert_allclose(found, expected, atol=2e-2)  # the colour is rounded to 8 bits
+        assert np.abs(found - expected.numpy()).mean() < 1e-3
+        np.testing.assert_array_equal(cache.boxes[index], voc.boxes(image_id))
+        assert cache.size(index) == (width, height)
+        assert cache.grid_of(index) == (rows, columns)
+        grids.add((rows, columns))
+    assert len(grids) > 1
+    with h5py.File(native, locking=False) as file:
+        assert "classes" not in file and file["features"].chunks is None
+        assert len(file["features"]) == sum(cache.grids.prod(axis=1))
+
+
+def test_batches_hold_photographs_of_one_grid(native, caches):
+    cache, squares = FeatureCache(native), FeatureCache(caches["val"])
+    batches = cache.batches(2)
+    assert sorted(index for batch in batches for index in batch) == list(range(6))
+    for batch in batches:
+        assert len({cache.grid_of(index) for index in batch}) == 1 and len(batch) <= 2
+        np.testing.assert_array_equal(cache.of_batch(batch)[-1], cache.of_image(batch[-1]))
+    assert [list(batch) for batch in squares.batches(4)] == [[0, 1, 2, 3], [4, 5]]
+    np.testing.assert_array_equal(squares.of_batch(range(4, 6)), squares.features[4:6])
+
+
+@pytest.mark.faults
+def test_an_extraction_at_own_size_goes_on_and_knows_its_photographs(
+    tmp_path, own_voc, config, monkeypatch
+):
+    voc, out, own = VocFolder.find(own_voc), tmp_path / "native.h5", at_own_size(config)
+    extract(voc, "train", own, tmp_path / "once.h5", CPU, None, 1)
+    real, done = module._prepare, []
+
+    def interrupted(*arguments):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "AHEAD", 0)
+    monkeypatch.setattr(module, "_prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(voc, "train", own, out, CPU, None, 1)
+    monkeypatch.setattr(module, "_prepare", real)
+    path = own_voc / "JPEGImages" / f"{voc.ids('train')[0]}.jpg"
+    before = path.read_bytes()
+    Image.new("RGB", (40, 70)).save(path)
+    with pytest.raises(InputError, match="of other images, or of features of another size"):
+        extract(voc, "train", own, out, CPU, None, 1)
+    path.write_bytes(before)
+    assert extract(voc, "train", own, out, CPU, None, 1) == 2
+    once = FeatureCache(tmp_path / "once.h5")
+    assert FeatureCache(out).fingerprint == once.fingerprint
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("size", [(10, 300), (2060, 2060)])
+def test_a_photograph_of_too_few_or_too_many_patches(tmp_path, own_voc, config, size):
+    voc = VocFolder.find(own_voc)
+    Image.new("RGB", size).save(own_voc / "JPEGImages" / f"{voc.ids('train')[1]}.jpg")
+    with pytest.raises(InputError, match=r"jpg: \d+x\d+ px are \d+x\d+ patches, not 2 a side"):
+        extract(voc, "train", at_own_size(config), tmp_path / "native.h5", CPU)
+
+
+@pytest.mark.faults
+def test_a_stage_that_needs_squares_refuses_photographs_at_their_own_size(
+    tmp_path, native, config, voc_root
+):
+    cache, photograph = FeatureCache(native), VocFolder.find(voc_root).image("val_00000")
+    for needs in (
+        lambda: train(cache, config, 0, tmp_path, CPU),
+        lambda: cache.grid,
+        lambda: cache.square(photograph),
+    ):
+        with pytest.raises(InputError, match=r"val.h5: holds photographs at their own size"):
+            needs()

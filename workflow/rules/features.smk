@@ -4,6 +4,7 @@
 rule extract:
     input:
         receipt=receipt,
+        parts=part_receipts,
         config=str(PATHS.stage_config("data/{dataset}/features")),
     output:
         cache=str(PATHS.cache("{dataset}", "{file}")),

@@ -42,9 +42,22 @@ TRAINED_ON, EVALUATED_ON = num_images(TRAIN_SET), num_images(EVAL_SET)
 LARGEST = max(map(num_images, IMAGE_SETS.values()))
 
 
+def backbone_of(image_set):
+    """The backbone; for photographs at their own size, that of squares with as many patches."""
+    if image_set.geometry != "native":
+        return CONFIG.backbone
+    return workload.at_own_size(CONFIG.backbone, CONFIG.datasets[image_set.dataset])
+
+
+def on_images(config, image_set):
+    """A config as it is on an image set."""
+    return config.model_copy(update={"backbone": backbone_of(image_set)})
+
+
 def extraction(wildcards):
     image_set = ImageSet.parse(wildcards.file, wildcards.dataset)
-    return workload.extraction(with_dataset(wildcards.dataset), num_images(image_set), ON_GPU)
+    config = on_images(with_dataset(wildcards.dataset), image_set)
+    return workload.extraction(config, num_images(image_set), ON_GPU)
 
 
 def extraction_threads(wildcards):
@@ -72,9 +85,10 @@ def score(run, images, matchings, sources, others=0):
 
 
 def scoring(wildcards):
+    image_set = IMAGE_SETS[wildcards.image_set]
     run, images = (
-        SETTING_CONFIGS[wildcards.setting],
-        num_images(IMAGE_SETS[wildcards.image_set]),
+        on_images(SETTING_CONFIGS[wildcards.setting], image_set),
+        num_images(image_set),
     )
     return score(run, images, printed("matchings", wildcards), printed("mask_sources", wildcards))
 
@@ -107,16 +121,27 @@ def agreeing(wildcards):
     return score(CONFIG, EVALUATED_ON, ["hungarian"], ["attention"])
 
 
-def reference(images):
-    return workload.reference(CONFIG.backbone, CONFIG.evaluation, images, TRAINED_ON)
+def reference(image_set):
+    return workload.reference(
+        CONFIG.backbone,
+        CONFIG.evaluation,
+        num_images(image_set),
+        TRAINED_ON,
+        backbone_of(image_set),
+    )
 
 
 def method(wildcards):
-    return reference(num_images(IMAGE_SETS[wildcards.image_set]))
+    return reference(IMAGE_SETS[wildcards.image_set])
+
+
+@cache
+def _largest_method():
+    return max(map(reference, IMAGE_SETS.values()), key=lambda work: work.seconds)
 
 
 def largest_method(wildcards):
-    return reference(LARGEST)
+    return _largest_method()
 
 
 def whole_cache(wildcards):

@@ -22,10 +22,12 @@ from threadpoolctl import threadpool_limits
 from mmqsa.config.evaluation import BaselineConfig
 from mmqsa.errors import InputError
 from mmqsa.evaluation.boxes import boxes as boxes_of
+from mmqsa.evaluation.native import one_mean, placed_label_maps
 from mmqsa.evaluation.probe import LinearProbe, patch_shares
-from mmqsa.evaluation.scoring import Scorer, label_maps
+from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.attributes import check_attributes
 from mmqsa.features.cache import FeatureCache
+from mmqsa.features.grids import Grid
 from mmqsa.features.standardise import feature_statistics
 from mmqsa.model.merging import graph_cut
 from mmqsa.progress import progress_bar
@@ -38,11 +40,15 @@ TOKENCUT_THRESHOLD, TOKENCUT_EPSILON = 0.2, 1e-5  # of the graph's edges (TokenC
 
 @dataclass
 class Image:
-    """An image as a baseline sees it: its index, its raw and its standardised features (N, D)."""
+    """An image as a baseline sees it: its index, its raw and its standardised features (N, D).
+
+    Its ``grid`` has N patches: rows and columns.
+    """
 
     index: int
     raw: np.ndarray
     features: np.ndarray
+    grid: Grid
 
 
 class Images:
@@ -51,21 +57,24 @@ class Images:
     def __init__(self, cache: FeatureCache, train: FeatureCache, config: BaselineConfig):
         self.cache, self.train, self.config = cache, train, config.evaluation
         self.mean, self.std = feature_statistics(train.features, config.features.standardise)
+        if cache.is_native:
+            self.mean = one_mean(self.mean)
 
     def __iter__(self) -> Iterator[Image]:
         # Matrices of a few hundred rows: more threads only wait for each other.
         with threadpool_limits(1):
             for index in progress_bar(range(len(self.cache.ids)), desc="baseline", unit=" images"):
-                raw = torch.from_numpy(self.cache.features[index]).float()
-                yield Image(index, raw.numpy(), ((raw - self.mean) / self.std).numpy())
+                raw = torch.from_numpy(self.cache.of_image(index)).float()
+                features = ((raw - self.mean) / self.std).numpy()
+                yield Image(index, raw.numpy(), features, self.cache.grid_of(index))
 
     def check_clusters(self, key: str) -> None:
         """Raises InputError that names the knob of more clusters than an image has patches."""
-        most, patches = max(getattr(self.config, key)), self.cache.grid**2
-        if most > patches:
+        most, patches = max(getattr(self.config, key)), self.cache.grids.prod(axis=1)
+        if most > patches.min():
             raise InputError(
-                f"evaluation.{key}: {most}, but {self.cache.path} has {patches} patches an image; "
-                "name no more than these"
+                f"evaluation.{key}: {most}, but {self.cache.path} has {patches.min()} patches in "
+                "an image; name no more than these"
             )
 
 
@@ -134,7 +143,7 @@ def _with_box(name: str, method: Callable, images: Images) -> Iterator[Predictio
     """On raw features, as published, and on standardised ones."""
     for image in images:
         for kind, features in (("raw", image.raw), ("standardised", image.features)):
-            masks, box, void = method(features, images.cache.grid)
+            masks, box, void = method(features, image.grid)
             yield Prediction(image.index, f"{name}, {kind} features", masks, box, void=void)
 
 
@@ -149,6 +158,7 @@ def _probe(images: Images) -> Iterator[Prediction]:
 def _oracle(images: Images) -> Iterator[Prediction]:
     """The ground truth itself, at patch resolution: as many slots as the image has labels."""
     cache = images.cache
+    cache.check_squares()
     kinds = {"classes": cache.classes, "instances": cache.instances}
     labelled = {kind: maps for kind, maps in kinds.items() if maps is not None}
     if not labelled:
@@ -189,14 +199,15 @@ def normalised_cut(features: np.ndarray, segments: int) -> np.ndarray:
     return _one_hot(graph_cut(_cosine(features), segments), segments)
 
 
-def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]:
+def lost(features: np.ndarray, grid: int | Grid) -> tuple[np.ndarray, np.ndarray, bool]:
     """LOST (Siméoni et al., BMVC 2021): features (N, D) -> masks (2, N), object second, and a box.
 
     And whether all patches are joined, so that the prediction says nothing.
 
     The seed is the patch that correlates positively with the fewest others. It expands to those of
     the next 100 such patches that correlate with it, and the object is every patch that correlates
-    with their sum; the box (1, 4), in patches, is that of the seed's connected component.
+    with their sum; the box (1, 4), in patches, is that of the seed's connected component. ``grid``
+    is the patches a side, or rows and columns.
 
     >>> image = np.zeros((6, 6, 4)) + [1.0, -0.2, 0.2, 0.0]  # features of 6 x 6 patches
     >>> image[1:3, 2:5] = [-0.2, 1.0, 0.0, 0.2]  # an object
@@ -218,14 +229,15 @@ def lost(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]
     return _one_hot(inside.astype(int), 2), box, bool(joined.all())
 
 
-def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, bool]:
+def tokencut(features: np.ndarray, grid: int | Grid) -> tuple[np.ndarray, np.ndarray, bool]:
     """TokenCut (Wang et al., CVPR 2022): features (N, D) -> masks (2, N), object second, and a box.
 
     And whether all patches are joined, so that the prediction says nothing.
 
     Patches whose features have a cosine > 0.2 are joined; the second smallest eigenvector of the
     normalised cut is split at its mean, and the side of its largest entry is the object. The box
-    (1, 4), in patches, is that of the connected component that holds that entry.
+    (1, 4), in patches, is that of the connected component that holds that entry. ``grid`` is as of
+    `lost`.
 
     >>> image = np.zeros((6, 6, 4)) + [1.0, 0.0, 0.2, 0.0]  # features of 6 x 6 patches
     >>> image[1:3, 2:5] = [0.0, 1.0, 0.0, 0.2]  # an object
@@ -246,9 +258,10 @@ def tokencut(features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray, b
     return _one_hot(inside.astype(int), 2), box, bool(joined.all())
 
 
-def _component_box(inside: np.ndarray, seed: int, grid: int) -> np.ndarray:
+def _component_box(inside: np.ndarray, seed: int, grid: int | Grid) -> np.ndarray:
     """Box (1, 4) in patches of the 4-connected part of ``inside`` (N,) that holds ``seed``."""
-    parts, _ = connected_components(inside.reshape(grid, grid))
+    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    parts, _ = connected_components(inside.reshape(rows, columns))
     return boxes_of((parts == parts.ravel()[seed]).astype(np.int32))
 
 
@@ -271,13 +284,12 @@ def score_baseline(
     """
     check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
     scorer, first = Scorer(cache, single_boxes=True), config.evaluation.seeds[0]
-    patch = cache.side / cache.grid
     for prediction in METHODS[name](Images(cache, train, config)):
         seed = first if prediction.seed is None else prediction.seed
         scorer.add(
             [prediction.index],
-            label_maps(torch.from_numpy(prediction.masks)[None], cache.side),
-            boxes=None if prediction.box is None else [prediction.box * patch],
+            placed_label_maps(torch.from_numpy(prediction.masks)[None], cache, [prediction.index]),
+            boxes=[_in_pixels(prediction.box, cache, prediction.index)],
             with_objects=seed == first,
             void=prediction.void,
             name=prediction.name,
@@ -287,3 +299,8 @@ def score_baseline(
             eval_seed=seed,
         )
     return scorer.write(out / f"{cache.name}-{name}.csv", ["name", "num_slots", "eval_seed"])
+
+
+def _in_pixels(box: np.ndarray | None, cache: FeatureCache, index: int) -> np.ndarray | None:
+    """A method's own box (1, 4) in patches -> px of its image, without what was padded."""
+    return None if box is None else (box * cache.patch).clip(0, [*cache.size(index)] * 2)

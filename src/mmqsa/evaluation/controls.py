@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmqsa.data.geometry import VOID
+from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.evaluation.boxes import box_ious, boxes
-from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
+from mmqsa.evaluation.labelled_images import LabelledImages
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.attributes import check_attributes
 
@@ -118,11 +118,14 @@ def _painted(corners: np.ndarray, side: int) -> np.ndarray:
 
 
 def object_boxes(labels: LabelledImages) -> list[np.ndarray]:
-    """The boxes (M, 4) of every image that has any: of its classes, or annotated if squashed."""
-    squashed = labels.attributes["geometry"] == "squash"
+    """The boxes (M, 4) of every image that has any: of its classes, or annotated if all is seen.
+
+    They are in px of the square, where an image is not squashed as if it were.
+    """
+    whole = labels.attributes["geometry"] in ("squash", "native")
     maps, images = labels.classes, range(len(labels.ids))
-    if squashed and (annotated := labels.boxes) is not None:
-        all_boxes = [annotated[index] for index in images]
+    if whole and (annotated := labels.boxes) is not None:
+        all_boxes = [annotated[index] / _stretch(labels, index) for index in images]
     elif maps is None:
         all_boxes = []
     else:
@@ -149,13 +152,13 @@ def control_predictions(
     """Every control on a set of images.
 
     With ``train``, fixed boxes are fitted to those labels as well, if there are any; those of
-    ``native`` images to squashed ones. Random slots are drawn anew for each image and each of
-    ``seeds``.
+    ``native`` images to squashed ones, or as if these were. Random slots are drawn anew for each
+    image and each of ``seeds``.
     """
     num_images, controls = len(images.ids), fixed_controls(images.side)
     if train is not None:
         expected = {name: images.attributes[name] for name in ("geometry", "image_size")}
-        if expected["geometry"] == "native":
+        if expected["geometry"] == "native" != train.attributes["geometry"]:
             expected["geometry"] = "squash"
         check_attributes(train.attributes, expected, train.path, reader=str(images.path))
         if labelled := object_boxes(train):
@@ -205,9 +208,14 @@ def _placed(
     images: LabelledImages, index: int, labels: np.ndarray, of_square: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A control (S, S) and its boxes on an image: stretched over it where that is no square."""
-    if not (isinstance(images, LabelledFolder) and images.attributes["geometry"] == "native"):
+    if images.attributes["geometry"] != "native":
         return labels, of_square
-    width, height = images.size(index)
-    scale = np.array([width, height, width, height]) / images.side
-    placed = images.geometry.labels(labels, (width, height))
-    return placed, None if of_square is None else of_square * scale
+    placed = Geometry("native", images.side).labels(labels, images.size(index))
+    return placed, None if of_square is None else of_square * _stretch(images, index)
+
+
+def _stretch(images: LabelledImages, index: int) -> np.ndarray:
+    """What makes boxes (M, 4) of the square those of an image, which may have its own size."""
+    if images.attributes["geometry"] != "native":
+        return np.ones(4)
+    return np.array([*images.size(index)] * 2) / images.side

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from mmqsa.config.choices import GeometryName
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import SPLIT, ImageSet
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
-from mmqsa.data.photograph import check_pixels, image_formats
 from mmqsa.errors import InputError
 
 __all__ = ["GeometryName", "LabelledFolder", "LabelledImages"]
@@ -55,6 +53,9 @@ class LabelledImages(Protocol):
     def side(self) -> int:
         """S, px."""
 
+    def size(self, index: int, /) -> tuple[int, int]:
+        """Width and height of the photograph, px; of a cache of squares, that of the square."""
+
     @property
     def attributes(self) -> dict[str, Any]:
         """``geometry`` and ``image_size`` (S) among others."""
@@ -87,6 +88,7 @@ class LabelledFolder:
                 f"--split {quoted(split)}: expected train, val, trainval, trainaug, all-but-val, "
                 "or a detection list such as detection-trainval"
             )
+        folder = folder.of_split(split)
         self.path, self.folder, self.side = folder.path, folder, side
         self.ids = folder.ids(split)
         folder.check(self.ids)
@@ -99,16 +101,7 @@ class LabelledFolder:
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a photograph, as it is stored; its pixels are not decoded."""
-        path = self.folder.image_path(self.ids[index])
-        try:
-            with Image.open(path, formats=image_formats()) as image:
-                check_pixels(path, image.size)
-                return image.size
-        except InputError:
-            raise
-        except Exception as error:  # a decoder raises anything on a damaged file
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: cannot be decoded ({reason}); restore the file") from None
+        return self.folder.size(self.ids[index])
 
     def _map(self, read: Callable[[str, Size], np.ndarray | None], index: int) -> Found:
         size = self.size(index)

@@ -191,7 +191,8 @@ class _Placed:
 
     def __init__(self, labels: LabelledImages, predictions: Sequence[Predictions], frame: Frame):
         self._labels, self._predictions, self._ids = labels, predictions, labels.ids
-        self._sizes = labels.size if isinstance(labels, LabelledFolder) else None
+        native = labels.attributes["geometry"] == "native"  # a cache of these knows sizes as well
+        self._sizes = labels.size if native or isinstance(labels, LabelledFolder) else None
         geometry = Geometry(labels.attributes["geometry"], labels.side)
         self._place = Placement(frame, geometry, sizes_known=self._sizes is not None)
 

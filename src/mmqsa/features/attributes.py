@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmqsa.config.base import Name, Text, validated
+from mmqsa.config.choices import GeometryName
 from mmqsa.config.data import Mean, Std
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import NAME, SPLIT
@@ -23,7 +24,7 @@ class CacheAttributes(BaseModel):
     dataset: Name
     split: Annotated[str, Field(pattern=rf"^(?:{SPLIT})$")]
     ids_sha256: Sha256
-    geometry: Literal["crop", "squash", "released"]
+    geometry: GeometryName
     backbone: Text
     weights_sha256: Sha256
     feature: Literal["key", "query", "value", "token"]

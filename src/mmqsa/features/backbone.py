@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
@@ -26,8 +26,9 @@ class FrozenViT:
     """A ViT in evaluation mode, with what its features depend on.
 
     ``blocks`` are counted from 0, in the order in which their features are put together. ``grid``
-    patches a side, D = ``feature_dim``. ``weights_sha256`` is the hash of a local file, else
-    ``state_sha256``, that of all tensors in name order.
+    patches a side of the config's square, D = ``feature_dim``. ``weights_sha256`` is the hash of a
+    local file, else ``state_sha256``, that of all tensors in name order. ``positions`` are those of
+    the ``trained_grid``, None where they are rotary.
 
     >>> config = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=64)
     >>> backbone = load_backbone(config)  # random weights
@@ -35,6 +36,8 @@ class FrozenViT:
     (4, 192, [11])
     >>> backbone.features(torch.zeros(2, 3, 64, 64)).shape  # of images as ``normalise`` gives them
     torch.Size([2, 16, 192])
+    >>> backbone.features(torch.zeros(1, 3, 48, 80)).shape  # 3 x 5 patches: positions resampled
+    torch.Size([1, 15, 192])
     """
 
     network: VisionTransformer | Eva
@@ -46,6 +49,13 @@ class FrozenViT:
     state_sha256: str
     position_rule: Rule
     grid: int
+    positions: Tensor | None
+    trained_grid: int
+
+    @property
+    def patch(self) -> int:
+        """Its side, px."""
+        return self.config.image_size // self.grid
 
     @property
     def feature_dim(self) -> int:
@@ -55,12 +65,14 @@ class FrozenViT:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, S, S) -> patch features (B, N, D), prefix tokens dropped.
+        """Normalised images (B, 3, h, w) -> patch features (B, N, D), prefix tokens dropped.
 
+        Height and width are whole patches: those of the config's square, or any others.
         Keys, queries and values need only the norm and their own rows of a block's projection:
         the last block's attention and MLP are never run, nor any later block.
         """
         network: Any = self.network
+        self._fit(images)
         tokens, rotary = network._pos_embed(network.patch_embed(images)), {}
         if isinstance(network, Eva):
             tokens, rope = tokens
@@ -83,6 +95,18 @@ class FrozenViT:
         if self.config.combine == "concatenate":
             return torch.cat(chosen, dim=-1)
         return torch.stack(chosen).sum(dim=0)
+
+    def _fit(self, images: Tensor) -> None:
+        """Make the network one for images of this size, positions by the rule of its family."""
+        network: Any = self.network
+        height, width = images.shape[-2:]
+        grid = (height // self.patch, width // self.patch)
+        if grid == tuple(network.patch_embed.grid_size):
+            return
+        network.set_input_size((height, width))  # rotary positions as well
+        if self.positions is not None:
+            resampled = resample(self.positions, grid, self.trained_grid, self.position_rule)
+            network.pos_embed = nn.Parameter(resampled.to(images.device), requires_grad=False)
 
     def _projected(self, block: Any, tokens: Tensor) -> Tensor:
         """Keys, queries or values of a block, before any rotation by position."""
@@ -136,8 +160,9 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
     weights, file_sha256 = backbone_weights(config, native)
     digest = state_sha256(weights)
     grid, rule = config.image_size // patch, position_rule(config, native)
-    if native.pos_embed is not None:
-        weights["pos_embed"] = resample(weights["pos_embed"], grid, native, rule)
+    positions, trained_grid = weights.get("pos_embed"), native.patch_embed.grid_size[0]
+    if positions is not None:
+        weights["pos_embed"] = resample(positions, (grid, grid), trained_grid, rule)
     network = create(config, pretrained=False, img_size=config.image_size)
     network.load_state_dict(weights)
     pretrained: Any = native.pretrained_cfg
@@ -151,6 +176,8 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
         state_sha256=digest,
         position_rule=rule,
         grid=grid,
+        positions=positions,
+        trained_grid=trained_grid,
     )
 
 

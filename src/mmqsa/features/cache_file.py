@@ -15,10 +15,12 @@ import numpy as np
 from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 from mmqsa.features.attributes import parse_attributes
+from mmqsa.features.grids import grids_of, starts_of
 
 MAX_IMAGES = 2_000_000
 MAX_BOXES = 10_000_000  # ten times COCO's
 MAX_BYTES = 256_000_000  # of one image's features
+MAX_SIDE = 65_535  # px, of a photograph
 MAX_ID = 255  # bytes: an id is a file's name
 # Array -> dtype (S: bytes of any length), dimensions. Those that are not REQUIRED may be absent.
 ARRAYS = {
@@ -29,6 +31,11 @@ ARRAYS = {
     "instances": ("|u1", 3),
     "boxes": ("<f4", 2),
     "box_image": ("<i8", 1),
+}
+# Of photographs at their own size there are no label maps.
+NATIVE_ARRAYS = {
+    **{name: kind for name, kind in ARRAYS.items() if name not in ("classes", "instances")},
+    **{"features": ("<f2", 2), "size": ("<i4", 2)},
 }
 REQUIRED = ("features", "image_id", "done")
 # What h5py raises on a damaged file; MemoryError and OverflowError for sizes that are made up.
@@ -75,11 +82,22 @@ def closed_if_bad(path: Path) -> Iterator[list[h5py.File]]:
 def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
     """The attributes of a cache, finished or not, whose arrays are what they must be."""
     attributes = parse_attributes(file.attrs.get("attributes"), path)
-    grid, side = attributes["grid"], attributes["image_size"]
-    arrays = {name: _array(file, name) for name in ARRAYS if name in REQUIRED or name in file}
-    num_images, num_patches, dim = arrays["features"].shape
+    grid, side, native = attributes["grid"], attributes["image_size"], is_native(attributes)
+    arrays_of = NATIVE_ARRAYS if native else ARRAYS
+    required = (*REQUIRED, "size") if native else REQUIRED
+    arrays = {
+        name: _array(file, name, *kind)
+        for name, kind in arrays_of.items()
+        if name in required or name in file
+    }
+    dim = arrays["features"].shape[-1]
+    if native:
+        num_images, num_patches = len(arrays["done"]), _check_sizes(arrays, side // grid, path)
+    else:
+        num_images, num_patches, _ = arrays["features"].shape
     expected = {
-        "features": (num_images, grid**2, dim),
+        "features": arrays["features"].shape if native else (num_images, grid**2, dim),
+        "size": (num_images, 2),
         "classes": (num_images, side, side),
         "instances": (num_images, side, side),
         "image_id": (num_images,),
@@ -103,9 +121,29 @@ def check_cache(file: h5py.File, path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _array(file: h5py.File, name: str) -> h5py.Dataset:
+def is_native(attributes: dict[str, Any]) -> bool:
+    """Whether a cache is of photographs at their own size."""
+    return attributes["geometry"] == "native"
+
+
+def _check_sizes(arrays: dict[str, h5py.Dataset], patch: int, path: Path) -> int:
+    """The most patches that a photograph has: sizes must fit one another and the features."""
+    expected = (min(len(arrays["done"]), MAX_IMAGES), 2)
+    if arrays["size"].shape != expected:
+        _refuse(path, f"size is {arrays['size'].shape}, not {expected}")
+    sizes = arrays["size"][:]
+    if not sizes.size or not 1 <= sizes.min() <= sizes.max() <= MAX_SIDE:
+        _refuse(path, f"size: a photograph has sides of 1 to {MAX_SIDE} px")
+    grids = grids_of(sizes, patch)
+    total, features = starts_of(grids)[-1], arrays["features"]
+    if len(features) != total:
+        _refuse(path, f"features is {features.shape}, but its photographs have {total} patches")
+    return int(grids.prod(axis=1).max())
+
+
+def _array(file: h5py.File, name: str, dtype: str, dimensions: int) -> h5py.Dataset:
     """An array of the file itself, of the right kind."""
-    path, (dtype, dimensions) = Path(file.filename), ARRAYS[name]
+    path = Path(file.filename)
     link = file.get(name, getlink=True)
     if link is None:
         _refuse(path, f"it has no {name}")
@@ -118,7 +156,7 @@ def _array(file: h5py.File, name: str) -> h5py.Dataset:
     if properties.get_external_count() or array.is_virtual:
         _refuse(path, f"the bytes of {name} are in another file")
     kind = "S" if array.dtype.kind == "S" else array.dtype.str
-    if (kind, array.ndim) != ARRAYS[name]:
+    if (kind, array.ndim) != (dtype, dimensions):
         _refuse(path, f"{name} is {array.ndim}-d {array.dtype}, not {dimensions}-d {dtype}")
     grows = name in ("boxes", "box_image")  # in chunks, some of them half full
     if properties.get_nfilters() or (array.chunks is not None) != grows:

@@ -15,8 +15,9 @@ from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError, MachineError
 from mmqsa.features.attributes import CacheAttributes, check_attributes
 from mmqsa.features.cache_file import check_cache, closed_if_bad
+from mmqsa.features.grids import grids_of, starts_of
 
-BLOCK = 64  # images that are hashed at a time
+BLOCK, PATCHES = 64, 400  # images that are hashed at a time, and patches of one, or about so many
 
 
 class CacheWriter:
@@ -29,10 +30,18 @@ class CacheWriter:
         attributes: dict[str, Any],
         versions: dict[str, str],
         shape: tuple[int, int],
+        sizes: np.ndarray | None = None,
     ):
-        """``shape`` is (N, D). An unfinished file with the same attributes is resumed."""
+        """``shape`` is (N, D). An unfinished file with the same attributes is resumed.
+
+        For photographs at their own size, ``sizes`` are their widths and heights (num_images, 2),
+        and N is a square's that the attributes name.
+        """
         validated(CacheAttributes, attributes, f"{path}: attributes")  # as its reader will
-        self.path = path
+        self.path, self._starts = path, None
+        if sizes is not None:
+            patch = attributes["image_size"] // attributes["grid"]
+            self._starts = starts_of(grids_of(sizes, patch))
         self.partial = path.with_name(path.name + ".partial")
         self.partial.parent.mkdir(parents=True, exist_ok=True)
         check_regular(self.partial)
@@ -55,13 +64,17 @@ class CacheWriter:
             with closed_if_bad(self.partial) as opened:
                 opened.append(self._file)
                 check_attributes(check_cache(self._file, self.partial), attributes, self.partial)
-                self._check_rows(ids, shape)
+                self._check_rows(ids, shape[1], sizes)
                 self._drop_unfinished_boxes()
             return
         num_images = len(ids)
         self._file.attrs["attributes"] = json.dumps(attributes)
         self._file.attrs["versions"] = json.dumps(versions)
-        self._file.create_dataset("features", (num_images, *shape), "f2")
+        if sizes is None or self._starts is None:
+            self._file.create_dataset("features", (num_images, *shape), "f2")
+        else:
+            self._file.create_dataset("features", (self._starts[-1], shape[1]), "f2")
+            self._file.create_dataset("size", data=sizes.astype("<i4"))
         encoded = np.array([image_id.encode() for image_id in ids])
         self._file.create_dataset("image_id", data=encoded)
         self._file.create_dataset("boxes", (0, 4), "f4", maxshape=(None, 4))
@@ -69,10 +82,11 @@ class CacheWriter:
         self._file.create_dataset("done", data=np.zeros(num_images, dtype=bool))
         self._file.flush()
 
-    def _check_rows(self, ids: list[str], shape: tuple[int, int]) -> None:
+    def _check_rows(self, ids: list[str], dim: int, sizes: np.ndarray | None) -> None:
         """Raises InputError unless the unfinished file's rows are those that are to be written."""
         listed = [image_id.decode() for image_id in self._file["image_id"][:]]
-        if listed != ids or self._file["features"].shape[1:] != shape:
+        same = sizes is None or np.array_equal(self._file["size"][:], sizes)
+        if listed != ids or self._file["features"].shape[-1] != dim or not same:
             raise InputError(
                 f"{self.partial}: of other images, or of features of another size; delete it to "
                 "start over"
@@ -98,10 +112,16 @@ class CacheWriter:
     ) -> None:
         """Store a batch: features (B, N, D), per kind a list of (S, S) label maps or None, boxes.
 
+        Of photographs at their own size, a batch has one grid, and no label maps.
         Raises MachineError when they cannot be written; what was stored before stays.
         """
         try:
-            self._file["features"][_rows(indices)] = features
+            if self._starts is None:
+                self._file["features"][_rows(indices)] = features
+            else:
+                for index, of_image in zip(indices, features, strict=True):
+                    first, end = self._starts[index : index + 2]
+                    self._file["features"][first:end] = of_image
             for kind, maps in labels.items():
                 there = [label_map is not None for label_map in maps]
                 if any(there):
@@ -148,8 +168,9 @@ class CacheWriter:
         """Add the features' digest, close the file and rename it. All images must be done."""
         assert not len(self.pending)
         digest, features = hashlib.sha256(), self._file["features"]
-        for start in range(0, len(features), BLOCK):
-            digest.update(features[start : start + BLOCK])
+        block = BLOCK if self._starts is None else BLOCK * PATCHES
+        for start in range(0, len(features), block):
+            digest.update(features[start : start + block])
         attributes = json.loads(self._file.attrs["attributes"]) | {
             "features_sha256": digest.hexdigest()
         }

@@ -27,7 +27,9 @@ from mmqsa.errors import InputError
 from mmqsa.features.attributes import check_attributes
 from mmqsa.features.backbone import FrozenViT, load_backbone
 from mmqsa.features.cache import FeatureCache
+from mmqsa.features.cache_file import is_native
 from mmqsa.features.cache_writer import CacheWriter
+from mmqsa.features.grids import MAX_PATCHES, alike, grids_of
 from mmqsa.progress import notice, progress_bar
 
 __all__ = ["extract", "normalise"]
@@ -61,6 +63,7 @@ def extract(
     (6, 36, 192)
     """
     _check_output(out)
+    photographs = photographs.of_split(split)
     ids = photographs.ids(split)
     photographs.check(ids)
     backbone = load_backbone(config.backbone)
@@ -72,17 +75,19 @@ def extract(
         check_attributes(FeatureCache(out).attributes, attributes, out)
         _write_identity(out)
         return 0
-    geometry = Geometry(
-        config.dataset.geometry, config.backbone.image_size, mean_colour(backbone.mean)
-    )
+    native, kind = is_native(attributes), attributes["geometry"]
+    side = backbone.patch if native else config.backbone.image_size
+    geometry = Geometry(kind, side, mean_colour(backbone.mean))
+    sizes = _sizes(photographs, ids, backbone.patch) if native else None
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
     shape = (backbone.grid**2, backbone.feature_dim)
-    with closing(CacheWriter(out, ids, attributes, versions, shape)) as writer:
+    with closing(CacheWriter(out, ids, attributes, versions, shape, sizes)) as writer:
         pending = writer.pending
         backbone.network.to(device)
         size = at_once = batch_size or config.backbone.batch_size
-        batches = [pending[start : start + size] for start in range(0, len(pending), size)]
+        grids = np.zeros((len(ids), 2)) if sizes is None else grids_of(sizes, backbone.patch)
+        batches = alike(pending, grids, size)
         prepared = _ahead(
             lambda index: _prepare(photographs, ids[index], geometry, corruption), batches
         )
@@ -96,11 +101,30 @@ def extract(
                     f"backbone.name: {config.backbone.name} gave features that are not finite "
                     f"in float16 for a batch with {ids[indices[0]]}"
                 )
-            labels = {"classes": classes, "instances": instances}
+            labels = {} if native else {"classes": classes, "instances": instances}
             writer.write(indices, features, labels, boxes)
         writer.finish()
     _write_identity(out)
     return len(pending)
+
+
+def _sizes(photographs: PhotoFolder, ids: list[str], patch: int) -> np.ndarray:
+    """Widths and heights (num_images, 2), px. Raises InputError on one of too few or many patches.
+
+    Methods compare each patch of an image with each, and a single one with nothing.
+    """
+    sizes = np.array([photographs.size(image_id) for image_id in ids])
+    grids = grids_of(sizes, patch)
+    unfit = (grids.min(axis=1) < 2) | (grids.prod(axis=1) > MAX_PATCHES)
+    if unfit.any():
+        first = int(unfit.argmax())
+        (width, height), (rows, columns) = sizes[first], grids[first]
+        raise InputError(
+            f"{photographs.image_path(ids[first])}: {width}x{height} px are {columns}x{rows} "
+            f"patches, not 2 a side to {MAX_PATCHES:,} in all; resize it, take its id out of the "
+            "list, or leave out --variant native"
+        )
+    return sizes
 
 
 def _check_output(out: Path) -> None:
@@ -126,7 +150,7 @@ def _write_identity(out: Path) -> None:
 def _features(
     images: list[np.ndarray], backbone: FrozenViT, device: torch.device, at_once: int
 ) -> tuple[np.ndarray, int]:
-    """Images, each (S, S, 3) uint8 -> features (B, N, D) float16, and how many fit ``device``.
+    """Images of one size, (h, w, 3) uint8 -> features (B, N, D) float16, how many fit ``device``.
 
     When ``device`` runs out of memory for ``at_once`` images, half as many are tried. Raises
     InputError when a single one does not fit.
@@ -141,7 +165,8 @@ def _features(
                 raise
         if at_once == 1:
             raise InputError(
-                f"backbone.image_size: a single image of that size does not fit {device}; lower it"
+                f"backbone.image_size: a single image of {images[0].shape[1]}x{images[0].shape[0]} "
+                f"px does not fit {device}; lower it, or leave out --variant native"
             )
         notice(
             f"{at_once} images at a time are too many for {device}: continuing with "
@@ -176,7 +201,7 @@ def cache_attributes(
 def normalise(
     images: list[np.ndarray], backbone: FrozenViT, device: torch.device | None = None
 ) -> torch.Tensor:
-    """Images, each (S, S, 3) uint8 -> (B, 3, S, S) float32 as the backbone was trained on.
+    """Images of one size, (h, w, 3) uint8 -> (B, 3, h, w) float32 as the backbone was trained on.
 
     >>> from mmqsa.config import BackboneConfig
     >>> config = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=64)

@@ -16,6 +16,7 @@ from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from torch import Tensor
 
 from mmqsa.config.data import BackboneConfig
+from mmqsa.features.grids import Grid
 
 Rule = Literal["dino", "timm", "rotary"]
 POSITION_STRENGTH = 0.2  # std of a random network's positions
@@ -32,19 +33,18 @@ def position_rule(config: BackboneConfig, native: Any) -> Rule:
     return "dino" if tag == "dino" or dinov2 else "timm"
 
 
-def resample(embedding: Tensor, grid: int, native: Any, rule: Rule) -> Tensor:
-    """Position embedding (1, prefix + g*g, D) for a grid of ``grid`` patches a side."""
-    old = native.patch_embed.grid_size[0]
-    if grid == old:
+def resample(embedding: Tensor, grid: Grid, old: int, rule: Rule) -> Tensor:
+    """Position embedding (1, prefix + g*g, D), of ``old`` = g patches a side, for another grid."""
+    if grid == (old, old):
         return embedding
     prefix = embedding.shape[1] - old**2
     if rule == "timm":
-        return resample_abs_pos_embed(embedding, [grid, grid], num_prefix_tokens=prefix)
+        return resample_abs_pos_embed(embedding, list(grid), num_prefix_tokens=prefix)
     first, patches = embedding[:, :prefix], embedding[:, prefix:]
     square = patches.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    factor = (grid + 0.1) / old
-    square = F.interpolate(square, scale_factor=(factor, factor), mode="bicubic")
-    return torch.cat([first, square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
+    factors = tuple((length + 0.1) / old for length in grid)
+    resized = F.interpolate(square, scale_factor=factors, mode="bicubic")
+    return torch.cat([first, resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def smooth_positions(native: Any, embedding: Tensor) -> Tensor:
