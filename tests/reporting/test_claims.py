@@ -1,6 +1,5 @@
 """Verdicts on claims, from values that the tests choose."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
@@ -64,8 +63,10 @@ def test_spread_shrinks_along_the_order():
         for name, width in zip("abcd", (9.0, 5.0, 2.0, 0.5), strict=True)
     }
     result = assess(claim(*"abcd", of="spread"), metrics(values))
-    assert result["difference"] > 0 and result["p"] < 0.05
+    assert result["difference"] > 0 and result["p"] < 0.001
     assert assess(claim(*"abcd"), metrics(values))["p"] > 0.5  # their means are alike
+    backwards = assess(claim(*"dcba", of="spread"), metrics(values))
+    assert backwards["difference"] < 0 and backwards["p"] == 1
 
 
 def test_few_seeds_have_no_verdict():
@@ -144,13 +145,9 @@ def test_a_p_before_correction_alone_is_a_tendency(p, p_holm, difference, verdic
 
 def test_that_spread_differs_cannot_be_told_from_a_few_seeds():
     entry = {"p": 0.6, "p_holm": 0.6, "difference": 1.0, "test": SPREAD, "n_seeds": 5}
-    assert _verdict(entry) == "too few seeds to tell"
+    assert _verdict(entry) == "cannot tell with 5 seeds"
     assert _verdict(entry | {"n_seeds": 10}) == "not reproduced"
-    rng, rejected = np.random.default_rng(0), 0
-    for _ in range(300):  # groups that spread alike: a test at 5 % should reject in 15
-        values = {name: rng.normal(size=5) for name in "abcd"}
-        rejected += assess(claim(*"abcd", of="spread"), metrics(values))["p"] < 0.05
-    assert rejected <= 4
+    assert _verdict(entry | {"p": 0.01, "p_holm": 0.01}) == "reproduced"
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from mmqsa.errors import InputError
+from mmqsa.reporting.results import of_first_protocol
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
     drawn_interval,
     errorbars,
     legend_below,
-    of_first_protocol,
     save,
     seeds_note,
     style,

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from mmqsa.reporting.tables import MAKERS, make_table
@@ -20,3 +23,11 @@ def test_tables_are_the_same_bytes_again(made):
     first = [path.read_bytes() for path in paths]
     assert first == [path.read_bytes() for path in make_table(made.results(published=["paper"]))]
     assert b"50.0000" in first[0] and b"\r" not in first[0]
+
+
+def test_tables_import_nothing_that_draws():
+    """A table starts by itself: of its seconds seaborn and scipy.stats once took more than half."""
+    heavy = ("matplotlib", "seaborn", "scipy.stats", "torch", "sklearn")
+    code = f"import mmqsa.reporting.tables, sys; print([x for x in {heavy} if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -17,8 +17,8 @@ from mmqsa.page.spec import PageSpec
 from mmqsa.paths import PROVENANCE, Paths
 from mmqsa.reporting.results import SOURCES
 
-# Verdicts that say nothing of a claim, and those that say that it did not hold up.
-UNTOLD = ("other data", "not enough runs", "too few seeds to tell")
+# How verdicts begin that say nothing of a claim, and those that say that it did not hold up.
+UNTOLD = ("other data", "not enough runs", "cannot tell")
 OPEN = "not reproduced"
 
 
@@ -122,7 +122,7 @@ class Verdict:
     @property
     def tone(self) -> str:
         """reproduced or contradicted, where all that is told of it says so; else open."""
-        told = self.kinds - {*UNTOLD}
+        told = {kind for kind in self.kinds if not kind.startswith(UNTOLD)}
         return told.pop() if len(told) == 1 and told <= {"reproduced", "contradicted"} else "open"
 
     @property
@@ -152,7 +152,11 @@ def verdicts(path: Path) -> list[Verdict]:
             name = METRICS.get(row["metric"], row["metric"])
             metrics += [name] * (name not in metrics)  # mBO^c is of two protocols
         found.append(Verdict(str(claim), str(source), told))
-    return sorted(found, key=lambda one: (one.kinds <= {*UNTOLD, OPEN}, one.kinds <= {*UNTOLD}))
+
+    def all_begin(one: Verdict, words: tuple[str, ...]) -> bool:
+        return all(kind.startswith(words) for kind in one.kinds)
+
+    return sorted(found, key=lambda one: (all_begin(one, (*UNTOLD, OPEN)), all_begin(one, UNTOLD)))
 
 
 def warnings(path: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,7 @@ def comparisons_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     """Differences of means over images, in points, with their bootstrap interval over images.
 
     An image's value is its mean over seeds, so the interval is one over images, of these runs. p
-    is of Wilcoxon's signed-rank test; ``p_holm`` is corrected over all rows of one mask source and
-    metric.
+    is that of `paired_p`; ``p_holm`` is corrected over all rows of one mask source and metric.
     """
     spec, runs = results.spec, results.runs("per_image")
     references = results.references("per_image")

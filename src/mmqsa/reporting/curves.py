@@ -12,15 +12,14 @@ from mmqsa.config.training import RunConfig
 from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG, PROVENANCE
 from mmqsa.reporting.inputs import knob
-from mmqsa.reporting.results import SOURCES, Results, Spec, exists
+from mmqsa.reporting.kinds import OF_OTHER_CODE
+from mmqsa.reporting.results import SOURCES, Results, Spec, exists, of_first_protocol
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
     DASHES,
-    OF_OTHER_CODE,
     PAGE,
     errorbars,
     legend_below,
-    of_first_protocol,
     seeds_note,
     title,
 )

@@ -19,13 +19,13 @@ from mmqsa.reporting.curves import (
     time_figure,
 )
 from mmqsa.reporting.forest import forest_figure
+from mmqsa.reporting.kinds import OF_OTHER_CODE
 from mmqsa.reporting.points import controls_figure
 from mmqsa.reporting.results import SOURCES, Results
 from mmqsa.reporting.strata import present, printed_labels, strata_means
 from mmqsa.reporting.style import (
     COLUMN,
     DASHES,
-    OF_OTHER_CODE,
     PAGE,
     errorbars,
     legend_below,

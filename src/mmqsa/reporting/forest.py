@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmqsa.errors import InputError
+from mmqsa.reporting.kinds import KINDS, colours_of
 from mmqsa.reporting.leaderboard import Board, board, kind_words
-from mmqsa.reporting.points import KINDS, PITCH, WIDEST, colours_of
+from mmqsa.reporting.points import PITCH, WIDEST
 from mmqsa.reporting.results import Results
 from mmqsa.reporting.style import PAGE, legend_below, title
 

@@ -28,6 +28,7 @@ TABLES = {
     "comparisons": Reads(("per_image",), ("per_image",)),
     "leaderboard": Reads(("per_image",), ("", "per_image")),
     "claims": Reads(("",)),
+    "seeds": Reads(("",)),
     "diagnosis": Reads(("", "agreement", "slots"), ("",), (HISTORY,)),
     "compute": Reads(records=(PROVENANCE,)),
     "provenance": Reads(records=(PROVENANCE,)),
@@ -129,6 +130,7 @@ def method_files(paths: Paths, images: str, kinds: Iterable[str]) -> Iterable[Pa
 
 
 def references(config: Config, image_set: ImageSet) -> list[str]:
-    """The controls and baselines on an image set; squashed images have no label maps to read."""
+    """The controls and baselines on an image set; no oracle where label maps are not read."""
     methods = ["controls", *config.evaluation.baselines]
-    return [name for name in methods if (name, image_set.variant) != ("oracle", "squash")]
+    without = ["oracle"] if image_set.variant in ("squash", "native") else []
+    return [name for name in methods if name not in without]

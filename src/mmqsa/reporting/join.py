@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from mmqsa.config.files import read_text
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
-from mmqsa.reporting.points import KINDS, colours_of, draw_points, height, kinds_of
+from mmqsa.reporting.kinds import KINDS, colours_of, kinds_of
+from mmqsa.reporting.points import draw_points, height
 from mmqsa.reporting.premise import premise_figure, premise_table
-from mmqsa.reporting.results import Results, exists
-from mmqsa.reporting.style import PAGE, legend_below, of_first_protocol, save, seeds_note, style
+from mmqsa.reporting.results import Results, exists, of_first_protocol
+from mmqsa.reporting.style import PAGE, legend_below, save, seeds_note, style
 from mmqsa.reporting.tables import MAKERS, write_table
 from mmqsa.reporting.typeset import Printed
 

@@ -13,8 +13,8 @@ import pandas as pd
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import METRICS, unpack
 from mmqsa.errors import InputError
+from mmqsa.reporting.kinds import KINDS, kinds_of
 from mmqsa.reporting.metrics_table import listed_references
-from mmqsa.reporting.points import KINDS, kinds_of
 from mmqsa.reporting.results import MISSING, SOURCES, Results
 from mmqsa.reporting.statistics import holm, over_seeds, paired_p, resampled_means
 from mmqsa.reporting.typeset import Printed, over_n_seeds

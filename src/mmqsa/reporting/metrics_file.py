@@ -5,12 +5,13 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import pandas as pd
 
 from mmqsa.config.base import MAX_COUNT
@@ -80,7 +81,8 @@ KINDS = {
 }
 # Text columns that hold one of a few words.
 WORDS: dict[str, Iterable[str]] = {
-    "protocol": set(chain(*GEOMETRY_PROTOCOLS.values())),
+    # Values that are published on other data than VOC 2012's have a protocol of their own.
+    "protocol": {*chain(*GEOMETRY_PROTOCOLS.values()), "boxes-voc2007", "boxes-coco20k"},
     "metric": METRICS,
     "matching": get_args(MatchingName),
     "mask_source": get_args(MaskSource),
@@ -131,7 +133,7 @@ def read_table(path: Path, kind: str = "", names: tuple[str, ...] = ()) -> pd.Da
         if table.empty and not columns.may_be_empty:
             raise ValueError("it has no rows")
         for name in required:
-            if table[name].isna().any():
+            if table[name].hasnans:
                 raise ValueError(f"{name} is empty in row {int(table[name].isna().argmax()) + 2}")
         for name in table.columns.intersection([*text, *OPTIONAL]):
             _check_text(table[name].dropna())
@@ -201,20 +203,25 @@ def _numbers(values: pd.Series, bounds: Bounds) -> pd.Series:
     if values.dtype == bool:
         values = values.astype(str)
     numbers = pd.to_numeric(values, errors="coerce")
-    fits = numbers.between(bounds.low, bounds.high)
+    plain = numbers.to_numpy()
+    fits = (plain >= bounds.low) & (plain <= bounds.high)
     if bounds.whole:
-        fits &= numbers % 1 == 0
+        fits &= plain % 1 == 0
+    if fits.all():
+        return numbers.astype("int64") if bounds.whole else numbers
     if wrong := values[values.notna() & ~fits].tolist()[:1]:
         raise ValueError(f"{values.name} is {quoted(wrong[0])}, which is not {bounds}")
-    return numbers.astype("int64") if bounds.whole and fits.all() else numbers
+    return numbers
 
 
 def _check_values(table: pd.DataFrame) -> None:
     """Means over images, in percent, and published ones."""
-    signed = table["metric"].isin(SIGNED)
+    signed = table["metric"].isin(SIGNED).to_numpy()
     for rows, low in ((signed, -100), (~signed, 0)):
-        _numbers(table.loc[rows, "value"], Bounds(low, 100))
-    if "n_images" in table and (table["value"].isna() & (table["n_images"] > 0)).any():
+        if rows.any():
+            _numbers(table["value"][rows], Bounds(low, 100))
+    empty = table["value"].hasnans and "n_images" in table
+    if empty and (table["value"].isna() & (table["n_images"] > 0)).any():
         raise ValueError("a value is empty")
 
 
@@ -222,19 +229,28 @@ def _check_rows(
     table: pd.DataFrame, names: tuple[str, ...], factors: tuple[tuple[str, ...], ...]
 ) -> None:
     """Raises ValueError on a row that repeats another, and where a combination has none."""
-    if (repeated := table.duplicated([*names, *chain(*factors)])).any():
+    found = {name: pd.factorize(table[name]) for name in (*names, *chain(*factors))}
+    if (repeated := pd.Series(_combined(found, found)).duplicated()).any():
         raise ValueError(f"row {int(repeated.argmax()) + 2} repeats another")
     if names == RUN:  # every matching of a run has every mask source and seed
         factors = (*((name,) for name in names), *factors)
     else:  # some baselines have seeds, others none
         factors = ((*names, *factors[0]), *factors[1:])
-    sizes = [len(table[[*columns]].drop_duplicates()) for columns in factors]
+    sizes = [_combined(found, columns).max(initial=-1) + 1 for columns in factors]
     whole = prod(sizes)
     if names == RUN:
         unscored = sum(
-            all((table[name] == word).any() for name, word in zip(RUN, pair, strict=True))
+            all(word in found[name][1] for name, word in zip(RUN, pair, strict=True))
             for pair in SAME_MASKS
         )
         whole -= unscored * (whole // (sizes[0] * sizes[1]))
     if len(table) < whole:
         raise ValueError(f"{whole - len(table)} of {whole} rows are missing")
+
+
+def _combined(found: Mapping[str, tuple[np.ndarray, Any]], columns: Iterable[str]) -> np.ndarray:
+    """A number for each row, the same where all ``columns`` are, of what ``pd.factorize`` found."""
+    numbers = np.zeros(1, dtype=np.int64)
+    for codes, values in (found[name] for name in columns):
+        numbers, _ = pd.factorize(numbers * len(values) + codes)  # so that it stays small
+    return numbers

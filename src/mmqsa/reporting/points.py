@@ -10,29 +10,18 @@ from matplotlib.figure import Figure, FigureBase
 
 from mmqsa.config.tables import METRICS
 from mmqsa.errors import InputError
+from mmqsa.reporting.kinds import KINDS, colours_of, kinds_of
 from mmqsa.reporting.metrics_table import listed_references
-from mmqsa.reporting.results import SOURCES, Results
+from mmqsa.reporting.results import SOURCES, Results, of_first_protocol
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
-    OF_OTHER_CODE,
     PAGE,
     drawn_interval,
     legend_below,
-    of_first_protocol,
     seeds_note,
     title,
 )
 
-# What a point is of: mask source of a setting, or kind of reference -> name, colour, marker.
-KINDS = {
-    "decoder": (SOURCES["decoder"], "C0", "o"),
-    "attention": (SOURCES["attention"], "C1", "s"),
-    "decoder-masks": (SOURCES["decoder-masks"], "C2", "v"),
-    "other": ("of other code", OF_OTHER_CODE, "^"),
-    "method": ("without training", "C3", "D"),
-    "supervised": ("sees labels", "C4", "P"),
-    "control": ("looks at no image", "C5", "X"),
-}
 PITCH, WIDEST = 0.26, 34  # inches from row to row; characters of a line of a label
 
 
@@ -70,18 +59,6 @@ def controls_figure(results: Results) -> Figure:
     trained = means["kind"].isin(SOURCES) | (means["n_seeds"] > 1)
     legend_below(figure, seeds_note(means[trained]))
     return figure
-
-
-def kinds_of(results: Results, references: pd.DataFrame) -> pd.Series:
-    """One of KINDS for each row: a method of other code may have been trained."""
-    other = references["label"].isin(list(results.methods)) & (references["kind"] == "method")
-    return references["kind"].mask(other, "other")
-
-
-def colours_of(results: Results) -> dict[str, str]:
-    """By its title, the colour of each method of other code that has one."""
-    records = results.methods.items()
-    return {title: record.colour for title, record in records if record.colour}
 
 
 def _by_seed(references: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.files import dump_yaml, quoted, read_yaml
 from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.provenance import read_provenance
-from mmqsa.config.tables import Label, Table, unpack
+from mmqsa.config.tables import METRICS, Label, Table, unpack
 from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
@@ -285,6 +285,13 @@ def _concatenated(
         return pd.concat(tables)
     empty = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
     return pd.DataFrame(columns=sorted(empty))
+
+
+def of_first_protocol(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
+    paper = metrics[metrics["protocol"] == "paper"]
+    rows = paper if len(paper) else metrics
+    return rows, [name for name in METRICS if name in set(rows["metric"])]
 
 
 def exists(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Spread: over training seeds, over images, and between two methods on the same images."""
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ RESAMPLES = 2000
 # For an interval, a verdict, and bold print: of 2 seeds, Student's interval is the mean ± 9 sd.
 FEWEST_SEEDS = 3
 EXACT = 50  # images that differ; above, the normal approximation of Wilcoxon's test is as good
+ARRANGEMENTS = 10_000  # of a permutation test: all of them if there are no more, else so many draws
 
 
 def over_seeds(values: pd.Series) -> dict[str, float]:
@@ -134,6 +136,49 @@ def _signed_rank_p(difference: np.ndarray) -> float:
         share /= 2
     positive = ranks[difference > 0].sum()
     return min(1.0, 2 * float(min(share[: positive + 1].sum(), share[positive:].sum())))
+
+
+def spread_p(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The p (…) of a spread that falls from the first of several ``groups`` (…, seeds) to the last.
+
+    One-sided, by permutation of Brown and Forsythe's (1974) distances from the median of the group,
+    for a trend over the groups' ranks. The distance nearest to 0 is left out of each group: of an
+    odd number of seeds it is 0 whatever they are, which hides what differs (Hines and Hines 2000).
+    All arrangements count where there are up to ARRANGEMENTS, else so many seeded ones.
+    """
+    distances = [abs(values - np.median(values, axis=-1, keepdims=True)) for values in groups]
+    kept = [np.sort(of_group, axis=-1)[..., 1:] for of_group in distances]
+    arranged = _arrangements(tuple(of_group.shape[-1] for of_group in kept))
+    # The sum of distance times rank falls and rises with the slope; the first row is as observed.
+    sums = np.concatenate(kept, axis=-1) @ arranged.T
+    return (sums <= sums[..., :1] + 1e-9).mean(axis=-1)
+
+
+def smallest_p(sizes: Sequence[int]) -> float:
+    """The least p that `spread_p` can give of groups of so many seeds."""
+    return 1 / len(_arrangements(tuple(size - 1 for size in sizes)))
+
+
+@lru_cache(maxsize=8)
+def _arrangements(sizes: tuple[int, ...]) -> np.ndarray:
+    """Ranks of groups of so many values, as they are and otherwise: (arrangements, values)."""
+    observed = np.repeat(np.arange(len(sizes)), sizes)
+    count = math.factorial(sum(sizes)) // math.prod(map(math.factorial, sizes))
+    if count <= ARRANGEMENTS:
+        return np.array(list(_orders(sizes)), dtype=float)
+    rng = np.random.default_rng(0)
+    drawn = rng.permuted(np.tile(observed, (ARRANGEMENTS - 1, 1)), axis=1)
+    return np.vstack([observed, drawn]).astype(float)
+
+
+def _orders(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """All orders of so many zeros, ones, …; the first ascends."""
+    if not any(counts):
+        yield ()
+    for rank, count in enumerate(counts):
+        if count:
+            for others in _orders((*counts[:rank], count - 1, *counts[rank + 1 :])):
+                yield rank, *others
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

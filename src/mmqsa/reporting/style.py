@@ -38,7 +38,6 @@ DASHES: list[Any] = [
     (0, (9, 3)),
     (0, (3, 1)),
 ]
-OF_OTHER_CODE = "0.15"  # colour of a method of other code that has none of its own
 APART, WIDTH = 2.6, 10  # points from line to line, and of all, so that no bar hides another
 PARAMETERS: dict[Any, Any] = {
     **dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 8),
@@ -112,13 +111,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def title(metric: str) -> str:
     """A metric's heading, for a figure."""
     return re.sub(r"\^(\w)", r"$^\1$", METRICS[metric])
-
-
-def of_first_protocol(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the paper's protocol, or of whatever there is, and their metrics in order."""
-    paper = metrics[metrics["protocol"] == "paper"]
-    rows = paper if len(paper) else metrics
-    return rows, [name for name in METRICS if name in set(rows["metric"])]
 
 
 def drawn_interval(means: pd.DataFrame) -> np.ndarray:

@@ -14,6 +14,7 @@ from mmqsa.reporting.diagnosis import diagnosis_table
 from mmqsa.reporting.leaderboard import leaderboard_table
 from mmqsa.reporting.metrics_table import metrics_table, snapshots_table, sweep_table
 from mmqsa.reporting.results import Results
+from mmqsa.reporting.seeds import seeds_table
 from mmqsa.reporting.strata import strata_table
 from mmqsa.reporting.typeset import Printed, to_html, to_latex, to_markdown
 
@@ -25,6 +26,7 @@ MAKERS: dict[str, Callable[[Results], tuple[pd.DataFrame, Printed]]] = {
     "comparisons": comparisons_table,
     "leaderboard": leaderboard_table,
     "claims": claims_table,
+    "seeds": seeds_table,
     "diagnosis": diagnosis_table,
     "compute": compute_table,
     "provenance": provenance_table,
