@@ -8,6 +8,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -162,9 +163,10 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
 
     def ours() -> None:
         model.zero_grad(set_to_none=True)
-        features = model.standardised(inputs.features)
-        visible = model.visible_patches(inputs.features, features)
-        encoded, num_hidden = model.encode(features, visible)
+        features = inputs.features.float()
+        standardised = model.standardised(features)
+        visible = model.visible_patches(features, standardised)
+        encoded, num_hidden = model.encode(standardised, visible)
         noise = inputs.noise[HEAD : HEAD + 1]
         slots, _ = model.slot_attention(encoded, noise, [HEAD], copies=num_hidden)
         slots.sum().backward()
@@ -178,21 +180,25 @@ def slots_alone(device: torch.device, batch: int = 64) -> Iterator[Case]:
     yield Case(name, batch, plainly, ours, 6.5)
 
 
-def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
+def inference(device: torch.device, precisions: list[str], batch: int = 64) -> Iterator[Case]:
     """All heads, their Hungarian merge, and the decoder's masks; the merge alone."""
     inputs = Inputs(device, batch)
     model, plain = inputs.model, inputs.plain
 
     @torch.inference_mode()
-    def merged() -> Tensor:
-        slots = model.run_heads(inputs.features, model.noise(batch, inputs.generator)).slots
-        return merge(slots, align(slots, inputs.reference, "hungarian"))
+    def merged(precision: str) -> Tensor:
+        with computing_in(precision, device):
+            slots = model.run_heads(inputs.features, model.noise(batch, inputs.generator)).slots
+            return merge(slots, align(slots, inputs.reference, "hungarian"))
 
     @torch.inference_mode()
-    def masks() -> Tensor:
+    def masks(precision: str) -> Tensor:
         noise = model.noise(batch, inputs.generator)
-        merged = model.segment(inputs.features, noise, "hungarian", ["decoder"], inputs.reference)
-        return merged["decoder"]
+        with computing_in(precision, device):
+            found = model.segment(
+                inputs.features, noise, "hungarian", ["decoder"], inputs.reference
+            )
+        return found["decoder"]
 
     def plain_merged() -> Tensor:
         return plain.merged(inputs.features, inputs.noise, inputs.reference)
@@ -204,10 +210,11 @@ def inference(device: torch.device, batch: int = 64) -> Iterator[Case]:
     heads = len(inputs.noise)
     for name, plainly, ours, floor in (
         ("inference + merge", plain_merged, merged, 1.9),
-        ("inference + merge + masks", plain_masks, masks, None),
+        ("inference + merge + masks", plain_masks, masks, 2.2),
     ):
-        name = f"{name}, {heads} heads, batch {batch}"
-        yield Case(name, batch, plainly, ours, floor)
+        for precision in precisions:
+            title = f"{name}, {heads} heads, batch {batch}, {precision}"
+            yield Case(title, batch, plainly, partial(ours, precision), floor)
 
     slots = inputs.noise.transpose(0, 1)
     yield Case(
@@ -372,7 +379,7 @@ def all_cases(device: torch.device, precisions: list[str], quick: bool) -> Itera
     yield from steps(device, precisions, [2 if quick else 16], transformer=True)
     yield from steps(device, precisions, [4] if quick else [4, 8], with_vit=True)
     yield from slots_alone(device, 8 if quick else 64)
-    yield from inference(device, 8 if quick else 64)
+    yield from inference(device, precisions, 8 if quick else 64)
     yield from scoring(device, 4 if quick else 32)
     with tempfile.TemporaryDirectory() as folder:
         yield from extraction(device, precisions, Path(folder), 8 if quick else 32)

@@ -283,3 +283,14 @@ def test_clustering_starts_as_soft_k_means():
     features = torch.randn(2, 25, 6)
     torch.testing.assert_close(model.encoder(features), features)
     assert torch.equal(model.slot_attention.to_value.weight, torch.eye(6))
+
+
+def test_no_step_in_place_copies_in_the_backward():
+    """An operation in place on a view is exact, but its gradient is copied as a whole."""
+    output = small()(torch.randn(2, 25, 6), [1], Draws(torch.randn(1, 2, 4, 8)))
+    found, names = [output.loss.grad_fn], set()
+    while found:
+        node = found.pop()
+        names.add(node.name())
+        found += [following for following, _ in node.next_functions if following is not None]
+    assert "ReluBackward0" in names and not any("CopySlices" in name for name in names)

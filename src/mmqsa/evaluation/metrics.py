@@ -16,7 +16,6 @@ from contextlib import suppress
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.special import comb
 
 from mmqsa.evaluation.comparison import (
     Array,
@@ -323,10 +322,15 @@ def adjusted_rand_index(table: Array) -> float:
     if not pixels:
         return float("nan")
     table = table.astype(np.float64)
-    together, all_pairs = comb(table, 2).sum(), comb(float(pixels), 2)
-    rows, columns = comb(table.sum(axis=1), 2).sum(), comb(table.sum(axis=0), 2).sum()
+    together, all_pairs = _pairs(table), _pairs(table.sum(keepdims=True))
+    rows, columns = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
     expected = rows * columns / max(all_pairs, 1.0)
     most = (rows + columns) / 2
     if most == expected:
         return 1.0
     return float((together - expected) / (most - expected))
+
+
+def _pairs(pixels: Array) -> float:
+    """Numbers of pixels -> the number of pairs within each, summed."""
+    return float((pixels * (pixels - 1)).sum() / 2)

@@ -68,16 +68,27 @@ class SpatialBroadcastDecoder(nn.Module):
         With indices ``drawn`` (N',) only those patches are decoded. It never sees ``features``,
         which the transformer decoder needs.
         """
-        position = self.position if drawn is None else self.position[drawn]
-        hidden = F.relu(
-            self.first(slots)[:, :, None] + F.linear(position, self.first.weight), inplace=True
-        )
-        for layer in self.hidden:
-            hidden = F.relu(layer(hidden), inplace=True)
-        masks = self.to_mask(hidden).squeeze(-1).float().softmax(dim=1)
+        hidden = self._hidden(slots, drawn)
+        masks = self._masks(hidden)
         mixed = torch.einsum("bkn,bknd->bnd", masks.to(hidden.dtype), hidden)
         return self.to_features(mixed), masks
 
+    def _hidden(self, slots: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """Slots (B, K, D_slot) -> hidden vectors (B, K, N, hidden_dim)."""
+        position = self.position if drawn is None else self.position[drawn]
+        position = F.linear(position, self.first.weight)
+        hidden = F.relu(self.first(slots)[:, :, None] + position, inplace=True)
+        shape, hidden = hidden.shape, hidden.flatten(0, 2)  # of a view, relu in place costs copies
+        for layer in self.hidden:
+            hidden = F.relu(layer(hidden), inplace=True)
+        return hidden.view(shape)
+
+    def _masks(self, hidden: Tensor) -> Tensor:
+        """Hidden vectors (B, K, N, hidden_dim) -> masks (B, K, N)."""
+        masks: Tensor = self.to_mask(hidden).squeeze(-1).float().softmax(dim=1)
+        return masks
+
     def masks(self, slots: Tensor, features: Tensor | None = None) -> Tensor:
         """Slots (B, K, D_slot) -> masks (B, K, N), a few images at a time to bound the memory."""
-        return torch.cat([self(images)[1] for images in slots.split(IMAGES_AT_ONCE)])
+        parts = slots.split(IMAGES_AT_ONCE)
+        return torch.cat([self._masks(self._hidden(images)) for images in parts])

@@ -1,7 +1,7 @@
 """MLP encoder of patch features."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmqsa.errors import InputError
 
@@ -19,6 +19,12 @@ class PatchEncoder(nn.Sequential):
             nn.LeakyReLU(inplace=True),
             nn.Linear(hidden_dim, feature_dim),
         )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (..., D) -> (..., D)."""
+        rows = features.flatten(0, -2)  # LeakyReLU in place on a view costs copies in the backward
+        encoded: Tensor = super().forward(rows)
+        return encoded.view(features.shape)
 
     @torch.no_grad()
     def start_as_identity(self) -> None:

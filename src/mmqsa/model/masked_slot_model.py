@@ -231,6 +231,7 @@ class MaskedSlotModel(nn.Module):
         computed; the others get no gradient. ``merged``: their slots are matched with the first
         one's and averaged before they are decoded, and so H = 1.
         """
+        features = features.float()  # here, so that it is done once
         inputs = self.standardised(features)
         target = inputs.detach()
         visible = self.visible_patches(features, inputs, draws.uniform)
@@ -251,9 +252,13 @@ class MaskedSlotModel(nn.Module):
         Hidden patches are zero and so all alike: the last one stands for all. Where none is
         hidden, it is left out.
         """
-        shown = inputs.take_along_dim(visible[..., None], dim=1)
-        num_hidden = inputs.shape[1] - visible.shape[1]
-        return self.encoder(F.pad(shown, (0, 0, 0, min(num_hidden, 1)))), num_hidden
+        (num_images, num_patches), num_visible = inputs.shape[:2], visible.shape[1]
+        num_hidden = num_patches - num_visible
+        first = num_patches * torch.arange(num_images, device=inputs.device)
+        rows = F.pad(visible, (0, min(num_hidden, 1))) + first[:, None]
+        shown = inputs.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        shown[:, num_visible:] = 0
+        return self.encoder(shown), num_hidden
 
     def segment(
         self,

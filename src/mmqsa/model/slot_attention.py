@@ -180,8 +180,7 @@ class SlotAttention(nn.Module):
         patch stands for as many as ``copies``, if that is not 0.
         """
         selected = list(self._selected(heads))
-        inputs = self.norm_input(features)
-        keys, values = self.to_key(inputs), self.to_value(inputs)
+        inputs = self.norm_input(features).to(features.dtype)  # autocast on a GPU norms in fp32
         initial = [head.initial_slots(drawn) for head, drawn in zip(selected, noise, strict=True)]
         slots, last = initial, (iterations or self.iterations) - 1
         for iteration in range(last + 1):
@@ -195,13 +194,16 @@ class SlotAttention(nn.Module):
             queries = torch.cat(
                 [head.to_query(old) for head, old in zip(selected, normed, strict=True)], dim=1
             )
-            logits = (queries * self.slot_dim**-0.5) @ keys.mT
+            # Keys and values are linear in the inputs: (q Wk) x = q (Wk x), and the weighted mean
+            # of Wv x is Wv times that of x. So the few slots are projected, not all patches.
+            queries = (queries * self.slot_dim**-0.5) @ self.to_key.weight
+            logits = queries @ inputs.mT
             attention = logits.float().unflatten(1, (len(selected), -1)).softmax(dim=2)
             weights = attention + EPSILON
             if copies:
                 weights = torch.cat([weights[..., :-1], copies * weights[..., -1:]], dim=-1)
             weights = weights / weights.sum(dim=-1, keepdim=True)
-            updates = weights.flatten(1, 2).to(values.dtype) @ values
+            updates = self.to_value(weights.flatten(1, 2).to(inputs.dtype) @ inputs)
             updates = updates.unflatten(1, (len(selected), -1))
             states = normed if self.normed_state else slots
             slots = [
