@@ -131,7 +131,9 @@ def test_every_case_of_the_benchmark_runs(tmp_path):
     assert (tmp_path / "ratios.md").read_text().count("\n|") == len(table) + 2
 
 
-@pytest.mark.parametrize("script, rows", [("memory.py", 4), ("scale.py", 3), ("backbones.py", 2)])
+@pytest.mark.parametrize(
+    "script, rows", [("memory.py", 4), ("scale.py", 3), ("backbones.py", 2), ("power.py", 8)]
+)
 def test_the_other_benchmarks_run(tmp_path, script, rows):
     run(script, tmp_path)
     assert len(pd.read_csv(tmp_path / Path(script).with_suffix(".csv"))) == rows

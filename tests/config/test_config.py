@@ -155,6 +155,7 @@ def test_image_sets():
         "val": ("voc", "val", ""),
         "all-but-val": ("voc", "all-but-val", ""),
         "trainval-squash": ("voc", "trainval", "squash"),
+        "detection-trainval-native": ("voc", "detection-trainval", "native"),
         "detection-trainval-squash": ("voc", "detection-trainval", "squash"),
         "my-scenes/val-released": ("my-scenes", "val", "released"),
         **{f"val-{kind}5": ("voc", "val", f"{kind}5") for kind in KINDS},
@@ -164,6 +165,9 @@ def test_image_sets():
     for name in ("test", "val-rain3", "val-fog6", "val-crop", "a/b/val", "/val", "val-"):
         with pytest.raises(ValueError, match="unknown image set"):
             ImageSet.parse(name, "voc")
+    assert ImageSet.parse("val-native", "voc").printed == ("boxes",)
+    with pytest.raises(ValueError, match="not scored by the protocol 'paper'; expected boxes or"):
+        ImageSet.parse("val-native:paper", "voc")  # a cache of them has no label maps
 
 
 def test_a_table_has_its_images_in_one_order_and_null_takes_away(tmp_path):

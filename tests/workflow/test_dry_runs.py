@@ -40,6 +40,24 @@ def test_a_backbones_file_plans_the_paper_with_nothing_downloaded(copy):
     assert planned(done) == planned(snakemake(copy, "-n"))
 
 
+@pytest.mark.parametrize("name, parts", [("voc2007", 0), ("coco20k", 1)])
+def test_object_discovery_plans_with_nothing_downloaded(copy, name, parts):
+    """Four settings of three seeds, LOST and TokenCut, on squashed photographs and whole ones."""
+    done = snakemake(copy, "-n", "--configfile", f"config/{name}.yaml", "--", "tables")
+    jobs = planned(done)
+    assert jobs["train"] == 4 * 3 and jobs["data"] == 1 and jobs.get("part", 0) == parts
+    assert jobs["extract"] == 3 and jobs["evaluate"] == 2 * 4 * 3 and jobs["baseline"] == 2 * 2
+    (controls,) = re.findall(r"input: (\S+-native\.h5, .*)\n    output: \S+-controls", done.stdout)
+    assert "-squash.h5" in controls  # fixed boxes are fitted to these
+    assert jobs["table"] == 4 and "figure" not in jobs and "page" not in jobs
+
+
+def test_masks_are_fetched_for_trainaug_alone(copy):
+    plain = planned(snakemake(copy, "-n"))
+    jobs = planned(snakemake(copy, "-n", "--config", 'dataset={"train_split": "trainaug"}'))
+    assert "part" not in plain and jobs == plain | {"part": 1}
+
+
 def test_lint_and_format_are_clean(copy):
     assert "good condition" in snakemake(copy, "--lint").stderr
     done = subprocess.run(

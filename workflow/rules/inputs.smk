@@ -1,5 +1,7 @@
 """The functions behind the rules' inputs and params, file by file."""
 
+from dataclasses import replace
+
 from mmqsa.config.methods import read_methods
 from mmqsa.page.spec import make_spec, page_spec
 from mmqsa.reporting.inputs import figure_inputs, figures, table_inputs
@@ -51,6 +53,12 @@ def providing_code(wildcards):
     return code("mmqsa.cli.pipeline:scenes") if stage == "scenes" else ""
 
 
+def part_config(wildcards):
+    """The config that a part is fetched by."""
+    stage = with_dataset(DATASET_OF_ROOT[wildcards.root]).stage("part")
+    return dump_yaml(stage.dependencies())
+
+
 # features.smk
 
 
@@ -62,6 +70,13 @@ def image_set_of(wildcards):
 def receipt(wildcards):
     """The file that says that the photographs are there."""
     return f"{CONFIG.datasets[wildcards.dataset].root}/receipt.json"
+
+
+def part_receipts(wildcards):
+    """The same of what the split needs besides."""
+    dataset = CONFIG.datasets[wildcards.dataset]
+    parts = dataset.parts_of(image_set_of(wildcards).split)
+    return [f"{dataset.root}/receipt-{part}.json" for part in parts]
 
 
 # evaluation.smk
@@ -125,9 +140,9 @@ def evaluation_options(wildcards, input):
     )
 
 
-def train_cache():
+def train_cache(image_set=TRAIN_SET):
     """The features of the training set, beside those that are scored."""
-    return {f"train_{name}": path for name, path in cached(TRAIN_SET).items()}
+    return {f"train_{name}": path for name, path in cached(image_set).items()}
 
 
 def baseline_input(wildcards):
@@ -136,10 +151,15 @@ def baseline_input(wildcards):
 
 
 def controls_input(wildcards):
-    """The same; controls are fitted where the training set's labels fit the images."""
+    """The same; controls are fitted where the training set has labels that fit the images.
+
+    Boxes of squashed images are stretched over photographs at their own size.
+    """
     files = evaluated(wildcards) | {"config": str(PATHS.stage_config("controls"))}
-    if IMAGE_SETS[wildcards.image_set].variant == TRAIN_SET.variant:
-        files |= train_cache()
+    variant = IMAGE_SETS[wildcards.image_set].variant
+    fitting = replace(TRAIN_SET, variant="squash" if variant == "native" else variant)
+    if fitting in (TRAIN_SET, *IMAGE_SETS.values()):
+        files |= train_cache(fitting)
     return files
 
 
@@ -196,5 +216,6 @@ def gallery_labels(wildcards):
 def table_category(wildcards):
     """The section of the report that a table is in."""
     kind = CONFIG.tables[wildcards.table].kind
-    verdicts = dict.fromkeys(("claims", "diagnosis", "comparisons", "leaderboard"), "Verdicts")
+    tests = ("claims", "seeds", "diagnosis", "comparisons", "leaderboard")
+    verdicts = dict.fromkeys(tests, "Verdicts")
     return (verdicts | dict.fromkeys(("compute", "provenance"), "Runs")).get(kind, "Metrics")

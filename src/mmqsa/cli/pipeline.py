@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -18,6 +18,7 @@ from mmqsa.cli.application import (
     RunFolder,
     app,
 )
+from mmqsa.config.choices import GeometryName, PartName
 
 if TYPE_CHECKING:
     from mmqsa.config.evaluation import FusionConfig, SimilarityConfig
@@ -26,13 +27,28 @@ STOPPED = 143  # what shells say of a process that SIGTERM ended
 
 
 @app.command()
-def download(out: Out, config: ConfigFile = None) -> None:
-    """Fetch, check and unpack PASCAL VOC 2012 or COCO 2017, or link a folder that holds it."""
+def download(
+    out: Out,
+    config: ConfigFile = None,
+    part: Annotated[
+        PartName | None,
+        typer.Option(
+            help="What a split needs besides: SBD's masks for trainaug, or the list of COCO 20k. "
+            "--out already holds the data set."
+        ),
+    ] = None,
+) -> None:
+    """Fetch, check and unpack VOC 2012 or 2007, COCO 2017 or 20k, or link a folder that has it."""
     from mmqsa.config.data import DownloadConfig
     from mmqsa.data.download import download as run
 
-    source = run(DownloadConfig.load(config).dataset, out)
-    print(f"{out}: data set ready, from {source}")
+    dataset = DownloadConfig.load(config).dataset
+    if part is None:
+        print(f"{out}: data set ready, from {run(dataset, out)}")
+        return
+    from mmqsa.data.parts import fetch_part
+
+    print(f"{out}: {part} ready, from {fetch_part(dataset, part, out)}")
 
 
 @app.command()
@@ -60,8 +76,9 @@ def extract(
     variant: Annotated[
         str,
         typer.Option(
-            help="Another geometry than the config's (crop, squash, released), or a corruption "
-            "and its severity (noise, blur, contrast, jpeg, fog, pixelate; 1-5): fog3."
+            help="Another geometry than the config's (crop, squash, released, or native: "
+            "photographs at their own size, for boxes alone), or a corruption and its severity "
+            "(noise, blur, contrast, jpeg, fog, pixelate; 1-5): fog3."
         ),
     ] = "",
     batch_size: Annotated[
@@ -84,7 +101,7 @@ def extract(
     from mmqsa.features.extract import extract as run
 
     extraction = ExtractionConfig.load(config)
-    if variant in ("crop", "squash", "released"):
+    if variant in get_args(GeometryName):
         dataset = extraction.dataset.model_copy(update={"geometry": variant})
         extraction, variant = extraction.model_copy(update={"dataset": dataset}), ""
     corruption = Corruption.parse(variant) if variant else None

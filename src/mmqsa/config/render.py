@@ -107,6 +107,8 @@ file of yours holds only what differs; `--config 'training={"steps": 1000}'` cha
 | [voc-vits14-layers.yaml](voc-vits14-layers.yaml) | a head per block (MUFASA) |
 | [voc-vits14-long.yaml](voc-vits14-long.yaml) | long trainings of it from random weights |
 | [coco.yaml](coco.yaml) | COCO 2017 instead of PASCAL VOC 2012 |
+| [voc2007.yaml](voc2007.yaml) | one box an image on VOC 2007, beside LOST and TokenCut |
+| [coco20k.yaml](coco20k.yaml) | the same on COCO 20k |
 
 Below is every key with its default (`make config` writes this page from src/mmqsa/config)."""
 

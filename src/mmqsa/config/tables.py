@@ -42,14 +42,15 @@ CORRUPTIONS = (
 # Image sets by name.
 NAME = r"[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*"
 SPLIT = r"(?:detection-)?(?:train|val|trainval)|trainaug|all-but-val"
-VARIANT = rf"squash|released|(?:{'|'.join(CORRUPTIONS)})[1-5]"
+VARIANT = rf"squash|released|native|(?:{'|'.join(CORRUPTIONS)})[1-5]"
+OF_BOXES = ("boxes", "single")  # protocols of annotated boxes where the whole photograph is seen
 # Every geometry -> the protocols that its images are scored by (evaluation/metrics.py), and those
 # of them that tables print where they name none.
 GEOMETRY_PROTOCOLS = {
     "crop": ("paper", "dinosaur", "spot", "single"),
     "released": ("released", "paper"),
     "squash": ("boxes", "single"),
-    "native": ("paper", "dinosaur", "spot", "boxes", "single"),  # `mmqsa score` alone
+    "native": ("paper", "dinosaur", "spot", "boxes", "single"),  # those of OF_BOXES of a cache
 }
 PRINTED_PROTOCOLS = {
     "crop": ("paper", "dinosaur"),
@@ -94,6 +95,8 @@ class ImageSet:
             )
         image_set = cls(match[1] or dataset, match[2], match[3] or "", match[4] or "")
         possible = GEOMETRY_PROTOCOLS[image_set.geometry]
+        if image_set.geometry == "native":
+            possible = OF_BOXES
         if image_set.protocol and image_set.protocol not in possible:
             raise ValueError(
                 f"image set {quoted(name)}: its images are not scored by the protocol "
@@ -103,13 +106,15 @@ class ImageSet:
 
     @property
     def geometry(self) -> str:
-        """crop, squash or released."""
+        """crop, squash, released or native."""
         return self.variant if self.variant in GEOMETRY_PROTOCOLS else "crop"
 
     @property
     def printed(self) -> tuple[str, ...]:
         """The protocols that a table prints."""
-        return (self.protocol,) if self.protocol else PRINTED_PROTOCOLS[self.geometry]
+        if self.protocol:
+            return (self.protocol,)
+        return ("boxes",) if self.geometry == "native" else PRINTED_PROTOCOLS[self.geometry]
 
     @property
     def file(self) -> str:
@@ -167,6 +172,7 @@ class Table(Section):
         "comparisons",
         "leaderboard",
         "claims",
+        "seeds",
         "diagnosis",
         "compute",
         "provenance",
@@ -174,8 +180,9 @@ class Table(Section):
     """sweep: other slots and iterations at evaluation; snapshots: in the course of a training;
     strata: by size and number of objects; comparisons: every setting against the first, image by
     image; leaderboard: all that is scored on one image set, best first, each tested against each;
-    claims: a verdict for each; diagnosis: signs of failure of the first setting; compute: cost of
-    the trainings; provenance: what made every run"""
+    claims: a verdict for each; seeds: how many a difference to the first setting needs; diagnosis:
+    signs of failure of the first setting; compute: cost of the trainings; provenance: what made
+    every run"""
     caption: Text
     settings: Distinct[Name] = []
     """rows; those that are not run are left out. Empty: all that are run"""

@@ -21,7 +21,13 @@ from mmqsa.config.base import (
     merged,
     validated,
 )
-from mmqsa.config.data import DatasetConfig, DownloadConfig, ExtractionConfig, SceneryConfig
+from mmqsa.config.data import (
+    DatasetConfig,
+    DownloadConfig,
+    ExtractionConfig,
+    PartStageConfig,
+    SceneryConfig,
+)
 from mmqsa.config.evaluation import (
     SAME_MASKS,
     BaselineConfig,
@@ -37,6 +43,7 @@ from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
 STAGES: dict[str, type[StageConfig]] = {
     "download": DownloadConfig,
+    "part": PartStageConfig,
     "scenes": SceneryConfig,
     "features": ExtractionConfig,
     "run": RunConfig,

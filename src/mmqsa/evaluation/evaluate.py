@@ -13,7 +13,8 @@ from mmqsa.config.evaluation import SAME_MASKS, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
-from mmqsa.evaluation.scoring import Scorer, label_maps, write_csv
+from mmqsa.evaluation.native import attention_alone, for_any_grid, placed_label_maps
+from mmqsa.evaluation.scoring import Scorer, write_csv
 from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import keep_freed_memory
 from mmqsa.progress import progress_bar
@@ -97,39 +98,38 @@ def predictions(
     seeds: Sequence[int],
     num_slots: int | None = None,
     iterations: int | None = None,
-) -> Iterator[tuple[range, np.ndarray, dict[str, Any]]]:
+) -> Iterator[tuple[Sequence[int], np.ndarray | list[np.ndarray], dict[str, Any]]]:
     """Every prediction of a run, a batch of images at a time.
 
-    Yields the indices of the images, their label maps (B, S, S), and by what of NAMES they came.
+    Yields the indices of the images, their label maps (B, S, S), and by what of NAMES they came. On
+    photographs at their own size, only the attention has masks.
     """
     run.check_cache(cache)
-    if all(pair in SAME_MASKS for pair in product(matchings, config.evaluation.mask_sources)):
+    model, sources = run.model, config.evaluation.mask_sources
+    if cache.is_native:
+        model, sources = for_any_grid(model), attention_alone(sources)
+    if all(pair in SAME_MASKS for pair in product(matchings, sources)):
         raise InputError(
             f"evaluation.mask_sources: {matchings[0]} has no masks of its own from "
-            f"{' or '.join(config.evaluation.mask_sources)}; add decoder"
+            f"{' or '.join(sources)}; add decoder"
         )
     merging = run.merging(config.matching.alike, matchings).to(device)
     keep_freed_memory()
-    model, evaluation, key = run.model.to(device), config.evaluation, "evaluation.batch_size"
+    model, evaluation, key = model.to(device), config.evaluation, "evaluation.batch_size"
     precision = choose_precision(evaluation.precision, device)
-    decode = "decoder-masks" in evaluation.mask_sources
-    starts = range(0, len(cache.ids), evaluation.batch_size)
+    decode, all_ids = "decoder-masks" in sources, cache.ids
     for seed in seeds:
-        for start in progress_bar(starts, desc=f"evaluate seed {seed}", unit=" batches"):
-            batch = cache.features[start : start + evaluation.batch_size]
-            features, indices = torch.from_numpy(batch).to(device), range(start, start + len(batch))
-            ids = cache.ids[indices.start : indices.stop]
+        batches = cache.batches(evaluation.batch_size)
+        for indices in progress_bar(batches, desc=f"evaluate seed {seed}", unit=" batches"):
+            features = torch.from_numpy(cache.of_batch(indices)).to(device)
+            ids = [all_ids[index] for index in indices]
             noise, reference = image_draws(model, ids, seed, num_slots)
             with computing_in(precision, device), naming_when_memory_ends(key):
                 heads = model.run_heads(features, noise, iterations, decode)
             for matching in matchings:
-                sources = [
-                    source
-                    for source in evaluation.mask_sources
-                    if (matching, source) not in SAME_MASKS
-                ]
+                own = [source for source in sources if (matching, source) not in SAME_MASKS]
                 with computing_in(precision, device), naming_when_memory_ends(key):
-                    merged = model.merge_heads(heads, matching, sources, reference, merging)
+                    merged = model.merge_heads(heads, matching, own, reference, merging)
                 for source, masks in merged.items():
                     names = dict(zip(NAMES, (matching, source, seed), strict=True))
-                    yield indices, label_maps(masks, cache.side), names
+                    yield indices, placed_label_maps(masks, cache, indices), names

@@ -6,6 +6,7 @@ All are of the first evaluation seed, and equal those that are scored.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmqsa.config.evaluation import BaselineConfig, ScoringConfig
@@ -29,13 +30,14 @@ def run_label_maps(
 
     Returns the file in ``out``. Raises InputError as ``evaluate`` does.
     """
+    cache.check_squares()
     path, seeds = label_maps_path(out / f"{cache.name}.csv"), config.evaluation.seeds[:1]
     with label_map_writer(path, cache.ids) as writer:
         for indices, maps, names in predictions(
             run, cache, config, device, config.matching.strategies, seeds
         ):
             name = f"{names['matching']}/{names['mask_source']}"
-            writer.write(name, slice(indices.start, indices.stop), maps)
+            writer.write(name, slice(indices[0], indices[-1] + 1), np.asarray(maps))
         batch = config.evaluation.batch_size
         for start in range(0, len(cache.ids), batch):
             images = slice(start, min(start + batch, len(cache.ids)))
@@ -73,6 +75,7 @@ def baseline_label_maps(
 
     Raises InputError as ``score_baseline`` does.
     """
+    cache.check_squares()
     check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
     path = label_maps_path(out / f"{cache.name}-{name}.csv")
     first = config.changed("evaluation", {"evaluation": {"seeds": config.evaluation.seeds[:1]}})
@@ -88,6 +91,7 @@ def control_label_maps(
     cache: FeatureCache, out: Path, train: FeatureCache | None, num_slots: int, seeds: Sequence[int]
 ) -> Path:
     """Write those of every control; returns the file in ``out``."""
+    cache.check_squares()
     path = label_maps_path(out / f"{cache.name}-controls.csv")
     with label_map_writer(path, cache.ids) as writer:
         for prediction in control_predictions(cache, train, num_slots, seeds[:1]):
