@@ -11,6 +11,7 @@ import colorsys
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray,
         for index in range(rng.integers(1, 5)):
             shape = _shape(rng, height, width)
             material = int(rng.integers(MATERIALS))
-            image = np.where(shape[..., None], _material(rng, material, height, width), image)
+            image[shape] = _material(rng, material, shape)
             instances[shape] = index + 1
             classes.append(material + 1)
         visible = np.bincount(instances.ravel(), minlength=len(classes) + 1)[1:] / instances.size
@@ -129,7 +130,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         radius = rng.uniform(0.005, 0.02) * min(height, width)
         shade = (base + rng.uniform(-45, 45)).clip(0, 255).astype(int)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(shade))
-    return np.asarray(clutter, dtype=np.float64)
+    return np.array(clutter, dtype=np.float64)
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, scale: int) -> np.ndarray:
@@ -162,22 +163,25 @@ def _shape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _material(rng: np.random.Generator, material: int, height: int, width: int) -> np.ndarray:
-    """The texture of a class over the whole canvas, (h, w, 3) float in 0..255."""
+def _material(rng: np.random.Generator, material: int, shape: np.ndarray) -> np.ndarray:
+    """The texture of a class on the pixels of a shape (h, w) bool: (pixels, 3) float in 0..255."""
     hue = (material / MATERIALS + rng.uniform(-0.02, 0.02)) % 1.0
     light = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.75, rng.uniform(0.85, 1.0)))
     dark = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.75))
-    y, x = np.mgrid[:height, :width] / min(height, width)
+    height, width = shape.shape
+    y, x = np.stack(shape.nonzero()) / min(height, width)
     turn, pitch = rng.uniform(0, np.pi), rng.uniform(14, 22)
     along = x * np.cos(turn) + y * np.sin(turn)
     across = y * np.cos(turn) - x * np.sin(turn)
-    waves = [
-        np.sin(2 * np.pi * pitch * along),  # stripes
-        np.sin(2 * np.pi * pitch * along) * np.sin(2 * np.pi * pitch * across),  # checks
-        _smooth_noise(rng, height, width, 4),  # speckle
-    ]
-    mix = 0.5 + 0.5 * np.tanh(2 * waves[material % len(waves)])[..., None]
-    shading = 1 + 0.12 * _smooth_noise(rng, height, width, 60)[..., None]
+    speckle = _smooth_noise(rng, height, width, 4)
+    if material % 3 == 0:
+        waves = np.sin(2 * np.pi * pitch * along)  # stripes
+    elif material % 3 == 1:
+        waves = np.sin(2 * np.pi * pitch * along) * np.sin(2 * np.pi * pitch * across)  # checks
+    else:
+        waves = speckle[shape]
+    mix = 0.5 + 0.5 * np.tanh(2 * waves)[:, None]
+    shading = 1 + 0.12 * _smooth_noise(rng, height, width, 60)[shape][:, None]
     return (light * mix + dark * (1 - mix)) * shading
 
 
@@ -210,6 +214,7 @@ def label_image(labels: np.ndarray) -> Image.Image:
     return image
 
 
+@cache
 def voc_palette() -> list[int]:
     """The VOC colour map, 256 x RGB: bit b of a label goes to bit 7 - b // 3 of channel b % 3."""
     return [

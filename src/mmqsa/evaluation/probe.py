@@ -75,7 +75,7 @@ def _regression(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for _ in range(STEPS):
         rows = torch.randint(len(features), (min(BATCH, len(features)),), generator=generator)
-        loss = F.cross_entropy(features[rows] @ weight.T + bias, targets[rows])
+        loss = F.cross_entropy(features.index_select(0, rows) @ weight.T + bias, targets[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
