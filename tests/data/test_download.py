@@ -58,9 +58,10 @@ def server(tar):
             self.send_header("Content-Length", str(len(content) - first))
             self.end_headers()
             sent = b"?" * len(content) if fault == "other" else content
-            # The connection breaks halfway through the first request; one that stalls stays open.
-            whole = fault in ("good", "other") or (fault == "drops" and len(asked) > 1)
-            self.wfile.write(sent[first : len(content) if whole else len(content) // 2])
+            # A connection breaks after a part of the whole; one that stalls stays open.
+            parts = {"drops": (0.3, 0.6), "breaks": (0.5, 0), "stalls": (0.5,) * 9}.get(fault, ())
+            share = parts[len(asked) - 1] if len(asked) <= len(parts) else 1
+            self.wfile.write(sent[first : int(share * len(content))])
             self.wfile.flush()
             if fault == "stalls":
                 released.wait(20)
@@ -78,8 +79,16 @@ def server(tar):
     httpd.shutdown()
 
 
-def test_resumes_after_an_interruption(tmp_path, server, tar):
+def test_goes_on_as_long_as_every_connection_brings_something(tmp_path, server, tar):
     url, asked = server[0]("drops"), server[1]
+    assert download(DatasetConfig(sources=[url], md5=tar[1]), tmp_path / "out") == url
+    assert len(asked) == 3 and asked[0] is None
+    first, second = (int(range_.strip("bytes=-")) for range_ in asked[1:])
+    assert 0 < first < second < 500_000
+
+
+def test_resumes_after_an_interruption(tmp_path, server, tar):
+    url, asked = server[0]("breaks"), server[1]
     dataset = DatasetConfig(sources=[url], md5=tar[1])
     with pytest.raises(InputError, match=r"voc.tar"):
         download(dataset, tmp_path / "out")
@@ -87,7 +96,7 @@ def test_resumes_after_an_interruption(tmp_path, server, tar):
     half = part.stat().st_size
     assert half and not (tmp_path / "out" / RECEIPT).exists()
     assert download(dataset, tmp_path / "out") == url
-    assert asked == [None, f"bytes={half}-"]
+    assert asked == [None, f"bytes={half}-", f"bytes={half}-"]
     assert (tmp_path / "out/VOCdevkit/VOC2012/JPEGImages/a.jpg").stat().st_size == 500_000
     assert (tmp_path / "out" / RECEIPT).exists()
 

@@ -16,6 +16,7 @@ from mmqsa.progress import progress_bar
 
 BLOCK = 1 << 16  # bytes: at most this much is lost when a connection breaks
 TIMEOUT = 30  # seconds without a byte
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 def fetch(source: str, root: Path, md5: str) -> Path:
@@ -59,7 +60,17 @@ def fetch(source: str, root: Path, md5: str) -> Path:
 
 
 def _copy_http(source: str, part: Path) -> None:
-    have = part.stat().st_size if part.is_file() else 0
+    """Get what is missing, as long as every connection brings some of it. Raises OSError."""
+    while True:
+        have = part.stat().st_size if part.is_file() else 0
+        try:
+            return _copy_rest(source, part, have)
+        except BROKEN:
+            if not part.is_file() or part.stat().st_size <= have:
+                raise
+
+
+def _copy_rest(source: str, part: Path, have: int) -> None:
     headers = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(source, headers=headers, stream=True, timeout=TIMEOUT) as reply:
         if have and reply.status_code == 416:  # nothing beyond what we have: the md5 decides
@@ -69,7 +80,7 @@ def _copy_http(source: str, part: Path) -> None:
         total = have + int(reply.headers.get("Content-Length", 0))
         _write(reply.iter_content(BLOCK), part, have, total)
     if total and part.stat().st_size < total:
-        raise InputError(f"{source}: the connection ended early; run again to resume")
+        raise requests.ConnectionError("the connection ended early; run again to resume")
 
 
 def _write(blocks: Iterable[bytes], part: Path, have: int, total: int) -> None:
