@@ -1,5 +1,6 @@
 """Evaluation of a trained run on a feature cache: masks to metrics."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -13,10 +14,11 @@ from mmqsa.config.evaluation import SAME_MASKS, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
 from mmqsa.errors import InputError
 from mmqsa.evaluation.draws import image_draws
-from mmqsa.evaluation.native import attention_alone, for_any_grid, placed_label_maps
+from mmqsa.evaluation.native import attention_alone, one_mean, placed_label_maps
 from mmqsa.evaluation.scoring import Scorer, write_csv
 from mmqsa.features.cache import FeatureCache
 from mmqsa.memory import keep_freed_memory
+from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.progress import progress_bar
 from mmqsa.training.run import Run
 
@@ -107,7 +109,7 @@ def predictions(
     run.check_cache(cache)
     model, sources = run.model, config.evaluation.mask_sources
     if cache.is_native:
-        model, sources = for_any_grid(model), attention_alone(sources)
+        model, sources = _for_any_grid(model), attention_alone(sources)
     if all(pair in SAME_MASKS for pair in product(matchings, sources)):
         raise InputError(
             f"evaluation.mask_sources: {matchings[0]} has no masks of its own from "
@@ -133,3 +135,12 @@ def predictions(
                 for source, masks in merged.items():
                     names = dict(zip(NAMES, (matching, source, seed), strict=True))
                     yield indices, placed_label_maps(masks, cache, indices), names
+
+
+def _for_any_grid(model: MaskedSlotModel) -> MaskedSlotModel:
+    """The same model, for the attention masks of any number of patches. Raises InputError."""
+    model = copy.copy(model)
+    model._buffers = dict(model._buffers)  # the other's stay as they are
+    model.feature_mean = one_mean(model.feature_mean)
+    model.feature_scale = model.feature_scale[:1]
+    return model

@@ -1,10 +1,9 @@
-"""Photographs at their own size: masks over each one's own grid, and the models that give them.
+"""Photographs at their own size: masks over each one's own grid, and which runs can give them.
 
 A trained run gives the masks of slot attention, which knows no positions of its own. Its decoder
 has one position for each patch of the square that it was trained on, so its masks are left out.
 """
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,6 @@ from mmqsa.config.choices import MaskSource
 from mmqsa.errors import InputError
 from mmqsa.evaluation.scoring import label_maps, winning_slots
 from mmqsa.features.cache import FeatureCache
-from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.progress import notice
 
 
@@ -44,15 +42,6 @@ def one_mean(mean: Tensor) -> Tensor:
             "photographs at their own size have others; choose feature or none"
         )
     return mean[:1]
-
-
-def for_any_grid(model: MaskedSlotModel) -> MaskedSlotModel:
-    """The same model, for the attention masks of any number of patches. Raises InputError."""
-    model = copy.copy(model)
-    model._buffers = dict(model._buffers)  # the other's stay as they are
-    model.feature_mean = one_mean(model.feature_mean)
-    model.feature_scale = model.feature_scale[:1]
-    return model
 
 
 def attention_alone(sources: Sequence[MaskSource]) -> list[MaskSource]:
