@@ -59,7 +59,7 @@ def test_extraction_goes_on_with_half_the_batch(
 
 def test_one_image_that_does_not_fit_names_its_size(tmp_path, voc_root, config, small_gpu):
     small_gpu(0)
-    with pytest.raises(InputError, match=r"backbone.image_size: a single image of that size"):
+    with pytest.raises(InputError, match=r"backbone.image_size: a single image of 96x96 px"):
         extract(VocFolder.find(voc_root), "train", config, tmp_path / "train.h5", CPU)
 
 

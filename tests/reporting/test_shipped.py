@@ -21,7 +21,6 @@ MAKEFILE = dict(re.findall(r"^(\w+) := (voc.*)$", (ROOT / "Makefile").read_text(
 SHIPPED, JOINED = MAKEFILE["SHIPPED"].split(), MAKEFILE["JOINED"].split()
 HEAVY = [
     *("torch", "torchvision", "timm", "h5py", "sklearn", "safetensors", "requests", "pycocotools"),
-    "seaborn",
 ]
 # What `make tables` does, where none of the heavy packages can be imported.
 MAKE = f"""
