@@ -166,7 +166,7 @@ def _features(
         if at_once == 1:
             raise InputError(
                 f"backbone.image_size: a single image of {images[0].shape[1]}x{images[0].shape[0]} "
-                f"px does not fit {device}; lower it (or, at its own size, leave out --variant native)"
+                f"px does not fit {device}; lower it, or leave out a --variant native"
             )
         notice(
             f"{at_once} images at a time are too many for {device}: continuing with "
