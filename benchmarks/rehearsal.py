@@ -110,10 +110,7 @@ def prepare(folder: Path, images: float) -> None:
             shutil.copy(ROOT / name, project / name)
     with archive.open("rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    made: dict = {"dataset": {"md5": md5}}
-    if images < 1:  # most of its time would be imports
-        made["scheduling"] = {"worker": True}
-    write_text(project / "made.yaml", dump_yaml(made))
+    write_text(project / "made.yaml", dump_yaml({"dataset": {"md5": md5}}))
 
 
 def rehearse(folder: Path, cores: str, url: str, lock: IO[str]) -> int:
