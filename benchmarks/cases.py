@@ -328,13 +328,10 @@ def reading(device: torch.device, folder: Path, images: int = 1024) -> Iterator[
 def evaluation(device: torch.device, folder: Path, images: int) -> Iterator[Case]:
     """A run of 8 heads on a cache: the whole stage."""
     cache = FeatureCache(write_cache(folder / "labelled.h5", images, labelled=True))
+    four, both = ["hungarian", "greedy", "mask", "none"], ["decoder", "attention"]
     for name, matchings, sources in (
-        ("Hungarian, decoder masks", ["hungarian"], ["decoder"]),
-        (
-            "4 matchings x 2 mask sources",
-            ["hungarian", "greedy", "mask", "none"],
-            ["decoder", "attention"],
-        ),
+        ("Hungarian, decoder masks", four[:1], both[:1]),
+        ("4 matchings x 2 mask sources", four, both),
     ):
         matching, evaluation = {"strategies": matchings}, {"mask_sources": sources, "seeds": [0]}
         config = Config.model_validate({"matching": matching, "evaluation": evaluation})

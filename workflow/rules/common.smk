@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 HERE = Path(str(workflow.current_basedir))  # also where another workflow takes this one as a module
 SOURCE = Path(os.path.relpath(HERE.parents[1] / "src"))
@@ -16,6 +17,7 @@ if SOURCE.is_dir():  # a checkout; otherwise the package is installed
     sys.path.insert(0, str(SOURCE))
 
 from mmqsa import worker
+from mmqsa.config.choices import PartName
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import ImageSet
 from mmqsa.config.workflow import Config
@@ -123,7 +125,7 @@ wildcard_constraints:
     image_set="|".join(map(re.escape, IMAGE_SETS)),
     method="|".join(CONFIG.evaluation.baselines) or "none",
     reference="|".join([*CONFIG.evaluation.baselines, "controls"]),
-    part="trainaug|coco20k",
+    part="|".join(get_args(PartName)),
     root="|".join(re.escape(dataset.root) for dataset in CONFIG.datasets.values()),
 
 

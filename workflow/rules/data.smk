@@ -37,4 +37,4 @@ rule part:
         config=part_config,
     shell:
         "printf '%s' {params.config:q} | PYTHONPATH=$MMQSA_SOURCE python -m mmqsa download"
-        " --part {wildcards.part} --config /dev/stdin --out {wildcards.root:q} > {log:q} 2>&1"
+        " --part {wildcards.part:q} --config /dev/stdin --out {wildcards.root:q} > {log:q} 2>&1"
