@@ -1,4 +1,4 @@
-"""The pictures and numbers of docs/concepts, of one run of the demo on its synthetic scenes.
+"""The pictures and numbers of docs/concepts, of one run on the demo's synthetic scenes.
 
     python docs/concepts.py FOLDER     # scenes, features and a run go there: 10 to 15 minutes
 
@@ -38,7 +38,7 @@ from mmqsa.training.run import Run
 
 PAGES = Path(__file__).parent / "concepts"
 ROOT = PAGES.parents[1]
-CONFIG = ROOT / "config/demo.yaml"
+CONFIG = ROOT / "docs/tutorial.yaml"
 WIDTH = 7.5  # inches
 METRICS = {"corloc": "CorLoc", "miou_with_background": "mIoU (with bg)", "mbo_c": "mBO^c"}
 CONTROLS = ("one slot", "centre square", "3x3 blocks", "best fixed box", "5 fixed boxes")

@@ -36,6 +36,23 @@ def test_only_the_papers_data_and_backbone_are_comparable(made, changes, compara
     assert made.results().spec.comparable is comparable
 
 
+@pytest.mark.parametrize(
+    "dataset, published, expected",
+    [
+        ("voc2012", ["paper", "boxes"], True),
+        ("voc2007", ["boxes-voc2007"], True),
+        ("coco20k", ["boxes-coco20k"], True),
+        ("voc2007", ["boxes"], False),
+        ("voc2012", ["boxes", "boxes-voc2007"], False),
+    ],
+)
+def test_published_values_are_alike_on_their_own_data_set(made, dataset, published, expected):
+    made.config |= {"dataset": {"name": dataset}}
+    assert made.results(published=published).spec.like_published is expected
+    made.config |= {"backbone": {"name": "vit_tiny_patch16_224"}}
+    assert not made.results(published=published).spec.like_published
+
+
 def test_a_caption_says_what_the_table_is_about(made):
     made.config["backbone"] = {"pretrained": False, "feature": "token"}
     made.config["training"] = {"steps": 1000, "batch_size": 8}

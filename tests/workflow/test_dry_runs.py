@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import yaml
@@ -56,6 +57,23 @@ def test_masks_are_fetched_for_trainaug_alone(copy):
     plain = planned(snakemake(copy, "-n"))
     jobs = planned(snakemake(copy, "-n", "--config", 'dataset={"train_split": "trainaug"}'))
     assert "part" not in plain and jobs == plain | {"part": 1}
+
+
+@pytest.mark.parametrize("mode, waits", [("default", True), ("remote", False)])
+def test_a_job_on_a_node_waits_for_no_process_of_another_machine(copy, mode, waits):
+    """The variable is exported to the node by sbatch, and Snakemake reads the Snakefile again there."""
+    lines = [
+        "import os",
+        "include: 'Snakefile'",
+        "print('worker:', os.environ.get('MMQSA_WORKER'))",
+    ]
+    (copy / "probe.smk").write_text("\n".join(lines) + "\n")
+    demo = ("-s", "probe.smk", "-n", "--mode", mode, "--configfile", "config/demo.yaml")
+    exported = {**os.environ, "MMQSA_WORKER": "/of/the/submitting/machine"}
+    (folder,) = re.findall(
+        "^worker: (.*)", snakemake(copy, *demo, env=exported).stdout, re.MULTILINE
+    )
+    assert folder.startswith(f"{gettempdir()}/mmqsa-") if waits else folder == "None"
 
 
 def test_lint_and_format_are_clean(copy):

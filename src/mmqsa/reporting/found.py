@@ -99,6 +99,7 @@ def leaderboard_spec(
         "showcase": next(iter(names), "none"),
         "references": of_mmqsa,
         "comparable": False,
+        "like_published": False,
         "features": "of the runs",
         "setup": f"Images: {image_set}.",
     }

@@ -264,7 +264,7 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
-                everywhere = "" if spec.comparable else None  # published values have no image set
+                everywhere = "" if spec.like_published else None  # published values have no image set
                 of_kind = {"supervised": None, "published": everywhere}
                 compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
@@ -281,7 +281,7 @@ def _caption(spec: Spec, table: pd.DataFrame) -> str:
         f"In percent{over_n_seeds(table['n_seeds'])}.",
         _about_intervals(table) if spec.table.intervals else "",
         f"{matchings[0].capitalize()} matching of the heads." if len(matchings) == 1 else "",
-        other if published and not spec.comparable else "",
+        other if published and not spec.like_published else "",
         MAXIMUM_NOTE if MAXIMUM in set(table["mask_source"]) else "",
     )
 

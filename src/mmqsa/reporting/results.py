@@ -48,6 +48,7 @@ class Spec(Section):
     showcase: Name  # the setting that is the paper's method
     references: Distinct[Name]  # baselines and controls
     comparable: bool  # the paper's data set and backbone: differences to its values mean something
+    like_published: bool  # data set and backbone are those of the published values that are listed
     features: Text  # what they are called, for captions
     setup: Text  # images, features and training budget, for captions
 
@@ -107,7 +108,8 @@ def table_spec(config: Config, name: str) -> str:
     features = f"{network}, {backbone.feature}"
     features += f" of blocks {backbone.blocks}" if len(backbone.blocks) > 1 else ""
     budget = f"Training: {training.steps:,} steps of {training.batch_size} images."
-    papers = ("voc2012", "vit_small_patch16_224.dino")
+    voc2012, papers_backbone = "voc2012", "vit_small_patch16_224.dino"
+    data_sets = {name.partition("boxes-")[2] or voc2012 for name in table.published}
     data = {
         "name": name,
         "table": table.model_copy(update=changes),
@@ -117,7 +119,8 @@ def table_spec(config: Config, name: str) -> str:
         "seeds": {setting: config.seeds_of(setting) for setting in rows},
         "showcase": config.showcase,
         "references": ["controls", *config.evaluation.baselines] * (table.references != "none"),
-        "comparable": (config.dataset.name, backbone.name) == papers,
+        "comparable": (config.dataset.name, backbone.name) == (voc2012, papers_backbone),
+        "like_published": data_sets <= {config.dataset.name} and backbone.name == papers_backbone,
         "features": features,
         "setup": f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
         f"Features: {features}. {'' if table.kind == 'snapshots' else budget}".strip(),
