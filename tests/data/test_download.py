@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from tars import write_tar
 
 from mmqsa.config.data import DatasetConfig
 from mmqsa.data import archives, fetch
@@ -18,15 +19,6 @@ from mmqsa.data.download import RECEIPT, download
 from mmqsa.errors import InputError, MachineError
 
 pytestmark = pytest.mark.faults
-
-
-def archive(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 VOC = {
@@ -38,7 +30,7 @@ VOC = {
 @pytest.fixture
 def tar(tmp_path):
     path = tmp_path / "voc.tar"
-    return path, archive(path, VOC)
+    return path, write_tar(path, VOC)
 
 
 @pytest.fixture
@@ -139,7 +131,7 @@ def test_an_archive_that_is_cut_short(tmp_path, tar):
 
 def test_next_source_after_a_wrong_md5(tmp_path, tar):
     other = tmp_path / "other.tar"
-    archive(other, {"b": b"b"})
+    write_tar(other, {"b": b"b"})
     dataset = DatasetConfig(sources=[f"file://{other}", f"file://{tar[0]}"], md5=tar[1])
     assert download(dataset, tmp_path / "out") == f"file://{tar[0]}"
 
@@ -153,7 +145,7 @@ def test_wrong_md5_everywhere_leaves_nothing_unpacked(tmp_path, tar):
 
 def test_a_path_that_leaves_the_folder_is_refused(tmp_path):
     path = tmp_path / "voc.tar"
-    md5 = archive(path, {**VOC, "../evil": b"evil"})
+    md5 = write_tar(path, {**VOC, "../evil": b"evil"})
     with pytest.raises(InputError, match="cannot be unpacked safely"):
         download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "in/out")
     assert not list(tmp_path.rglob("*evil*"))
@@ -184,7 +176,7 @@ def test_a_zip_may_not_leave_the_folder_either(tmp_path):
 
 def test_an_absolute_path_stays_inside(tmp_path):
     path, outside = tmp_path / "voc.tar", tmp_path / "evil"
-    md5 = archive(path, {**VOC, str(outside): b"evil"})
+    md5 = write_tar(path, {**VOC, str(outside): b"evil"})
     download(DatasetConfig(sources=[f"file://{path}"], md5=md5), tmp_path / "out")
     assert not outside.exists()
 
@@ -208,7 +200,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monk
     """Its sizes are added up first: an archive of zeros is small."""
     path = tmp_path / f"large.{kind}"
     if kind == "tar":
-        archive(path, {"VOCdevkit/zeros": b"\0" * 3_000_000})
+        write_tar(path, {"VOCdevkit/zeros": b"\0" * 3_000_000})
     else:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as large:
             large.writestr("VOCdevkit/zeros", b"\0" * 3_000_000)
@@ -292,7 +284,7 @@ def test_a_member_with_a_size_below_zero_is_refused(tmp_path, size, where):
 
 def test_a_damaged_head_is_not_taken_for_the_end(tmp_path):
     path = tmp_path / "voc.tar"
-    archive(path, {"a": b"a", "b": b"b"})
+    write_tar(path, {"a": b"a", "b": b"b"})
     content = bytearray(path.read_bytes())
     content[2 * 512] ^= 1
     path.write_bytes(content)
@@ -307,8 +299,8 @@ def test_other_data_in_the_root_is_refused_and_stays(tmp_path, tar, own_voc):
     photograph = root / "VOCdevkit/VOC2012/JPEGImages/a.jpg"
     other, few = tmp_path / "other.tar", tmp_path / "few.tar"
     changed = {name: content.replace(b"x", b"y") for name, content in VOC.items()}
-    others = {other: archive(other, changed)}
-    others[few] = archive(few, {name.replace("a.jpg", "b.jpg"): VOC[name] for name in VOC})
+    others = {other: write_tar(other, changed)}
+    others[few] = write_tar(few, {name.replace("a.jpg", "b.jpg"): VOC[name] for name in VOC})
 
     def refused(said, source, md5="0" * 32):
         before = {one: one.read_bytes() for one in root.rglob("*") if one.is_file()}

@@ -12,6 +12,7 @@ import torch
 import yaml
 from project import ARGUMENTS, copy_project, planned, snakemake
 from scipy.io import savemat
+from tars import write_tar
 
 from mmqsa.config.data import DatasetConfig
 from mmqsa.data.download import download
@@ -37,12 +38,7 @@ def sbd(path, masks, folder="benchmark_RELEASE/dataset/cls"):
     """An archive like SBD's, with other files in it as well; returns its md5."""
     members = {f"{folder}/{name}.mat": content for name, content in masks.items()}
     members |= {"benchmark_RELEASE/dataset/inst/other.mat": b"?", "benchmark_RELEASE/README": b"?"}
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return hashlib.md5(path.read_bytes()).hexdigest()
+    return write_tar(path, members)
 
 
 def with_part(name, urls, md5, **others) -> DatasetConfig:

@@ -7,6 +7,9 @@ from pydantic import Field
 from mmqsa.config.base import MD5, Batch, Name, OneOrMore, Section, Seed, StageConfig, Text
 from mmqsa.config.choices import PartName
 
+Sources = Annotated[
+    list[Text], Field(min_length=1, description="tried in order: URLs (http, https, file)")
+]
 Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
 # Of pixels from 0 to 1; the least std among timm's networks is 1/255.
@@ -29,21 +32,19 @@ class ScenesConfig(Section):
 class PartConfig(Section):
     """A file that a split needs besides the archives of its data set."""
 
-    sources: Annotated[list[Text], Field(min_length=1)]
-    """tried in order: URLs (http, https, file)"""
+    sources: Sources
     md5: MD5
 
 
 class TrainaugConfig(PartConfig):
     """SBD (Hariharan et al. 2011), whose masks make the split trainaug of VOC 2012."""
 
-    sources: Annotated[list[Text], Field(min_length=1)] = [
+    sources: Sources = [
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
         "benchmark.tgz",
         "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
         "benchmark.tgz",
     ]
-    """tried in order: URLs (http, https, file)"""
     md5: MD5 = "82b4d87ceb2ed10f6038a1cba92111cb"
     """as torchvision has it"""
 
@@ -51,13 +52,12 @@ class TrainaugConfig(PartConfig):
 class Coco20kConfig(PartConfig):
     """The list of the images of COCO 20k, as LOST and TokenCut publish it."""
 
-    sources: Annotated[list[Text], Field(min_length=1)] = [
+    sources: Sources = [
         "https://raw.githubusercontent.com/valeoai/LOST/"
         "fcedbecb644f18358a660ce58c739cc6374feda8/datasets/coco_20k_filenames.txt",
         "https://raw.githubusercontent.com/YangtaoWANG95/TokenCut/"
         "fed52cd5b60891baefd8ec7110dafa73be816ee1/datasets/coco_20k_filenames.txt",
     ]
-    """tried in order: URLs (http, https, file)"""
     md5: MD5 = "133cea5ffcea93dccbaeb62c38b24e7c"
     """of the same file in both repositories"""
 
