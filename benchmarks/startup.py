@@ -37,7 +37,11 @@ COMMANDS = {
 
 def measure(rounds: int) -> Iterator[dict]:
     """Seconds of each command: a round runs all of them, so that other load hits all alike."""
-    waiting = os.environ | {worker.FOLDER: str(worker.new_folder())}
+    folder = worker.new_folder()
+    waiting = os.environ | {worker.FOLDER: str(folder)}
+    subprocess.run(TRAINING, capture_output=True, check=False, env=waiting)  # starts it
+    while not worker.socket_of(folder).exists():
+        time.sleep(0.1)
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds + 1):
         for name, command in COMMANDS.items():

@@ -30,6 +30,12 @@ def copies_of(waiting: subprocess.Popen) -> list[str]:
     return Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children").read_text().split()
 
 
+def waiting_at(path: Path) -> list[str]:
+    """The numbers of the waiting processes of a socket."""
+    found = subprocess.run(["pgrep", "-f", f"waiting {path}"], capture_output=True, text=True)
+    return found.stdout.split()
+
+
 @pytest.fixture
 def owner() -> Iterator[subprocess.Popen]:
     with subprocess.Popen(["sleep", "600"]) as process:
@@ -145,6 +151,24 @@ def test_without_a_place_for_sockets_a_command_runs_alone(tmp_path):
     assert (code, output.split()[0]) == (0, "mmqsa")
     assert len(errors.splitlines()) == 1
     assert "no waiting process" in errors
+
+
+def test_a_command_does_not_wait_for_the_imports(folder, owner):
+    """The first starts the waiting process, the second starts no other, a later one finds it."""
+    path, environment = worker.socket_of(folder), os.environ | {worker.FOLDER: str(folder)}
+    for _ in range(2):
+        assert run(["--version"], environment)[0] == 0 and not path.exists()
+    until(path.exists, 120)
+    (waiting,) = waiting_at(path)
+    assert run(["--version"], environment)[::2] == (0, "") and waiting_at(path) == [waiting]
+
+
+def test_one_that_does_not_start_is_named_and_not_tried_again(folder):
+    path = worker.socket_of(folder)
+    path.with_suffix(".log").write_text("Traceback\nImportError: no torch\n")
+    code, _, errors = run(["--version"], os.environ | {worker.FOLDER: str(folder)})
+    assert (code, errors.count("\n"), waiting_at(path)) == (0, 1, [])
+    assert "it does not start: ImportError: no torch" in errors
 
 
 def test_a_dead_socket_is_replaced(folder, waiting, handed_over):

@@ -12,14 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
+from typing import TextIO
 
 FOLDER = "MMQSA_WORKER"  # the environment variable that names the folder of the sockets
-PATIENCE = 300.0  # seconds for the imports of the waiting process, on a slow disk
 LOST = 71  # EX_OSERR of BSD's sysexits.h: what ran the command is gone
 # Read once, when a library is loaded: a command with other values needs another waiting process.
 READ_AT_START = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,7 +27,8 @@ READ_AT_START = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_N
 def hand_over(folder: Path, arguments: list[str]) -> int | None:
     """Run a command in a copy of the waiting process, and pass signals on to it.
 
-    Returns its exit code; None where there can be no waiting process: the caller runs the command.
+    Returns its exit code; None while the waiting process starts, and where there can be none: the
+    caller runs the command.
     """
     connection = _connect(folder)
     if connection is None:
@@ -62,40 +62,49 @@ def _pass_signals_on(process: int) -> None:
 
 
 def _connect(folder: Path) -> socket.socket | None:
-    """A connection to the waiting process of this Python, which is started if there is none yet."""
+    """A connection to the waiting process of this Python; None while it starts, or if it cannot."""
     path = socket_of(folder)
-    connection = socket.socket(socket.AF_UNIX)
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several commands, one starts it
-            try:
-                connection.connect(str(path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                _start(path)
-                connection.connect(str(path))
+        connection = _connect_to(path)
+        if connection is None:
+            with path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(
+                    lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # of several commands, one starts it
+                connection = _connect_to(path)
+                if connection is None:
+                    _start(path, lock)
+    except BlockingIOError:  # it is starting: its imports would take as long as the caller's own
+        return None
     except OSError as error:
         print(f"mmqsa: no waiting process ({error}); this one imports all itself", file=sys.stderr)
+        return None
+    return connection
+
+
+def _connect_to(path: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
     return connection
 
 
-def _start(path: Path) -> None:
-    """Start the waiting process and wait for its socket. Raises OSError if there comes none."""
+def _start(path: Path, lock: TextIO) -> None:
+    """Start the waiting process, which keeps the lock, its standard input, until it listens.
+
+    Raises OSError if one was started before and ended while it imported.
+    """
+    log = path.with_suffix(".log")
+    if log.exists() and not path.exists():
+        raise OSError(f"it does not start: {''.join(log.read_text().strip().splitlines()[-1:])}")
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "mmqsa.cli.waiting", str(path), str(owner(path.parent))]
-    with path.with_suffix(".log").open("wb") as log:
-        waiting = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    end = time.monotonic() + PATIENCE
-    while not path.exists():
-        if waiting.poll() is not None or time.monotonic() > end:
-            waiting.kill()
-            last = path.with_suffix(".log").read_text().strip().splitlines()[-1:]
-            raise OSError(f"it does not start: {''.join(last)}")
-        time.sleep(0.05)
+    with log.open("wb") as output:
+        subprocess.Popen(command, stdin=lock, stdout=output, stderr=output, start_new_session=True)
 
 
 def new_folder() -> Path:

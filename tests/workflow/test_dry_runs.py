@@ -61,7 +61,7 @@ def test_masks_are_fetched_for_trainaug_alone(copy):
 
 @pytest.mark.parametrize("mode, waits", [("default", True), ("remote", False)])
 def test_a_job_on_a_node_waits_for_no_process_of_another_machine(copy, mode, waits):
-    """The variable is exported to the node by sbatch, and Snakemake reads the Snakefile again there."""
+    """sbatch exports the variable to the node, where Snakemake reads the Snakefile again."""
     lines = [
         "import os",
         "include: 'Snakefile'",

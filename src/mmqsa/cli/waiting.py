@@ -42,6 +42,8 @@ def main() -> None:
         listener.bind(str(unready))
         listener.listen(128)
         unready.rename(path)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)  # it was the lock of those who would start another
         _wait(listener, owner)
     shutil.rmtree(path.parent, ignore_errors=True)
 

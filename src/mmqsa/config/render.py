@@ -109,7 +109,7 @@ file of yours holds only what differs; `--config 'training={"steps": 1000}'` cha
 | [coco.yaml](coco.yaml) | COCO 2017 instead of PASCAL VOC 2012 |
 | [voc2007.yaml](voc2007.yaml) | one box an image on VOC 2007, beside LOST and TokenCut |
 | [coco20k.yaml](coco20k.yaml) | the same on COCO 20k |
-| [rehearsal.yaml](rehearsal.yaml) | config.yaml at full size on a CPU, with made photographs: `make rehearsal` |
+| [rehearsal.yaml](rehearsal.yaml) | config.yaml at full size on made photographs |
 
 Below is every key with its default (`make config` writes this page from src/mmqsa/config)."""
 

@@ -264,7 +264,9 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
-                everywhere = "" if spec.like_published else None  # published values have no image set
+                everywhere = (
+                    "" if spec.like_published else None
+                )  # published values have no image set
                 of_kind = {"supervised": None, "published": everywhere}
                 compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
