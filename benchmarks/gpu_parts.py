@@ -156,7 +156,9 @@ def trainings(part: Part) -> Iterator[dict]:
         def measure(config: Config = config, folder: Path = folder) -> dict:
             torch.compiler.reset()
             done: dict = {}
-            part.seconds_of(lambda: done.update(train(cache, config, 0, folder, part.device)))
+            seconds = part.seconds_of(
+                lambda: done.update(train(cache, config, 0, folder, part.device))
+            )
             history = pd.read_csv(folder / "history.csv")["images_per_second"]
             steady = median(history[len(history) // 2 :])
             seen = config.training.steps * config.training.batch_size
@@ -165,14 +167,11 @@ def trainings(part: Part) -> Iterator[dict]:
                 "precision": done["precision"],
                 "features in": done["features_in"],
                 "steps": config.training.steps,
-                "seconds": done["seconds"],
-                "start, s": done["seconds"] - seen / steady,
+                "seconds": seconds,
+                "start, s": seconds - seen / steady,
                 "images/s": steady,
                 "TFLOP/s": flop * steady / 1e12,
-                "official budget, min": (
-                    (done["seconds"] - seen / steady) + run.OFFICIAL_BUDGET / steady
-                )
-                / 60,
+                "official budget, min": (seconds + (run.OFFICIAL_BUDGET - seen) / steady) / 60,
                 "loss": done["final_loss"],
             } | part.gpu_memory()
 

@@ -163,7 +163,7 @@ AFTER_DATA = {name: EVERYTHING[name] for name in HEAVY[1:]}
         ({"tables": {"masking": {"caption": "Other"}}}, {"table": 1}),
         # Not the untrained control, which has a learning rate of its own.
         (
-            {"training": {"learning_rate": 0.002}},
+            {"training": {"learning_rate": 0.003}},
             {"train": 4, "similarity": 2, "fusion": 2, "evaluate": 10, "sweep": 2},
         ),
         # Where the data came from and how many pass at once change no number of a run.
