@@ -58,6 +58,17 @@ def test_memory_grows_with_keys_and_activations():
     assert 3_000 < annotated - voc < 5_000  # the instances json, read
 
 
+def test_scoring_asks_for_what_it_took():
+    """Of private memory, MB: the most of 98 evaluations on VOC's val (docs/scale.md)."""
+    rehearsed, paper = Config.model_validate({"decoder": {"hidden_dim": 32}}), Config()
+    asked, wider = (
+        workload.scoring(config, paper.evaluation, 1449, False, [], []).memory
+        for config in (rehearsed, paper)
+    )
+    assert 2_424 < asked < 2 * 2_424
+    assert wider > asked + 500  # the decoder's activations
+
+
 @pytest.mark.parametrize(
     "kind, split, number",
     [("voc", "all-but-val", 15_676), ("coco", "val", 5_000), ("scenes", "val", 96)],

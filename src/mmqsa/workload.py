@@ -151,7 +151,10 @@ def scoring(
     times = images * len(evaluation.seeds) * (1 + others)
     flop = sum(decodings.get(source, 0) for source in sources) * _decoder_flop(config, patches)
     hidden = 4 * evaluation.batch_size * _decoder_width(config)
-    memory = LIBRARIES + CUDA * gpu + 1000 + 3 * hidden * patches // MEGABYTE
+    # A batch's masks in float32 pixels, and what the allocator keeps between those of two batches.
+    masks = 4 * evaluation.batch_size * config.slots.num_slots * config.backbone.image_size**2
+    activations = (3 * hidden * patches + 12 * masks) // MEGABYTE
+    memory = LIBRARIES + CUDA * gpu + 1000 + activations
     cuts = sum(name.startswith("consensus") for name in matchings)
     cut = 0.01 * (patches / 200) ** 2  # eigenvectors of an image's graph of patches
     seconds = times * len(sources) * (0.002 * len(matchings) + cut * cuts)

@@ -42,7 +42,7 @@ use rule evaluate as sweep with:
         str(PATHS.log("sweep-{setting}-seed{seed}-{image_set}")),
     resources:
         gpu=GPU,
-        mem_mb=memory(sweeping),
+        mem_mb=memory(sweeping_most_slots),
         runtime=limit(sweeping),
         expected_seconds=expected(sweeping),
     params:

@@ -110,6 +110,13 @@ def sweeping(wildcards):
     return score(CONFIG, EVALUATED_ON, sweep.strategies, sources, others)
 
 
+def sweeping_most_slots(wildcards):
+    """The value that takes the most memory."""
+    most = max(CONFIG.slots.num_slots, *CONFIG.evaluation.sweep.num_slots)
+    run = CONFIG.model_copy(update={"slots": CONFIG.slots.model_copy(update={"num_slots": most})})
+    return score(run, EVALUATED_ON, [], [])
+
+
 def scoring_snapshots(wildcards):
     run, sources = SETTING_CONFIGS[wildcards.setting], CONFIG.evaluation.mask_sources
     others = len(run.training.snapshots)
