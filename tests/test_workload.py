@@ -58,15 +58,18 @@ def test_memory_grows_with_keys_and_activations():
     assert 3_000 < annotated - voc < 5_000  # the instances json, read
 
 
-def test_scoring_asks_for_what_it_took():
-    """Of private memory, MB: the most of 98 evaluations on VOC's val (docs/scale.md)."""
+def test_memory_of_scoring_grows_with_labels_and_activations():
     rehearsed, paper = Config.model_validate({"decoder": {"hidden_dim": 32}}), Config()
-    asked, wider = (
-        workload.scoring(config, paper.evaluation, 1449, False, [], []).memory
-        for config in (rehearsed, paper)
+    none, val, coco, more, wide = (
+        workload.scoring(config, paper.evaluation, images, False, [], []).memory
+        for config, images in (
+            *((rehearsed, 0), (rehearsed, 1449), (rehearsed, 5000)),
+            *((rehearsed, 118_287), (paper, 1449)),
+        )
     )
-    assert 2_424 < asked < 2 * 2_424
-    assert wider > asked + 500  # the decoder's activations
+    assert none + 200 < val < none + 400  # 148 million pixels, 2 bytes each
+    assert coco < more < coco + 200  # no more than 600 million are kept
+    assert wide > val + 500  # the decoder's
 
 
 @pytest.mark.parametrize(

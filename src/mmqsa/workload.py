@@ -28,11 +28,12 @@ IMAGES = {
 }
 # Photographs, px: most of VOC and COCO have about this size, and none has twice its patches.
 PHOTOGRAPHS = {"voc": (500, 375), "voc2007": (500, 375), "coco": (640, 480), "coco20k": (640, 480)}
-DIMS = {"tiny": 192, "small": 384, "base": 768, "large": 1024}
-BLOCKS = {"large": 24}  # the others have 12
+DIMS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "test_vit": 64}
+BLOCKS = {"large": 24, "test_vit": 6}  # the others have 12
 MEGABYTE = 1 << 20
 START = 8  # seconds: Python, torch, the weights
 LIBRARIES, CUDA = 1000, 3000  # MB
+LABELS_KEPT = 600_000_000  # px that mmqsa.evaluation.scoring keeps prepared
 COCO_IMAGE = 30_000  # bytes of an image's annotations in memory: 3.5 GB for 860,001 made ones
 
 
@@ -151,10 +152,9 @@ def scoring(
     times = images * len(evaluation.seeds) * (1 + others)
     flop = sum(decodings.get(source, 0) for source in sources) * _decoder_flop(config, patches)
     hidden = 4 * evaluation.batch_size * _decoder_width(config)
-    # A batch's masks in float32 pixels, and what the allocator keeps between those of two batches.
-    masks = 4 * evaluation.batch_size * config.slots.num_slots * config.backbone.image_size**2
-    activations = (3 * hidden * patches + 12 * masks) // MEGABYTE
-    memory = LIBRARIES + CUDA * gpu + 1000 + activations
+    labels = 2 * min(images * config.backbone.image_size**2, LABELS_KEPT)
+    activations = 3 * hidden * patches
+    memory = LIBRARIES + CUDA * gpu + 1000 + (labels + activations) // MEGABYTE
     cuts = sum(name.startswith("consensus") for name in matchings)
     cut = 0.01 * (patches / 200) ** 2  # eigenvectors of an image's graph of patches
     seconds = times * len(sources) * (0.002 * len(matchings) + cut * cuts)

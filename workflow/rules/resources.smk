@@ -4,6 +4,7 @@ A second attempt gets twice as much, a third three times. `mmqsa plan` alone rea
 """
 
 from math import ceil
+from operator import attrgetter
 
 from mmqsa import workload
 
@@ -96,8 +97,11 @@ def scoring(wildcards):
 # All jobs of a SLURM array have the limits of its first: those of the largest job of the rule.
 @cache
 def _largest_scoring():
-    sources = CONFIG.evaluation.mask_sources
-    return score(CONFIG, LARGEST, CONFIG.matching.strategies, sources)
+    sources, matchings = CONFIG.evaluation.mask_sources, CONFIG.matching.strategies
+    every = [score(run, LARGEST, matchings, sources) for run in SETTING_CONFIGS.values()]
+    return workload.Workload(
+        *(max(map(attrgetter(name), every)) for name in ("flop", "seconds", "memory"))
+    )
 
 
 def largest_scoring(wildcards):
