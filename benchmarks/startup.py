@@ -40,7 +40,10 @@ def measure(rounds: int) -> Iterator[dict]:
     folder = worker.new_folder()
     waiting = os.environ | {worker.FOLDER: str(folder)}
     subprocess.run(TRAINING, capture_output=True, check=False, env=waiting)  # starts it
-    while not worker.socket_of(folder).exists():
+    path, end = worker.socket_of(folder), time.monotonic() + 120
+    while not path.exists():
+        if time.monotonic() > end:
+            sys.exit(f"it does not start:\n{path.with_suffix('.log').read_text()}")
         time.sleep(0.1)
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds + 1):

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmqsa import worker
+from mmqsa.cli import waiting as waiting_module
 from mmqsa.config.files import dump_yaml
 from mmqsa.paths import WEIGHTS
 
@@ -26,8 +28,12 @@ def until(condition, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def children_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
 def copies_of(waiting: subprocess.Popen) -> list[str]:
-    return Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children").read_text().split()
+    return children_of(waiting.pid)
 
 
 def waiting_at(path: Path) -> list[str]:
@@ -160,7 +166,10 @@ def test_a_command_does_not_wait_for_the_imports(folder, owner):
         assert run(["--version"], environment)[0] == 0 and not path.exists()
     until(path.exists, 120)
     (waiting,) = waiting_at(path)
-    assert run(["--version"], environment)[::2] == (0, "") and waiting_at(path) == [waiting]
+    with subprocess.Popen([*MMQSA, "plan"], env=environment, stdin=subprocess.PIPE) as asking:
+        until(lambda: children_of(int(waiting)))
+        asking.communicate(b"")
+    assert asking.returncode == 2 and waiting_at(path) == [waiting]
 
 
 def test_one_that_does_not_start_is_named_and_not_tried_again(folder):
@@ -175,4 +184,46 @@ def test_a_dead_socket_is_replaced(folder, waiting, handed_over):
     waiting.kill()
     waiting.wait()
     assert run(["--version"], handed_over)[:2] == run(["--version"], dict(os.environ))[:2]
-    assert worker.socket_of(folder).with_suffix(".log").read_bytes() == b""
+    until(lambda: waiting_at(worker.socket_of(folder)))
+
+
+def test_a_command_ends_with_the_waiting_process(folder, waiting, handed_over):
+    """Whoever runs it again finds no other at work, and nobody waits for an answer."""
+    asking = [
+        subprocess.Popen(
+            [*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    until(lambda: len(copies_of(waiting)) == 2)
+    time.sleep(0.3)  # they have told their numbers
+    copies = copies_of(waiting)
+    waiting.kill()
+    for process in asking:
+        assert process.wait(10) == worker.LOST
+        assert b"the waiting process ended; run it again" in process.stderr.read()
+    until(lambda: not any(Path(f"/proc/{copy}").exists() for copy in copies))
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+        late.connect(str(worker.socket_of(folder)))
+
+
+def test_who_asked_and_the_command_may_end_at_once(folder, waiting, handed_over):
+    for _ in range(5):
+        with subprocess.Popen([*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE) as asking:
+            until(lambda: copies_of(waiting))
+            waiting.send_signal(signal.SIGSTOP)
+            os.kill(int(copies_of(waiting)[0]), signal.SIGKILL)
+            asking.kill()
+            asking.wait()
+            waiting.send_signal(signal.SIGCONT)  # it learns of both together
+        until(lambda: not copies_of(waiting))
+    assert run(["plan"], handed_over, input="")[0] == 2
+    assert waiting.poll() is None
+
+
+def test_another_process_of_the_owners_number_is_not_the_owner():
+    began = waiting_module._began(os.getpid())
+    assert began == waiting_module._began(os.getpid()) != waiting_module._began(os.getppid())
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    assert waiting_module._began(ended.pid) is None

@@ -5,9 +5,11 @@ Importing torch and timm takes longer than most stages of a small workflow. The 
 folder, the environment and the open files of the process that asked. Linux only.
 """
 
+import atexit
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,7 +41,8 @@ def hand_over(folder: Path, arguments: list[str]) -> int | None:
         "environment": dict(os.environ),
         "umask": _umask(),
     }
-    with connection, connection.makefile("rw") as stream:
+    code = ""
+    with suppress(ConnectionError), connection, connection.makefile("rw") as stream:
         socket.send_fds(connection, [b"\n"], [0, 1, 2])
         stream.write(json.dumps(request) + "\n")
         stream.flush()
@@ -100,7 +103,8 @@ def _start(path: Path, lock: TextIO) -> None:
     """
     log = path.with_suffix(".log")
     if log.exists() and not path.exists():
-        raise OSError(f"it does not start: {''.join(log.read_text().strip().splitlines()[-1:])}")
+        last = "".join(log.read_text().strip().splitlines()[-1:])
+        raise OSError(f"it does not start: {last or 'it was killed'}")
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "mmqsa.cli.waiting", str(path), str(owner(path.parent))]
     with log.open("wb") as output:
@@ -109,7 +113,9 @@ def _start(path: Path, lock: TextIO) -> None:
 
 def new_folder() -> Path:
     """A folder for the sockets of the commands below this process; made when one is needed."""
-    return Path(gettempdir()) / f"mmqsa-{os.getpid()}-{os.urandom(8).hex()}"
+    folder = Path(gettempdir()) / f"mmqsa-{os.getpid()}-{os.urandom(8).hex()}"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def socket_of(folder: Path) -> Path:

@@ -4,13 +4,16 @@
 No thread and no GPU is used before the fork, so a copy is as good as a process of its own.
 """
 
+import ctypes
 import gc
 import json
 import os
 import select
 import shutil
+import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import get_context
@@ -20,6 +23,7 @@ from typing import IO, Any, TextIO
 
 from mmqsa.cli.entry import main as run_command_line
 
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 # What stages import when they are called.
 STAGES = (
     *("mmqsa.data.layouts", "mmqsa.data.scenes", "mmqsa.features.extract", "mmqsa.training.loop"),
@@ -33,6 +37,7 @@ STAGES = (
 def main() -> None:
     """Import, then wait for commands until process PID has ended and all of them have."""
     path, owner = Path(sys.argv[1]), int(sys.argv[2])
+    began = _began(owner)
     for name in STAGES:
         import_module(name)
     gc.collect()
@@ -44,51 +49,60 @@ def main() -> None:
         unready.rename(path)
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)  # it was the lock of those who would start another
-        _wait(listener, owner)
+        _wait(listener, lambda: began is not None and _began(owner) == began)
     shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _wait(listener: socket.socket, owner: int) -> None:
+def _wait(listener: socket.socket, owner_lives: Callable[[], bool]) -> None:
     """Start a copy for each that asks, and answer with the exit code of its command."""
-    copies: dict[int, tuple[ForkProcess, socket.socket]] = {}  # by the file that tells its end
+    copies: dict[int, ForkProcess] = {}  # by the file that tells its end
+    asking: dict[int, socket.socket] = {}  # who asked for each
     events = select.poll()
     events.register(listener, select.POLLIN)
-    while copies or _lives(owner):
+    while copies or owner_lives():
         for file, _ in events.poll(1000):
             if file == listener.fileno():
                 connection, _ = listener.accept()
-                copy = get_context("fork").Process(target=_run, args=(connection,))
+                others = [listener, *asking.values()]
+                copy = get_context("fork").Process(
+                    target=_run, args=(connection, others, os.getpid())
+                )
                 copy.start()
-                copies[copy.sentinel] = copy, connection
+                copies[copy.sentinel], asking[copy.sentinel] = copy, connection
                 events.register(copy.sentinel, select.POLLIN)
                 events.register(connection, select.POLLRDHUP)
             elif file in copies:  # its command has ended
-                copy, connection = copies.pop(file)
+                copy, connection = copies.pop(file), asking.pop(file)
                 copy.join()
-                for ended in (file, connection.fileno()):
-                    with suppress(KeyError):
-                        events.unregister(ended)
+                events.unregister(file)
+                with suppress(KeyError):  # who asked was gone before
+                    events.unregister(connection)
                 code = copy.exitcode or 0
                 with connection, suppress(OSError):
                     connection.sendall(b"%d\n" % (code if code >= 0 else 128 - code))
                 copy.close()
-            else:  # who asked is gone, and takes the command along
-                events.unregister(file)
-                for copy, connection in copies.values():
+            else:  # who asked is gone, and takes the command along, unless it has just ended
+                for sentinel, connection in asking.items():
                     if connection.fileno() == file:
-                        copy.kill()
+                        events.unregister(connection)
+                        copies[sentinel].kill()
 
 
-def _lives(process: int) -> bool:
+def _began(process: int) -> str | None:
+    """When a process began, in ticks; None if it has ended. The kernel uses numbers again."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
-def _run(connection: socket.socket) -> None:
+def _run(connection: socket.socket, others: list[socket.socket], parent: int) -> None:
     """Run a command with the arguments, folder, environment and open files of who asked for it."""
+    for other in others:  # held here, they would outlive the waiting process
+        other.close()
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it has died already
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
     with connection, connection.makefile("rw") as stream:
         request = json.loads(stream.readline())
