@@ -111,6 +111,12 @@ def test_what_sees_labels_is_not_compared(three):
 def test_published_values_are_compared_where_they_are_comparable(three):
     three.published = three.published.assign(value=99.0)
     assert not bold(three.table(published=["paper"])[1])
+    whole, encoder = three.published, three.published["encoder"].copy()
+    for other in ("DINO ViT-S/8", float("nan")):  # on other features, or nobody knows
+        three.published = whole.assign(encoder=encoder.where(encoder != "DINO ViT-S/16", other))
+        text = three.table(published=["paper"])[1]
+        assert bold(text) == ["full"] and "do not name our encoder" in text
+    three.published = whole
     three.config["dataset"] = {"name": "voc2012", "eval_split": "val"}
     three.config["backbone"] = {"name": "vit_tiny_patch16_224"}  # not the paper's
     assert bold(three.table(published=["paper"])[1]) == ["full"]

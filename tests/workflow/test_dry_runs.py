@@ -89,9 +89,11 @@ def test_lint_and_format_are_clean(copy):
 def test_values_on_the_command_line(copy):
     """Snakemake reads what is inside of braces as text."""
     demo = ("-n", "--configfile", "config/demo.yaml", "--config")
-    assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.002}', "grid=null"))[
+    assert planned(snakemake(copy, *demo, 'training={"learning_rate": 0.003}', "grid=null"))[
         "train"
     ] == 3 * len(yaml.safe_load((copy / "config.yaml").read_text())["settings"])
+    refused = snakemake(copy, *demo, 'training={"learning_rate": -1}', check=False)
+    assert refused.returncode and "training.learning_rate" in refused.stdout + refused.stderr
 
 
 def test_a_setting_with_one_seed_is_trained_once_and_scored_at_its_snapshots(copy, tmp_path):

@@ -76,7 +76,7 @@ class SchedulingConfig(Section):
     margin: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 3.0
     """time limit of a job over its expected time"""
     worker: bool = False
-    """true: jobs are copies of one process that has imported torch, 3 to 7 s less each"""
+    """true: jobs are copies of a process that has imported torch, 3 to 7 s less each"""
 
 
 class Config(RunConfig, ScoringConfig, SeedsConfig):

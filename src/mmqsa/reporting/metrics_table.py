@@ -27,6 +27,7 @@ MAXIMUM_NOTE = (
     "† For each metric the larger mean of decoder and attention masks: the labels choose, so "
     "compare it with publications that do the same, and with nothing else."
 )
+PAPERS_ENCODER = "DINO ViT-S/16"  # as published.csv names it
 BEST = {"method": " (best without training)", "control": " (best control)"}
 Row = dict[str, Any]
 
@@ -264,9 +265,8 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
-                everywhere = (
-                    "" if spec.like_published else None
-                )  # published values have no image set
+                # Published values have no image set: they compare with all, or with none.
+                everywhere = "" if spec.like_published and _of_papers_encoder(first) else None
                 of_kind = {"supervised": None, "published": everywhere}
                 compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
@@ -277,15 +277,24 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
 
 
 def _caption(spec: Spec, table: pd.DataFrame) -> str:
-    matchings, published = spec.table.matchings, (table["kind"] == "published").any()
-    other = "Published values are on other data or another backbone: for orientation only."
+    matchings, published = spec.table.matchings, table[table["kind"] == "published"]
+    other = ""
+    if len(published) and not spec.like_published:
+        other = "Published values are on other data or another backbone: for orientation only."
+    elif not all(map(_of_papers_encoder, published.to_dict("records"))):
+        other = "Published values that do not name our encoder are for orientation only."
     return spec.caption(
         f"In percent{over_n_seeds(table['n_seeds'])}.",
         _about_intervals(table) if spec.table.intervals else "",
         f"{matchings[0].capitalize()} matching of the heads." if len(matchings) == 1 else "",
-        other if published and not spec.like_published else "",
+        other,
         MAXIMUM_NOTE if MAXIMUM in set(table["mask_source"]) else "",
     )
+
+
+def _of_papers_encoder(row: Row) -> bool:
+    """Whether a published row names the encoder of the paper."""
+    return str(row["label"]).endswith(f"({PAPERS_ENCODER})")
 
 
 def _about_intervals(table: pd.DataFrame) -> str:
