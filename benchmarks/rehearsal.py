@@ -130,7 +130,6 @@ def rehearse(folder: Path, cores: str, url: str, lock: IO[str]) -> int:
     if any((project / ".snakemake/locks").glob("*")):  # ours, of a run that was killed
         subprocess.run([*snakemake, "--unlock", *CONFIGS], check=True, **options)
     _plan(folder, "before", [*snakemake, "-n", *CONFIGS], options)
-    begun = time.time()
     run = [*snakemake, "--cores", cores, "--use-conda", *CONFIGS]
     with (folder / "snakemake.log").open("a") as log:
         process = subprocess.Popen(
@@ -147,8 +146,6 @@ def rehearse(folder: Path, cores: str, url: str, lock: IO[str]) -> int:
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)  # it ends its jobs, which keep what they have done
         code = process.wait() or 1
-    with (folder / "sessions.csv").open("a") as sessions:
-        sessions.write(f"{begun:.0f},{time.time():.0f},{code}\n")
     if code == 0:
         _plan(folder, "after", [*snakemake, "-n", *CONFIGS], options)
     print(f"{folder / 'snakemake.log'}: Snakemake ended with {code}")

@@ -12,7 +12,7 @@ import torch
 from mmqsa.atomic import write_text
 from mmqsa.device import describe
 from publish import markdown
-from rehearsal_record import MEGABYTE, by_rule, size
+from rehearsal_record import MEGABYTE, by_rule, sessions, size
 from rehearsal_voc import PHOTOGRAPHS
 
 INTRO = """# At full size
@@ -58,7 +58,7 @@ def write_page(folder: Path, share: float, page: Path, out: Path) -> None:
     """Write what the rehearsal in ``folder`` took so far to ``page`` and ``out``/rehearsal.csv."""
     project = folder / "project"
     plan = (folder / "plan-before.txt").read_text()
-    rules = by_rule(project, plan, folder / "peaks.csv")
+    rules = by_rule(project, plan, folder / "peaks.csv", folder / "snakemake.log")
     rules = rules[rules["rule"] != "all"]
     machine = (
         f"{describe(torch.device('cpu'))}, {os.cpu_count()} cores, "
@@ -77,14 +77,13 @@ def write_page(folder: Path, share: float, page: Path, out: Path) -> None:
 
 
 def _summary(folder: Path, share: float, rules: pd.DataFrame, machine: str) -> str:
-    names = ["begun", "ended", "code"]
-    sessions = pd.read_csv(folder / "sessions.csv", names=names)
-    hours = (sessions["ended"] - sessions["begun"]).sum() / 3600
+    times = sessions(folder / "snakemake.log")
+    hours = (times["ended"] - times["begun"]).sum() / 3600
     command = "make rehearsal" if share == 1 else f'make rehearsal REHEARSAL="--images {share:g}"'
     lines = [
         f"**{round(share * PHOTOGRAPHS):,} photographs on {machine}: {rules['done'].sum()} of "
         f"{rules['jobs'].sum()} jobs in {hours:.1f} hours**, "
-        f"{len(sessions)} time{'s' * (len(sessions) > 1)} started; `{command}`, {date.today()}.",
+        f"{len(times)} time{'s' * (len(times) > 1)} started; `{command}`, {date.today()}.",
     ]
     if share < 1:
         lines += ["", "This is the reduced rehearsal: requests are those of the full size."]

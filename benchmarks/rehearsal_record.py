@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,6 +106,22 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink())
 
 
+def sessions(log: Path) -> pd.DataFrame:
+    """Begin and end, in seconds, of each time that Snakemake wrote to ``log``, killed or not."""
+    rows: list[dict] = []
+    waiting = False
+    for line in log.read_text().splitlines() if log.exists() else []:
+        if line == "Job stats:":
+            waiting = True
+        elif match := re.fullmatch(r"\[(\w{3} \w{3} [ \d]\d [\d:]+ \d{4})\]", line):
+            now = time.mktime(time.strptime(match[1]))
+            if waiting:
+                rows.append({"begun": now})
+                waiting = False
+            rows[-1]["ended"] = now
+    return pd.DataFrame(rows, columns=["begun", "ended"])
+
+
 def requests(plan: str, project: Path) -> pd.DataFrame:
     """A job of a dry run a row: rule, log, and what it asks for (MB, minutes, cores, GPUs)."""
     rows: list[dict] = []
@@ -123,10 +140,16 @@ def requests(plan: str, project: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_rule(project: Path, plan: str, peaks: Path) -> pd.DataFrame:
+def by_rule(project: Path, plan: str, peaks: Path, log: Path) -> pd.DataFrame:
     """A row per rule of the plan: what its jobs took, and the most that any of them asked for."""
     asked, done = requests(plan, project), jobs(project)
-    done["seconds"] = done["end"] - done["start"]
+    # Of a job that was killed, Snakemake keeps the first start.
+    begun = [
+        max([start, *times["begun"][times["begun"] <= end]])
+        for times in [sessions(log)]
+        for start, end in zip(done["start"], done["end"], strict=True)
+    ]
+    done["seconds"] = done["end"] - begun
     frame = asked.merge(done.drop(columns="rule"), on="log", how="left")
     if peaks.exists():
         most = pd.read_csv(peaks).groupby("log")[PEAKS[2:]].max()  # of all attempts

@@ -145,11 +145,24 @@ def test_what_a_rule_took(tmp_path):
         record.write_text(json.dumps({"rule": "train", "log": [log], **times}))
     peaks = pd.DataFrame([[str(tmp_path / log), 1, 250.0, 200.0, 7, 1.0, 36.0]])
     peaks.to_csv(tmp_path / "peaks.csv", header=rehearsal_record.PEAKS, index=False)
-    (row,) = rehearsal_record.by_rule(tmp_path, PLAN, tmp_path / "peaks.csv").to_dict("records")
+    snakemake = tmp_path / "snakemake.log"
+    took = (tmp_path, PLAN, tmp_path / "peaks.csv", snakemake)
+    (row,) = rehearsal_record.by_rule(*took).to_dict("records")
     assert (row["jobs"], row["done"], row["longest_s"], row["disk_mb"]) == (1, 1, 360, 2)
     assert (row["hours"], row["cpu_hours"]) == (0.1, 0.01)
     assert (row["share"], row["late"]) == (0.25, 0.5)  # of 1,000 MB and of 12 minutes
     assert (row["peak_mb"], row["own_mb"], row["files"]) == (250, 200, 7)
+    # The second time it began at 280 s: until then the job was killed, or waited.
+    lines = [[0, 120], [280, 460, 500]]
+    snakemake.write_text(
+        "\n".join(
+            "\n".join(["Job stats:", *(f"[{time.ctime(second)}]" for second in one), "rule train:"])
+            for one in lines
+        )
+    )
+    assert rehearsal_record.sessions(snakemake).to_numpy().tolist() == [[0, 120], [280, 500]]
+    (row,) = rehearsal_record.by_rule(*took).to_dict("records")
+    assert row["longest_s"] == 180
 
 
 def test_the_config_changes_no_data_settings_or_tables():
