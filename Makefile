@@ -49,7 +49,7 @@ benchmark: environment
 gpu: develop
 	python benchmarks/gpu.py --out benchmarks/results $(GPU)
 
-## make rehearsal     config.yaml at full size on a CPU, to docs/scale.md: hours, 46 GB; REHEARSAL="--images 0.02"
+## make rehearsal     config.yaml at full size on a CPU, to docs/scale.md: hours, 48 GB; REHEARSAL="--images 0.02"
 rehearsal: environment
 	python benchmarks/rehearsal.py --page docs/scale.md --out benchmarks/results $(REHEARSAL)
 

@@ -1,6 +1,6 @@
 """The dress rehearsal: config.yaml from its first line to its last, at full size, on a CPU.
 
-python benchmarks/rehearsal.py                    # hours, and 46 GB of disk
+python benchmarks/rehearsal.py                    # hours, and 48 GB of disk
 python benchmarks/rehearsal.py --images 0.02      # the same layout with 343 photographs
 
 Photographs and weights are made here, and come from a slow server on the loopback. `snakemake
@@ -39,7 +39,7 @@ ARCHIVE = "VOCtrainval_11-May-2012.tar"
 BACKBONE = BackboneConfig()
 WEIGHTS = f"timm/{BACKBONE.name}/resolve/main/model.safetensors"
 DROPS = [0.3, 0.8]  # after these shares of a file the connection ends, once
-FULL_GB = 46  # disk space of the whole: 38 are feature caches, 6 the archive twice and unpacked
+FULL_GB = 48  # disk space of the whole: 38 are feature caches, 6 the archive twice and unpacked
 CONFIGS = ["--configfile", "config/rehearsal.yaml", "made.yaml"]
 
 
@@ -53,6 +53,7 @@ def main(
         Path | None, typer.Option(help="The page to write; default: in FOLDER.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the csv; default: FOLDER.")] = None,
+    note: Annotated[str, typer.Option(help="A paragraph for the page.")] = "",
 ) -> None:
     """Make the data, run the workflow to its end, and write what it took to the page."""
     folder = folder.resolve()
@@ -66,7 +67,7 @@ def main(
         prepare(folder, images)
         with serving(folder / "server", rate * 1e6, DROPS, folder / "downloads.csv") as url:
             code = rehearse(folder, cores, url, lock)
-        write_page(folder, images, page or folder / "scale.md", out or folder)
+        write_page(folder, images, page or folder / "scale.md", out or folder, note)
     sys.exit(code)
 
 

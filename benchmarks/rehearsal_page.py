@@ -54,7 +54,7 @@ COLUMNS = {
 }
 
 
-def write_page(folder: Path, share: float, page: Path, out: Path) -> None:
+def write_page(folder: Path, share: float, page: Path, out: Path, note: str = "") -> None:
     """Write what the rehearsal in ``folder`` took so far to ``page`` and ``out``/rehearsal.csv."""
     project = folder / "project"
     plan = (folder / "plan-before.txt").read_text()
@@ -70,7 +70,13 @@ def write_page(folder: Path, share: float, page: Path, out: Path) -> None:
             index=False, float_format="%.6g"
         ),
     )
-    parts = [INTRO, _summary(folder, share, rules, machine), RULES, _rules(rules)]
+    parts = [
+        INTRO,
+        _summary(folder, share, rules, machine),
+        RULES,
+        *([note + "\n"] if note else []),
+    ]
+    parts += [_rules(rules)]
     parts += ["## Disk\n", markdown(_disk(folder)) + "\n", "## Download\n", _downloads(folder)]
     write_text(page, "\n".join(parts))
     print(f"{page}: {rules['done'].sum()} of {rules['jobs'].sum()} jobs")

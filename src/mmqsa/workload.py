@@ -186,6 +186,11 @@ def premise(backbone: BackboneConfig, images: int) -> Workload:
     return Workload(0, 0.01 * images, LIBRARIES + 500 + features + labels)
 
 
+def page(images: int) -> Workload:
+    """The page: label maps, scores and objects of all methods; of docs/scale.md."""
+    return Workload(0, 0.3 * images, LIBRARIES + 500 + images)
+
+
 def _encoded_patches(config: RunConfig) -> int:
     """Patches of an image that a training step encodes: one stands for all that are hidden."""
     patches, masking = num_patches(config.backbone), config.masking

@@ -113,6 +113,9 @@ rule page:
         str(PATHS.log("page")),
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory(all_masks),
+        runtime=limit(all_masks),
     params:
         code=code("mmqsa.cli.reporting:page"),
         results=subpath(output[0], parent=True),

@@ -155,5 +155,9 @@ def largest_method(wildcards):
     return _largest_method()
 
 
+def all_masks(wildcards):
+    return workload.page(EVALUATED_ON)
+
+
 def whole_cache(wildcards):
     return workload.premise(CONFIG.backbone, EVALUATED_ON)
