@@ -70,15 +70,10 @@ def write_page(folder: Path, share: float, page: Path, out: Path, note: str = ""
             index=False, float_format="%.6g"
         ),
     )
-    parts = [
-        INTRO,
-        _summary(folder, share, rules, machine),
-        RULES,
-        *([note + "\n"] if note else []),
-    ]
+    parts = [INTRO, _summary(folder, share, rules, machine), RULES, note and f"{note}\n"]
     parts += [_rules(rules)]
     parts += ["## Disk\n", markdown(_disk(folder)) + "\n", "## Download\n", _downloads(folder)]
-    write_text(page, "\n".join(parts))
+    write_text(page, "\n".join(filter(None, parts)))
     print(f"{page}: {rules['done'].sum()} of {rules['jobs'].sum()} jobs")
 
 

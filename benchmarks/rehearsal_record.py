@@ -118,7 +118,8 @@ def sessions(log: Path) -> pd.DataFrame:
             if waiting:
                 rows.append({"begun": now})
                 waiting = False
-            rows[-1]["ended"] = now
+            if rows:
+                rows[-1]["ended"] = now
     return pd.DataFrame(rows, columns=["begun", "ended"])
 
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmqsa import workload
 from mmqsa.config.data import DatasetConfig
 from mmqsa.config.workflow import Config
+from mmqsa.evaluation import scoring
 from mmqsa.model.masked_slot_model import MaskedSlotModel
 from mmqsa.training.step import make_step
 
@@ -70,6 +71,11 @@ def test_memory_of_scoring_grows_with_labels_and_activations():
     assert none + 200 < val < none + 400  # 148 million pixels, 2 bytes each
     assert coco < more < coco + 200  # no more than 600 million are kept
     assert wide > val + 500  # the decoder's
+    assert workload.LABELS_KEPT == scoring.KEPT
+
+
+def test_the_page_asks_for_what_it_took():
+    assert 2_167 < workload.page(1449).memory < 2 * 2_167  # MB, docs/scale.md
 
 
 @pytest.mark.parametrize(
