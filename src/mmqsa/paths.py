@@ -45,9 +45,13 @@ class Paths:
         """The metrics of a baseline, of the controls, or of the premise."""
         return beside(self.results / "controls" / f"{image_set}-{method}.csv", kind)
 
+    def method(self, image_set: str, name: str, kind: str = "") -> Path:
+        """The metrics of a method of other code: in a folder of its own, whatever its name is."""
+        return beside(self.methods / name / f"{image_set}.csv", kind)
+
     @property
     def methods(self) -> Path:
-        """The folder of the records of methods of other code, NAME.yaml."""
+        """The folder of methods of other code: a record NAME.yaml and a folder of scores each."""
         return self.results / "methods"
 
     @property

@@ -3,7 +3,9 @@
 import json
 import re
 import shlex
+import shutil
 import sys
+from html import unescape
 from itertools import product
 from pathlib import Path
 
@@ -18,20 +20,25 @@ from pycocotools import mask as run_lengths
 from mmqsa.cli.entry import main
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.methods import read_methods
+from mmqsa.config.workflow import Config
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.boxes import slot_extents
-from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.controls import fixed_controls, score_controls
 from mmqsa.evaluation.label_map_file import LabelMaps
 from mmqsa.evaluation.label_maps import baseline_label_maps
 from mmqsa.evaluation.labelled_images import LabelledFolder
 from mmqsa.evaluation.metrics import PROTOCOLS
 from mmqsa.evaluation.prediction_files import open_predictions
 from mmqsa.evaluation.score import method_record, score_predictions
+from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.cache import FeatureCache
+from mmqsa.page.spec import page_spec
 from mmqsa.paths import Paths
+from mmqsa.reporting.image_sets import image_sets
 from mmqsa.reporting.metrics_file import REFERENCE, read_table
+from mmqsa.reporting.results import table_spec
 
 KMEANS, SIDE = "k-means, K = 4", 96
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -117,10 +124,10 @@ def test_each_format_of_whole_photographs(tmp_path, voc_root, kmeans, whole, wri
     same_scores(found, kmeans[1])
     assert found.num_images == 6 and found.num_slots == 4
     maps = LabelMaps(found.files[2])
-    assert found.files[2].name == "scenes-val-other-label_maps.h5"
-    assert maps.names == ["k-means of other code"] and maps.ids == list(kmeans[0])
+    assert found.files[2].name == "scenes-val-label_maps.h5"
+    assert maps.names == ["prediction"] and maps.ids == list(kmeans[0])
     first = maps.ids[0]
-    np.testing.assert_array_equal(maps.arrays["k-means of other code"][0], kmeans[0][first])
+    np.testing.assert_array_equal(maps.arrays["prediction"][0], kmeans[0][first])
 
 
 @pytest.mark.parametrize("of_cache", [False, True])
@@ -290,12 +297,10 @@ def test_seeds_of_one_method(tmp_path, voc_root, kmeans, whole):
         values = [one.mean for one in single]
         assert row.values == values
         assert row.sd == pytest.approx(np.std(values, ddof=1)) and row.mean == np.mean(values)
-    objects = read_table(
-        found.files[0].with_name("scenes-val-other-per_object.csv.gz"), "per_object"
-    )
+    objects = read_table(found.files[0].with_name("scenes-val-per_object.csv.gz"), "per_object")
     assert set(objects["eval_seed"]) == {0}
     maps = LabelMaps(found.files[2])
-    np.testing.assert_array_equal(maps.arrays["other"][0], kmeans[0][maps.ids[0]])
+    np.testing.assert_array_equal(maps.arrays["prediction"][0], kmeans[0][maps.ids[0]])
 
 
 def test_controls_are_scored_once_and_the_best_is_beside(tmp_path, voc_root, whole):
@@ -330,7 +335,7 @@ def test_other_results_of_that_name_stay(tmp_path, voc_root, whole):
     score(folder(voc_root), tmp_path, path)
     before = {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")}
     other = write_png(tmp_path / "others", {name: labels * 0 for name, labels in whole.items()})
-    said = r"--name other: .*scores of other predictions .*; remove scenes-val-other\* there, or ch"
+    said = r"--name other: .*scores of other predictions .*; remove scenes-val\* there, or ch"
     with pytest.raises(InputError, match=said):
         score(folder(voc_root), tmp_path, other)
     assert {one: one.read_bytes() for one in (tmp_path / "results").rglob("*.*")} == before
@@ -352,8 +357,8 @@ def test_a_record_that_says_otherwise_stays(tmp_path, voc_root, whole):
         method_record(results, "kmeans")
     with pytest.raises(InputError, match=r"--name a: colour: String should match.*'red'"):
         method_record(results, "a", colour="red")
-    with pytest.raises(InputError, match="--title 'visible': is taken"):
-        method_record(results, "visible")
+    with pytest.raises(InputError, match=r"--name spot.yaml: name: 'spot.yaml' ends in .yaml"):
+        method_record(results, "spot.yaml")
 
 
 @pytest.mark.faults
@@ -379,7 +384,7 @@ def test_controls_of_other_images_are_refused(tmp_path, voc_root, whole, own_voc
     controls = tmp_path / "results/controls"
     score_controls(folder(own_voc), controls)
     path = write_png(tmp_path / "maps", whole)
-    with pytest.raises(InputError, match=r"of other images than .*remove the controls there"):
+    with pytest.raises(InputError, match=r"of other images than .*choose another --results"):
         score(folder(voc_root), tmp_path, path, controls=ControlsConfig.load())
 
 
@@ -410,9 +415,13 @@ def test_controls_of_other_labels_are_refused(tmp_path, voc_root, whole, config)
     path, labels = write_png(tmp_path / "p", whole), folder(voc_root)
     score(labels, tmp_path, path, controls=config)
     objects = tmp_path / "results/controls/scenes-val-controls-per_object.csv.gz"
-    table = pd.read_csv(objects)
+    table, metrics = pd.read_csv(objects), objects.with_name("scenes-val-controls.csv")
     table.assign(share=table["share"] / 2).to_csv(objects, index=False)
-    with pytest.raises(InputError, match="of images with other labels; choose another --results"):
+    score(labels, tmp_path, path, name="same", controls=config)  # by the digest of the labels
+    for written in (metrics, objects.parents[1] / "methods/same/scenes-val.csv"):
+        old = pd.read_csv(written).drop(columns="labels_sha256")  # as an earlier version wrote it
+        old.to_csv(written, index=False)
+    with pytest.raises(InputError, match=r"on other labels of these images .objects."):
         score(labels, tmp_path, path, name="second", controls=config)
 
 
@@ -477,6 +486,138 @@ def test_the_command_prints_json_alone(tmp_path, voc_root, whole, mmqsa):
         value = table.loc["dinosaur", row["metric"]]["value"]
         assert row["mean"] == value == row["values"][0]
     assert read_methods(Paths(tmp_path / "results"))["spot"].source == "made"
+
+
+THREE = {"one": "SPOT w/o refinement", "two": r"a|b \"c\" 'd' $e_ **\\f [g] <b>h", "three": "."}
+
+
+@pytest.fixture(scope="module")
+def three_methods(tmp_path_factory, voc_root, whole):
+    """A results folder with three methods, scored by the command on squares of many pixels."""
+    root = tmp_path_factory.mktemp("three")
+    config = root / "config.yaml"
+    config.write_text("dataset: {name: scenes, kind: scenes}\nbackbone: {image_size: 320}\n")
+    for cut, (name, title) in enumerate(THREE.items(), 1):
+        maps = write_png(root / name, {key: labels // cut for key, labels in whole.items()})
+        words = ["score", "--predictions", maps, "--name", name, "--title", title]
+        words += ["--data", voc_root, "--config", config, "--results", root / "results"]
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["mmqsa", *map(str, words)])
+            main()
+        assert not ended.value.code, name
+    return Paths(root / "results")
+
+
+def test_three_methods_in_one_folder(three_methods, tmp_path, mmqsa):
+    """Leaderboard, table and page of methods whose titles hold all that a title may."""
+    results = three_methods.results
+    code, out, err = mmqsa("leaderboard", "--results", results, "--json")
+    assert not code, err
+    board = {row["label"]: row["mean"] for row in json.loads(out)["rows"]}
+    assert set(THREE.values()) <= set(board)
+    shares = pd.read_csv(three_methods.method("scenes-val", "one", "per_object"))["share"]
+    assert (shares.round(4) != shares).any()  # or the csv would hold all digits
+    config = Config.load(ROOT / "config.yaml", ROOT / "config/tables.yaml").changed(
+        "test",
+        {
+            "dataset": {"kind": "scenes", "name": "scenes"},
+            "other_datasets": {"scenes": None},
+            "printed": ["summary", "leaderboard"],
+            "grid": ["full"],
+        },
+    )
+    for name in config.tables:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(table_spec(config, name))
+        for words in (["table", path], ["figure", "metrics", path]):
+            code, _, err = mmqsa(*words, "--results", results)
+            assert not code, err
+    page = tmp_path / "page.yaml"
+    page.write_text(page_spec(config))
+    code, _, err = mmqsa("page", page, "--results", results)
+    assert not code, err
+    shown = unescape((results / "page/index.html").read_text())
+    assert all(shown.count(f"</i>{title}<") + shown.count(f">{title}<") for title in THREE.values())
+
+
+def test_a_title_is_edited_at_any_time(three_methods, tmp_path, voc_root, whole, mmqsa):
+    """It changes labels, and no file of scores; the same predictions are scored again as before."""
+    results = tmp_path / "results"
+    shutil.copytree(three_methods.results, results)
+    record = results / "methods/two.yaml"
+    record.write_text(record.read_text().replace(r"a|b", "Another, / title of"))
+    config = tmp_path / "config.yaml"
+    config.write_text("dataset: {name: scenes, kind: scenes}\nbackbone: {image_size: 320}\n")
+    maps = write_png(tmp_path / "two", {key: labels // 2 for key, labels in whole.items()})
+    before = {path: path.read_bytes() for path in results.rglob("*.*") if path.is_file()}
+    code, out, err = mmqsa(
+        *("score", "--predictions", maps, "--name", "two", "--data", voc_root),
+        *("--config", config, "--results", results),
+    )
+    assert not code and "Another, / title of" in out, err
+    assert {p: p.read_bytes() for p in results.rglob("*.*") if p.is_file()} == before
+    code, out, _ = mmqsa("leaderboard", "--results", results)
+    assert not code and "Another, / title of" in out and r"| a\|b" not in out
+
+
+def test_a_name_is_no_one_elses(tmp_path, voc_root, whole):
+    """Names that end as files of controls and image sets do."""
+    path, labels = write_png(tmp_path / "maps", whole), folder(voc_root)
+    perfect = write_png(
+        tmp_path / "perfect",
+        {
+            name: np.where((truth := labels.folder.classes(name, m.shape[::-1])) == 255, 0, truth)
+            for name, m in whole.items()
+        },
+    )
+    score(labels, tmp_path, path, controls=ControlsConfig.load())
+    for name in ("native-controls", "squash-controls", "controls-per_image", "val", "other-kmeans"):
+        score(labels, tmp_path, perfect, name=name)
+    paths = Paths(tmp_path / "results")
+    assert set(image_sets(paths)) == {"scenes-val"}
+    found = score(labels, tmp_path, path, controls=ControlsConfig.load())
+    of_controls = {row.control for row in found.rows}
+    assert of_controls <= {*fixed_controls(SIDE), "random slots, K = 7"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["", "per_image", "per_object"])
+def test_controls_that_are_missing_are_named_and_scored_again(
+    tmp_path, voc_root, whole, mmqsa, capsys, kind
+):
+    path, labels = write_png(tmp_path / "maps", whole), folder(voc_root)
+    score(labels, tmp_path, path, controls=ControlsConfig.load())
+    paths = Paths(tmp_path / "results")
+    gone = paths.reference("scenes-val", "controls", kind)
+    before = gone.read_bytes()
+    gone.unlink()
+    if kind != "per_object":  # which no leaderboard reads
+        code, _, err = mmqsa("leaderboard", "--results", paths.results)
+        assert code == 2 and f"{gone}: missing, though " in err and err.count("\n") == 1
+    score(labels, tmp_path, path, controls=ControlsConfig.load())
+    assert f"{gone}: missing; the controls are scored again" in capsys.readouterr().err
+    assert gone.read_bytes() == before
+    assert not mmqsa("leaderboard", "--results", paths.results)[0]
+
+
+@pytest.mark.faults
+def test_scores_where_an_earlier_version_kept_them(tmp_path, voc_root, whole, mmqsa):
+    score(folder(voc_root), tmp_path, write_png(tmp_path / "maps", whole), name="one")
+    paths = Paths(tmp_path / "results")
+    record = (paths.methods / "one.yaml").read_text()
+    (paths.methods / "old.yaml").write_text(record.replace("one", "old"))
+    shutil.copy(paths.method("scenes-val", "one"), tmp_path / "scenes-val-old.csv")
+    paths.reference("scenes-val", "old").parent.mkdir()
+    shutil.move(tmp_path / "scenes-val-old.csv", paths.reference("scenes-val", "old"))
+    code, out, err = mmqsa("leaderboard", "--results", paths.results)
+    assert not code and "| one" in out and "run `mmqsa score --name old` again" in err
+
+
+def test_labels_of_a_cache_and_of_its_folder_are_the_same(caches, voc_root):
+    """To the bit, or scores of a run and of other code could not stand together."""
+    cache, labels = FeatureCache(caches["val"]), folder(voc_root)
+    assert Scorer(cache).labels_sha256 == Scorer(labels).labels_sha256
+    assert Scorer(labels).labels_sha256 != Scorer(folder(voc_root, side=64)).labels_sha256
 
 
 @pytest.mark.faults

@@ -15,7 +15,7 @@ from mmqsa.evaluation.agreement import score_agreement
 from mmqsa.evaluation.baselines import score_baseline
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.evaluate import evaluate
-from mmqsa.evaluation.label_map_file import LabelMaps, label_map_writer
+from mmqsa.evaluation.label_map_file import PREDICTION, LabelMaps, label_map_writer
 from mmqsa.evaluation.label_maps import baseline_label_maps, control_label_maps, run_label_maps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.build import make_page
@@ -91,19 +91,21 @@ def page(results, spec, caches, voc_root, tmp_path_factory) -> Path:
     return out
 
 
+TITLE = r'SPOT w/o "refine"|\ **$a_ <b>x'  # no title is split, or read as anything but text
+
+
 def score_method(paths, spec):
     """Leave what `mmqsa score` does, of k-means under another name; make the summary anew."""
     names = {kind: paths.reference(spec.image_set, "kmeans", kind) for kind in ("", "per_image")}
     for kind, path in names.items():
-        table = pd.read_csv(path).query("num_slots == 4").assign(name="SPOT")
-        table.to_csv(paths.reference(spec.image_set, "spot", kind), index=False)
+        table = pd.read_csv(path).query("num_slots == 4").assign(name="spot")
+        scores = paths.method(spec.image_set, "spot", kind)
+        scores.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(scores, index=False)
     maps = LabelMaps(label_maps_path(names[""]))
-    with label_map_writer(
-        label_maps_path(paths.reference(spec.image_set, "spot")), maps.ids
-    ) as file:
-        file.write("SPOT", slice(None), maps.arrays["k-means, K = 4"][:])
-    record = MethodRecord(name="spot", title="SPOT", source="CVPR 2024", colour="#1b7837")
-    paths.methods.mkdir()
+    with label_map_writer(label_maps_path(paths.method(spec.image_set, "spot")), maps.ids) as file:
+        file.write(PREDICTION, slice(None), maps.arrays["k-means, K = 4"][:])
+    record = MethodRecord(name="spot", title=TITLE, source="CVPR 2024", colour="#1b7837")
     (paths.methods / "spot.yaml").write_text(record.text())
     summary = load_spec(paths.stage_config("tables/summary"))
     make_table(Results(summary, paths, read_published()))

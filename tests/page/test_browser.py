@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
-from shown_page import score_method
+from shown_page import TITLE, score_method
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.features.cache import FeatureCache
@@ -358,11 +358,11 @@ def test_a_method_of_other_code_is_chosen_with_its_source_and_colour(
     settled(tab)
     group = tab.locator("#b-method option:checked").evaluate("one => one.parentElement.label")
     assert group == "Methods of other code"
-    assert tab.locator("#sources").text_content() == "SPOT: CVPR 2024"
+    assert tab.locator("#sources").text_content() == f"{TITLE}: CVPR 2024"
     assert tab.locator("#sources .swatch").evaluate(background) == "rgb(27, 120, 55)"
     tab.locator(".tile").first.click()
     tab.wait_for_selector("#detail[open]")
     caption = tab.locator("#detail-panels figcaption").last
-    assert caption.text_content() == "B: SPOT" and caption.locator(".swatch").count() == 1
+    assert caption.text_content() == f"B: {TITLE}" and caption.locator(".swatch").count() == 1
     tab.context.close()
     assert faults == []

@@ -3,17 +3,18 @@ import io
 import json
 import shutil
 from functools import partial
+from html import escape
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from shown_page import score_method
+from shown_page import TITLE, score_method
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
-from mmqsa.evaluation.label_map_file import LabelMaps
+from mmqsa.evaluation.label_map_file import PREDICTION, LabelMaps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.build import make_page
 from mmqsa.page.explorer import predictors, write_explorer
@@ -162,21 +163,22 @@ def test_a_page_of_nothing_is_refused(damaged, spec, refused):
 def test_a_method_of_other_code_has_its_title_source_and_colour(
     damaged, spec, caches, voc_root, tmp_path
 ):
-    """As `mmqsa score` leaves it: a record, scores, and label maps by its title."""
+    """As `mmqsa score` leaves it: a record, scores, and label maps, without its title."""
     score_method(damaged, spec)
     out, cache = tmp_path / "page", FeatureCache(caches["val"])
     writer = partial(write_explorer, spec, damaged, cache, VocFolder.find(voc_root))
     index = make_page(spec, damaged, out, writer)
     (method,) = [one for one in received(out / "data/catalogue.js")["methods"] if one["source"]]
-    assert (method["id"], method["kind"], method["label"]) == ("spot", "other", "SPOT")
+    assert (method["id"], method["kind"], method["label"]) == ("spot", "other", TITLE)
     assert (method["source"], method["colour"]) == ("CVPR 2024", "#1b7837")
-    assert [view["id"] for view in method["views"]] == ["SPOT"]
-    maps = LabelMaps(label_maps_path(damaged.reference(spec.image_set, "spot")))
+    assert [view["id"] for view in method["views"]] == [PREDICTION]
+    maps = LabelMaps(label_maps_path(damaged.method(spec.image_set, "spot")))
     np.testing.assert_array_equal(
-        labels(received(out / method["folder"] / "0/0/0.js")[1]), maps.arrays["SPOT"][1]
+        labels(received(out / method["folder"] / "0/0/0.js")[1]), maps.arrays[PREDICTION][1]
     )
     text = index.read_text()
-    assert 'style="background: #1b7837"></i>SPOT' in text and "SPOT (CVPR 2024)" in text
+    title = escape(TITLE)
+    assert f'style="background: #1b7837"></i>{title}' in text and f"{title} (CVPR 2024)" in text
     files = set(spec.files(damaged))
     assert {damaged.methods / "spot.yaml", maps.path} <= files
     maps.path.unlink()

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 
+from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.workflow import Config
 from mmqsa.paths import Paths
 from mmqsa.reporting.results import Results, load_spec, read_published, table_spec
@@ -51,9 +52,11 @@ class Made:
         path.write_text(json.dumps(RECORD | record))
 
     def references(self, method, rows, kind="", **common):
-        """The same of a baseline or of the controls."""
+        """The same of a baseline or the controls, or of a method of other code."""
         rows = [{"num_slots": 2, "eval_seed": 0} | common | row for row in rows]
-        self.write(self.paths.reference("voc2012-val", method, kind), rows)
+        ours = method in (*BASELINES, "controls")
+        place = self.paths.reference if ours else self.paths.method
+        self.write(place("voc2012-val", method, kind), rows)
 
     def method(self, name, **record):
         """Write the record of a method of other code."""

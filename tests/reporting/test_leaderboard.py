@@ -114,7 +114,7 @@ def test_another_metric_orders_the_rows_and_a_setting_without_runs_is_last(score
 def test_rows_of_other_images_are_refused(scored, values):
     scored.references("spot", rows(values["SPOT"][1:], IDS[1:]), kind="per_image", name="SPOT")
     with pytest.raises(
-        InputError, match=r"val-spot-per_image.csv.gz: 59 images, which are not the"
+        InputError, match=r"spot/voc2012-val-per_image.csv.gz: 59 images, which are not the"
     ):
         leaderboard_table(scored.results(**TABLE))
 

@@ -80,10 +80,10 @@ def test_tables_declare_the_records_and_scores_that_are_there(scored):
         | {"tables": {"t": {"caption": "C"}, "none": {"caption": "C", "references": "none"}}}
     )
     record = scored.paths.methods / "spot.yaml"
-    own = {record, scored.paths.reference("voc2012-val", "spot")}
+    own = {record, scored.paths.method("voc2012-val", "spot")}
     assert own <= set(table_inputs(config, "t", scored.paths))
     assert not own & set(table_inputs(config, "none", scored.paths))
-    scored.paths.reference("voc2012-val", "spot").unlink()
+    scored.paths.method("voc2012-val", "spot").unlink()
     assert not own & set(table_inputs(config, "t", scored.paths))
 
 

@@ -164,9 +164,9 @@ def test_a_method_of_other_code_makes_what_lists_it_anew_and_nothing_else(tmp_pa
         os.utime(path, (now, now))
     assert planned(snakemake(folder, "-n", *ARGUMENTS)) == {}
     paths = Paths(folder / "results/demo")
-    metrics, record = paths.reference("scenes-val", "spot"), paths.methods / "spot.yaml"
+    metrics, record = paths.method("scenes-val", "spot"), paths.methods / "spot.yaml"
     for path in (record, metrics, beside(metrics, "per_image"), label_maps_path(metrics)):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("name: spot\ntitle: SPOT\n")
     done = snakemake(folder, "-n", *ARGUMENTS)
     assert set(planned(done)) == {"all", "table", "figure", "page"}

@@ -106,7 +106,8 @@ def leaderboard(
 ) -> None:
     """Set all that is scored on the same images side by side, tested in pairs; needs no config."""
     from mmqsa.paths import Paths
-    from mmqsa.reporting.found import chosen_image_set, leaderboard_spec, make_leaderboard
+    from mmqsa.reporting.found import leaderboard_spec, make_leaderboard
+    from mmqsa.reporting.image_sets import chosen_image_set
     from mmqsa.reporting.results import Results, read_published
     from mmqsa.reporting.typeset import to_markdown
 

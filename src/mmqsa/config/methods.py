@@ -16,7 +16,10 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
 class MethodRecord(Section):
-    """One method, in ``results/methods/NAME.yaml``; its metrics lie beside those of baselines."""
+    """One method of other code, ``results/methods/NAME.yaml``; ``methods/NAME/`` has its scores.
+
+    Scores and label maps do not hold the title, so a title or a source may be edited at any time.
+    """
 
     name: Name
     """in the names of files"""
@@ -36,6 +39,8 @@ class MethodRecord(Section):
     def _is_free(cls, name: str) -> str:
         if name in RESERVED:
             raise ValueError(f"{quoted(name)} is a method of mmqsa itself; choose another")
+        if name.endswith(".yaml"):  # its folder would have the name of another's record
+            raise ValueError(f"{quoted(name)} ends in .yaml; leave that out")
         return name
 
     def text(self) -> str:

@@ -60,6 +60,9 @@ PRINTED_PROTOCOLS = {
 }
 
 
+LABELS = "labels_sha256"  # column of means: what they were compared with (Scorer.labels_sha256)
+
+
 def pack(protocol: str, metric: str) -> str:
     """The column of a metric in a csv of images."""
     return f"{protocol}/{metric}"

@@ -6,7 +6,7 @@
 
 Predictions of a run are called MATCHING/MASK_SOURCE, and heads/1, heads/2, … before they are
 merged, with slots in the order of the reference head. Those of baselines and controls have their
-printed name.
+printed name; that of a method of other code is called PREDICTION, whatever its title.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from mmqsa.atomic import whole_file
 from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 
-HEADS, VISIBLE = "heads", "visible"
+HEADS, VISIBLE, PREDICTION = "heads", "visible", "prediction"
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 
 

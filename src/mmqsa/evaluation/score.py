@@ -19,13 +19,14 @@ from mmqsa.data.geometry import Geometry
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.frames import Frame, Placement
-from mmqsa.evaluation.label_map_file import HEADS, VISIBLE, label_map_writer
+from mmqsa.evaluation.label_map_file import PREDICTION, label_map_writer
 from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
 from mmqsa.evaluation.prediction_files import Prediction, Predictions
 from mmqsa.evaluation.scoring import Scorer
-from mmqsa.paths import Paths, label_maps_path
+from mmqsa.paths import COMPRESSED, Paths, beside, label_maps_path
 from mmqsa.progress import notice, progress_bar
-from mmqsa.reporting.metrics_file import REFERENCE, read_table
+from mmqsa.reporting.image_sets import image_sets, means_beside
+from mmqsa.reporting.metrics_file import REFERENCE, RUN, differing_labels, labels_of, read_table
 from mmqsa.reporting.statistics import over_seeds
 
 __all__ = ["Score", "Summary", "method_record", "score_predictions"]
@@ -121,8 +122,6 @@ def method_record(paths: Paths, name: str, **given: str | int | None) -> MethodR
                 f"{paths.results}: {other.name} is scored at {others} px, not {size}; choose "
                 "another --results, or another --config"
             )
-    if record.title in (VISIBLE, "image_id") or record.title.split("/")[0] == HEADS:
-        raise InputError(f"--title {quoted(record.title)}: is taken; choose another")
     return record
 
 
@@ -140,14 +139,15 @@ def score_predictions(
     Each of ``predictions`` is a seed of the method. All of them are read and checked before
     anything is written. With ``controls`` they are scored too, unless they are there already;
     ``train`` are labels to fit their fixed boxes to. Raises InputError on a prediction that does
-    not fit its image, and where other scores of that name are there, which stay.
+    not fit its image, where other scores of that name are there, which stay, and where something
+    is scored on other images or labels of that image set.
     """
     placed = _Placed(labels, predictions, frame)
     num_slots = placed.most_slots()
-    path = paths.reference(labels.name, record.name)
+    path = paths.method(labels.name, record.name)
     by_controls = paths.reference(labels.name, "controls")
-    if controls is not None and by_controls.exists():
-        _check_images(paths.reference(labels.name, "controls", "per_image"), labels)
+    with_controls = controls is not None and _has_controls(by_controls)
+    if with_controls:
         _check_fixed_boxes(by_controls, train)
     files = [path, paths.methods / f"{record.name}.yaml"]
     scorer = Scorer(labels, single_boxes=True)
@@ -158,17 +158,17 @@ def score_predictions(
             writer = stack.enter_context(label_map_writer(files[-1], labels.ids))
         for seed, index, found in placed:
             if writer and not seed:
-                writer.write(record.title, slice(index, index + 1), found.labels[None])
+                writer.write(PREDICTION, slice(index, index + 1), found.labels[None])
             scorer.add(
                 [index],
                 [found.labels],
                 boxes=[found.boxes],
                 with_objects=seed == 0,
-                name=record.title,
+                name=record.name,
                 num_slots=num_slots,
                 eval_seed=seed,
             )
-        _check_labels(paths.reference(labels.name, "controls", "per_object"), scorer.per_object)
+        _check_comparable(paths, labels, scorer)
         try:
             scorer.write(path, NAMES)
             stack.close()
@@ -177,7 +177,7 @@ def score_predictions(
                 f"--name {record.name}: {path.parent} has scores of other predictions by that "
                 f"name; remove {path.stem}* there, or choose another --name or --results"
             ) from error
-    if controls is not None and not by_controls.exists():
+    if controls is not None and not with_controls:
         slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
         files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
     if not files[1].exists():
@@ -248,33 +248,64 @@ def _same(one: Prediction, other: Prediction) -> bool:
     return np.array_equal(one.labels, other.labels) and np.array_equal(one.boxes, other.boxes)
 
 
-def _check_images(path: Path, labels: LabelledImages) -> None:
-    """Raises InputError where the controls that are there are of other images."""
-    if path.exists() and set(read_table(path, "per_image", REFERENCE)["image_id"]) != set(
-        labels.ids
-    ):
-        raise InputError(
-            f"{path}: of other images than {labels.path}; choose another --results, or remove "
-            "the controls there"
-        )
+def _has_controls(metrics: Path) -> bool:
+    """Whether the controls are scored, all files of them; what is missing is made again."""
+    files = [metrics, *(beside(metrics, kind) for kind in COMPRESSED)]
+    missing = [path for path in files if not path.exists()]
+    if missing and len(missing) < len(files):
+        notice(f"{missing[0]}: missing; the controls are scored again")
+    return not missing
 
 
-def _check_labels(path: Path, objects: pd.DataFrame) -> None:
-    """Raises InputError where the controls that are there were scored on other labels."""
-    if not path.exists() or objects.empty:
-        return
-    keys = ["image_id", "labels", "class"]
-    theirs = read_table(path, "per_object", REFERENCE)
-    shares = [
-        table[table["name"] == table["name"].iloc[0]].groupby(keys)["share"].sum().round(4)
-        for table in (theirs, objects)
-        if len(table)
-    ]
-    if len(shares) < 2 or not shares[0].equals(shares[1]):
-        raise InputError(
-            f"{path}: of images with other labels; choose another --results, or give the data set "
-            "a dataset.name of its own in --config"
-        )
+def _check_comparable(paths: Paths, labels: LabelledImages, scorer: Scorer) -> None:
+    """Raises InputError where anything in the folder is scored on other images or other labels."""
+    advice = "choose another --results, or give the data set a dataset.name of its own in --config"
+    own, seen_run = scorer.labels_sha256, False
+    for per_image in image_sets(paths).get(labels.name, []):
+        metrics = means_beside(per_image)
+        if not metrics.exists():
+            continue
+        of_run = paths.results / "runs" in per_image.parents
+        names = RUN if of_run else REFERENCE
+        theirs = labels_of(read_table(metrics, names=names))
+        if of_run and not theirs:
+            if seen_run:  # an earlier version's: all of them are of one cache
+                continue
+            seen_run = True
+        differing = differing_labels(own, theirs)
+        if "side" in differing:
+            raise InputError(
+                f"{metrics}: is scored at {theirs.split()[0].removeprefix('side=')} px, not "
+                f"{labels.side}; give the --config that it was made with, or {advice}"
+            )
+        if not theirs:
+            objects = beside(metrics, "per_object")
+            same = not objects.exists() or _same_objects(objects, scorer.per_object)
+            differing = ["objects"] * (not same)
+        if (differing or not theirs) and (
+            set(read_table(per_image, "per_image", names)["image_id"]) != set(labels.ids)
+        ):
+            raise InputError(f"{per_image}: of other images than {labels.path}; {advice}")
+        if differing:
+            raise InputError(
+                f"{metrics}: is scored on other labels of these images ({', '.join(differing)}); "
+                f"{advice}"
+            )
+
+
+def _same_objects(path: Path, objects: pd.DataFrame) -> bool:
+    """Whether the objects in a file have the sizes of these, as far as its digits tell."""
+    theirs = read_table(path, "per_object")
+    if theirs.empty or objects.empty:
+        return True
+    keys, shares = ["image_id", "labels", "class"], []
+    for table in (theirs, objects):
+        names = [name for name in ("name", *RUN) if name in table]
+        first = (table[names] == table[names].iloc[0]).all(axis=1)  # of several predictions, one
+        own = table[first].assign(share=table["share"].map("{:.6g}".format).astype(float))
+        shares.append(own.groupby(keys)["share"].sum().sort_index())
+    one, other = shares
+    return one.index.equals(other.index) and bool(np.allclose(one, other, rtol=0, atol=1e-9))
 
 
 def _check_fixed_boxes(controls: Path, train: LabelledImages | None) -> None:

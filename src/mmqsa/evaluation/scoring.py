@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmqsa.atomic import write_new
-from mmqsa.config.tables import GEOMETRY_PROTOCOLS, OF_BOXES, pack, unpack
+from mmqsa.config.tables import GEOMETRY_PROTOCOLS, LABELS, OF_BOXES, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.evaluation.labelled_images import LabelledImages
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
@@ -124,6 +125,7 @@ class Scorer:
             if single_boxes or protocol != "single"
         ]
         self._prepared: dict[int, list[GroundTruth]] = {}
+        self._digests: dict[int, dict[str, bytes]] = {}  # of each image's labels, by their kind
         self._kept = 0
         no_boxes = labels.boxes is None
         no_maps = labels.classes is None and labels.instances is None
@@ -186,13 +188,19 @@ class Scorer:
         labels, by_boxes = self._labels, self._geometry in ("squash", "native")
         of_boxes = [name for name in self._protocols if by_boxes and name in OF_BOXES]
         of_maps = [name for name in self._protocols if name not in of_boxes]
+        used: dict[str, np.ndarray] = {}
         truths = []
         if of_maps:
             kinds = (labels.classes, None if self._geometry == "released" else labels.instances)
             classes, instances = (None if maps is None else maps[index] for maps in kinds)
             truths.append(GroundTruth(classes, instances, of_maps))
+            both = {"classes": classes, "instances": instances}
+            used |= {kind: array for kind, array in both.items() if array is not None}
         if of_boxes and labels.boxes is not None:
-            truths.append(GroundTruth(None, None, of_boxes, labels.boxes[index]))
+            used["boxes"] = labels.boxes[index]
+            truths.append(GroundTruth(None, None, of_boxes, used["boxes"]))
+        if index not in self._digests:
+            self._digests[index] = {kind: _digest(array) for kind, array in used.items()}
         return truths
 
     def _keep(self, index: int, truths: list[GroundTruth]) -> None:
@@ -221,12 +229,29 @@ class Scorer:
         """One row per image and prediction; metrics, in 0..1, in columns named by ``pack``."""
         return pd.DataFrame(self._rows)
 
+    @property
+    def labels_sha256(self) -> str:
+        """What was compared with: the side of the squares, and a digest of each kind of labels.
+
+        Scores of the same images are comparable where these are equal, kind by kind.
+        """
+        square = self._labels.attributes.get("image_size", "")
+        found = {"side": "" if self._geometry == "native" else str(square)}
+        whole: dict[str, Any] = {}
+        for index, image_id in enumerate(self.ids):
+            if index not in self._digests:
+                self._prepare(index)
+            for kind, digest in self._digests[index].items():
+                whole.setdefault(kind, sha256()).update(image_id.encode() + b"/" + digest)
+        found |= {kind: digest.hexdigest()[:16] for kind, digest in whole.items()}
+        return " ".join(f"{kind}={value}" for kind, value in found.items() if value)
+
     def metrics(self, names: list[str]) -> pd.DataFrame:
         """Means over images, in percent: one row per prediction, protocol and metric.
 
         ``void``: share of the images where the prediction had nothing to go by, if that is known.
         """
-        per_image, rows = self.per_image, []
+        per_image, rows, labels = self.per_image, [], {LABELS: self.labels_sha256}
         for key, group in per_image.groupby(names, sort=False):
             for column, (protocol, metric) in unpack(per_image).items():
                 values = group[column].dropna()
@@ -234,7 +259,7 @@ class Scorer:
                 if "void" in group:
                     row["void"] = round(100 * group["void"].mean(), 4)
                 value = round(100 * values.mean(), 4)
-                rows.append(row | {"value": value, "n_images": len(values)})
+                rows.append(row | {"value": value, "n_images": len(values)} | labels)
         return pd.DataFrame(rows)
 
     def write(self, path: Path, names: list[str]) -> Path:
@@ -247,6 +272,12 @@ class Scorer:
         write_csv(objects, beside(path, "per_object"))
         write_csv(self.metrics(names), path)
         return path
+
+
+def _digest(labels: np.ndarray) -> bytes:
+    """Of an image's label map, or of its boxes, which a cache holds as float32."""
+    plain = labels.astype(np.float32) if labels.dtype.kind == "f" else labels
+    return sha256(f"{plain.shape} ".encode() + np.ascontiguousarray(plain).tobytes()).digest()
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -24,7 +24,9 @@ PICTURES = {
     "iterations": "Attention after every iteration",
     "premise": "Scores of patches that tell background from object",
 }
+# Of a page; the last are what Snakemake and the desktops of Mac and Windows leave in any folder.
 PARTS = {"index.html", "static", "data", "figures", "photographs"}
+PARTS |= {".snakemake_timestamp", ".DS_Store", "Thumbs.db", "desktop.ini"}
 Explorer = Callable[[Path], None]
 MARK = '<meta name="generator" content="mmqsa '
 

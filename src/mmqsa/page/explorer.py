@@ -23,7 +23,7 @@ from mmqsa.config.tables import METRICS, PRINTED_PROTOCOLS, unpack
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
-from mmqsa.evaluation.label_map_file import LabelMaps
+from mmqsa.evaluation.label_map_file import PREDICTION, LabelMaps
 from mmqsa.features.cache import FeatureCache
 from mmqsa.page.spec import CONTROLS, PageSpec
 from mmqsa.paths import Paths, label_maps_path
@@ -66,8 +66,8 @@ def predictors(spec: PageSpec, paths: Paths) -> list[Predictor]:
         kind = "control" if name == CONTROLS else "method"
         found.append(Predictor(name, KINDS.get(name, name), kind, maps, scores))
     for record in spec.methods(paths):
-        maps = {0: label_maps_path(paths.reference(spec.image_set, record.name))}
-        scores = {0: paths.reference(spec.image_set, record.name, "per_image")}
+        maps = {0: label_maps_path(paths.method(spec.image_set, record.name))}
+        scores = {0: paths.method(spec.image_set, record.name, "per_image")}
         label = record.title + " (supervised)" * (record.kind == "supervised")
         about = record.source or "", record.colour or ""
         found.append(Predictor(record.name, label, "other", maps, scores, *about))
@@ -100,7 +100,7 @@ def write_explorer(
                 **{"id": predictor.name, "label": predictor.label, "kind": predictor.kind},
                 **{"seeds": [*by_seed], "folder": place, "heads": len(maps.heads)},
                 **{"source": predictor.source, "colour": predictor.colour},
-                "views": [_view(spec, name) for name in scores],
+                "views": [_view(spec, predictor, name) for name in scores],
                 "visible": maps.visible is not None,
             }
         )
@@ -165,11 +165,11 @@ def _plain(label: str) -> str:
     return label.replace("^c", "ᶜ").replace("^i", "ⁱ")
 
 
-def _view(spec: PageSpec, name: str) -> dict[str, str]:
+def _view(spec: PageSpec, predictor: Predictor, name: str) -> dict[str, str]:
     """A prediction as the page calls it: of a run by matching and mask source."""
-    matching, slash, source = name.partition("/")
-    if not slash:
-        return {"id": name, "label": name}
+    if predictor.kind != "setting":
+        return {"id": name, "label": predictor.label if predictor.kind == "other" else name}
+    matching, _, source = name.partition("/")
     label = spec.labels.get(matching, matching)
     return {"id": name, "matching": matching, "source": source} | {
         "label": f"{label}, {SOURCES[source]}",
@@ -189,9 +189,8 @@ def _scores(predictor: Predictor, seed: int, cache: FeatureCache) -> Scores:
     if set(table["image_id"]) != set(cache.ids):
         raise InputError(f"{path}: of other images than {cache.path}; score them again")
     table = table[table["eval_seed"] == table["eval_seed"].iloc[0]]
-    table = table.assign(
-        view=table["matching"] + "/" + table["mask_source"] if of_run else table["name"]
-    )
+    names = table["matching"] + "/" + table["mask_source"] if of_run else table["name"]
+    table = table.assign(view=PREDICTION if predictor.kind == "other" else names)
     protocols = list(
         dict.fromkeys(one for several in PRINTED_PROTOCOLS.values() for one in several)
     )

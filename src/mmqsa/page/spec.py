@@ -11,7 +11,7 @@ from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.tables import Label
 from mmqsa.config.workflow import Config
-from mmqsa.paths import Paths, label_maps_path
+from mmqsa.paths import Paths, beside, label_maps_path
 from mmqsa.reporting.inputs import figures, references
 
 # Why photographs must not be published; of scenes there are none.
@@ -55,17 +55,16 @@ class PageSpec(Section):
     def methods(self, paths: Paths) -> list[MethodRecord]:
         """The methods of other code whose masks are shown: those with label maps."""
         records = read_methods(paths).values()
-        metrics = {record.name: paths.reference(self.image_set, record.name) for record in records}
+        metrics = {record.name: paths.method(self.image_set, record.name) for record in records}
         return [one for one in records if label_maps_path(metrics[one.name]).is_file()]
 
     def files(self, paths: Paths) -> list[Path]:
         """The files below a results folder that the explorer reads, besides the feature cache."""
         other = [record.name for record in self.methods(paths)]
         metrics = [paths.metrics(*run, self.image_set) for run in self.shown]
-        methods = [*self.references, *other]
-        metrics += [paths.reference(self.image_set, method) for method in methods]
-        scores = [paths.metrics(*run, self.image_set, "per_image") for run in self.shown]
-        scores += [paths.reference(self.image_set, method, "per_image") for method in methods]
+        metrics += [paths.reference(self.image_set, name) for name in self.references]
+        metrics += [paths.method(self.image_set, name) for name in other]
+        scores = [beside(path, "per_image") for path in metrics]
         records = [paths.methods / f"{name}.yaml" for name in other]
         return [*map(label_maps_path, metrics), *scores, *records]
 

@@ -16,6 +16,7 @@ from mmqsa.errors import InputError
 from mmqsa.page.spec import PageSpec
 from mmqsa.paths import PROVENANCE, Paths
 from mmqsa.reporting.results import SOURCES
+from mmqsa.reporting.typeset import unescaped
 
 # How verdicts begin that say nothing of a claim, and those that say that it did not hold up.
 UNTOLD = ("other data", "not enough runs", "cannot tell")
@@ -57,7 +58,7 @@ def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
         raise InputError(f"{path}: missing; run `mmqsa table`")
     lines = read_text(path).splitlines()
     cells = [
-        [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in lines
         if line.startswith("|")
     ]
@@ -67,17 +68,18 @@ def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
 
     def cell(text: str) -> Cell:
         bold = re.fullmatch(r"\*\*(.+)\*\*", text)
-        return Cell(bold[1], True) if bold else Cell(text)
+        return Cell(unescaped(bold[1] if bold else text), bold is not None)
 
     printed = [[cell(text) for text in row] for row in rows]
     for record in read_methods(paths).values():
+        title = record.title.strip()
         for row in printed:
-            if row[0].text == record.title or row[0].text.startswith(f"{record.title}, "):
+            if row[0].text == title or row[0].text.startswith(f"{title}, "):
                 row[0].colour = record.colour or ""
     return PageTable(
         name=name,
         caption=lines[0],
-        heading=heading,
+        heading=[unescaped(text) for text in heading],
         rows=printed,
         left=sum(rule.startswith(":") for rule in rules),
         figures=[paths.figure(name, kind, "png").name for kind in kinds],

@@ -20,6 +20,7 @@ from mmqsa.reporting.style import (
     PAGE,
     errorbars,
     legend_below,
+    literal,
     seeds_note,
     title,
 )
@@ -121,7 +122,8 @@ def _draw_references(axis: Axes, references: pd.DataFrame, results: Results) -> 
     for name, (dashes, colour) in lines.items():
         values = references[references["name"] == name]["value"]
         if len(values):
-            axis.axhline(values.iloc[0], color=colour, linestyle=dashes, linewidth=0.9, label=name)
+            look = {"color": colour, "linestyle": dashes, "linewidth": 0.9}
+            axis.axhline(values.iloc[0], label=literal(name), **look)
     axis.autoscale_view(scalex=False)  # a line in the margin would lie on the edge
 
 

@@ -12,7 +12,7 @@ from mmqsa.reporting.kinds import KINDS, colours_of
 from mmqsa.reporting.leaderboard import Board, board, kind_words
 from mmqsa.reporting.points import PITCH, WIDEST
 from mmqsa.reporting.results import Results
-from mmqsa.reporting.style import PAGE, legend_below, title
+from mmqsa.reporting.style import PAGE, legend_below, literal, title
 
 MOST = 4  # metrics of a figure: more would leave no room for the labels
 NOTE = (
@@ -73,7 +73,7 @@ def drawn_board(results: Results, found: Board) -> Figure:
         axis.margins(x=0.08)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.set_title(title(name).replace(" (", "\n("))
-        labels = [textwrap.fill(entry.label, WIDEST) for entry in entries]
+        labels = [literal(textwrap.fill(entry.label, WIDEST)) for entry in entries]
         axis.set_yticks(range(len(entries)), labels)
         axis.tick_params(axis="y", length=0)
         axis.grid(True, axis="y", linewidth=0.4)

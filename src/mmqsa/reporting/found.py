@@ -1,4 +1,4 @@
-"""What is scored image by image below a results folder, found without a config."""
+"""A leaderboard of all that is scored on an image set, without a config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ import pandas as pd
 
 from mmqsa.config.base import validated
 from mmqsa.config.evaluation import BASELINES
-from mmqsa.config.methods import read_methods
 from mmqsa.config.tables import PRINTED_PROTOCOLS, unpack
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
 from mmqsa.reporting.forest import drawn_board
+from mmqsa.reporting.image_sets import IMAGES, check_complete, image_sets
 from mmqsa.reporting.leaderboard import board, printed_board
 from mmqsa.reporting.metrics_file import REFERENCE, RUN, read_table
 from mmqsa.reporting.results import Results, Spec
@@ -20,35 +20,6 @@ from mmqsa.reporting.tables import write_table
 from mmqsa.reporting.typeset import Printed
 
 NAME = "leaderboard"  # of the table, before the image set: a workflow's own is called that
-IMAGES = "per_image"
-
-
-def image_sets(paths: Paths) -> dict[str, list[Path]]:
-    """Every image set that anything is scored on image by image, with those files."""
-    methods = sorted(["controls", *BASELINES, *read_methods(paths)], key=len, reverse=True)
-    found: dict[str, list[Path]] = {}
-    taken: set[Path] = set()
-    patterns = [paths.metrics("*", "*", "*", IMAGES)]
-    patterns += [paths.reference("*", method, IMAGES) for method in methods]
-    for pattern in patterns:
-        _, ending = pattern.name.split("*")
-        for path in sorted(paths.results.glob(str(pattern.relative_to(paths.results)))):
-            if path not in taken:  # of the methods a and b-a the longer name comes first
-                taken.add(path)
-                found.setdefault(path.name.removesuffix(ending), []).append(path)
-    return dict(sorted(found.items()))
-
-
-def chosen_image_set(paths: Paths, name: str | None) -> str:
-    """The image set ``name``, or the only one. Raises InputError that lists what there is."""
-    sets = image_sets(paths)
-    if not sets:
-        raise InputError(f"{paths.results}: nothing is scored here image by image; evaluate first")
-    if name is None and len(sets) > 1:
-        raise InputError(f"{paths.results}: has {', '.join(sets)}; name one with --image-set")
-    if name is not None and name not in sets:
-        raise InputError(f"--image-set {name}: not scored here; expected one of {', '.join(sets)}")
-    return name or next(iter(sets))
 
 
 def leaderboard_spec(
@@ -65,6 +36,7 @@ def leaderboard_spec(
     setting or the protocol is not scored.
     """
     files = image_sets(paths)[image_set]
+    check_complete(path for path in files if paths.results / "runs" not in path.parents)
     seeds: dict[str, list[int]] = {}
     for path in files:
         run = path.parent.parent

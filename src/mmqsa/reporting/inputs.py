@@ -123,9 +123,9 @@ def method_files(paths: Paths, images: str, kinds: Iterable[str]) -> Iterable[Pa
     No rule makes them, so those count that are there. Raises InputError on a faulty record.
     """
     for method in read_methods(paths):
-        if paths.reference(images, method).is_file():
+        if paths.method(images, method).is_file():
             yield paths.methods / f"{method}.yaml"
-            files = (paths.reference(images, method, kind) for kind in dict.fromkeys(["", *kinds]))
+            files = (paths.method(images, method, kind) for kind in dict.fromkeys(["", *kinds]))
             yield from filter(Path.is_file, files)
 
 

@@ -147,11 +147,16 @@ def _entries(results: Results) -> list[Entry]:
     references, means = results.references("per_image"), results.reference_metrics()
     for name, note in listed_references(spec, means).items():
         rows = references[references["name"] == name]
+        method = means.loc[means["name"] == name, "method"].iloc[0]
+        place = results.paths.method if name in results.methods else results.paths.reference
+        path = place(images, method, "per_image")
         if rows.empty:
-            continue
+            raise InputError(
+                f"{path}: missing, though {place(images, method).name} beside it has {quoted(name)}"
+                f"; restore it, or score again: `mmqsa {_command(results, name, method)}`"
+            )
         first = rows.iloc[0]
-        entry = Entry(first["kind"], name + note, "", _means(rows, "image_id"))
-        entry.path = results.paths.reference(images, first["method"], "per_image")
+        entry = Entry(first["kind"], name + note, "", _means(rows, "image_id"), path=path)
         if name in results.methods:
             entry.seeds = _means(rows, "eval_seed")
             if entry.label in {other.label for other in entries}:
@@ -159,6 +164,13 @@ def _entries(results: Results) -> list[Entry]:
                 raise InputError(f"{path}: title: {quoted(name)} is a setting here; choose another")
         entries.append(entry)
     return entries
+
+
+def _command(results: Results, name: str, method: str) -> str:
+    """The command that makes the scores of a reference again."""
+    if name in results.methods:
+        return f"score --name {method}"
+    return "controls" if method == "controls" else f"baseline --method {method}"
 
 
 def _means(rows: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from mmqsa.config.base import MAX_COUNT
 from mmqsa.config.choices import MaskSource, MatchingName
 from mmqsa.config.evaluation import SAME_MASKS
 from mmqsa.config.files import check_regular, quoted
-from mmqsa.config.tables import GEOMETRY_PROTOCOLS, METRICS, SIGNED, unpack
+from mmqsa.config.tables import GEOMETRY_PROTOCOLS, LABELS, METRICS, SIGNED, unpack
 from mmqsa.errors import InputError
 
 RUN = ("matching", "mask_source")  # names of the rows of a run's files
@@ -49,7 +49,7 @@ PREMISE = (
     *("all_object", "position_variance"),
 )
 PAIRS = (("head", "slot"), ("other_head", "other_slot"))
-OPTIONAL = ("encoder", "note")  # text that may be empty
+OPTIONAL = ("encoder", "note", LABELS)  # text that may be empty, or a column that may be absent
 # Kind of Paths.metrics, or name of another csv -> its columns.
 KINDS = {
     "": MEANS,
@@ -156,6 +156,22 @@ def read_table(path: Path, kind: str = "", names: tuple[str, ...] = ()) -> pd.Da
             f"{path}: not a metrics file ({reason}); restore it, or evaluate again"
         ) from None
     return table
+
+
+def labels_of(table: pd.DataFrame) -> str:
+    """What a table of means was compared with (`Scorer.labels_sha256`); empty where it is old."""
+    known = table[LABELS].dropna() if LABELS in table else pd.Series(dtype=str)
+    return "" if known.empty else str(known.iloc[0])
+
+
+def differing_labels(one: str, other: str) -> list[str]:
+    """The kinds of labels that two such texts have both, and that differ.
+
+    >>> differing_labels("side=320 classes=0a1b", "side=320 classes=ffff boxes=2c3d")
+    ['classes']
+    """
+    parts = [dict(part.split("=") for part in text.split() if "=" in part) for text in (one, other)]
+    return [kind for kind, value in parts[0].items() if parts[1].get(kind, value) != value]
 
 
 def _parsed(path: Path, kind: str, types: dict[str, type]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from mmqsa.reporting.style import (
     PAGE,
     drawn_interval,
     legend_below,
+    literal,
     seeds_note,
     title,
 )
@@ -107,7 +108,8 @@ def draw_points(part: FigureBase, means: pd.DataFrame) -> None:
         axis.set(xlabel="%", xlim=(min(0, lowest) - 8, 108), ylim=(len(labels) - 0.4, -0.6))
         axis.set_title(title(metric).replace(" (", "\n("))
         axis.set_xticks([0, 50, 100])
-        axis.set_yticks(range(len(labels)), [textwrap.fill(label, WIDEST) for label in labels])
+        filled = [literal(textwrap.fill(label, WIDEST)) for label in labels]
+        axis.set_yticks(range(len(labels)), filled)
         axis.tick_params(axis="y", length=0)
         axis.grid(True, axis="y", linewidth=0.4)
 

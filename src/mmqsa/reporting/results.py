@@ -1,7 +1,7 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -21,7 +21,13 @@ from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
 from mmqsa.reporting.inputs import figures
-from mmqsa.reporting.metrics_file import REFERENCE, RUN, read_table
+from mmqsa.reporting.metrics_file import (
+    REFERENCE,
+    RUN,
+    differing_labels,
+    labels_of,
+    read_table,
+)
 
 # Mask source -> its name in tables and figures.
 SOURCES = {
@@ -160,7 +166,7 @@ class Results:
             for row, images in self._image_sets()
         )
         of_slots = kind in ("agreement", "slots")
-        rows = _concatenated(entries, kind, () if of_slots else RUN)
+        rows = self._concatenated(entries, kind, () if of_slots else RUN)
         self._check_seeds(rows, kind)
         return rows
 
@@ -186,7 +192,7 @@ class Results:
         return {
             record.title: record
             for name, record in read_methods(self.paths).items()
-            if any(exists(self.paths.reference(images, name)) for _, images in self._image_sets())
+            if any(exists(self.paths.method(images, name)) for _, images in self._image_sets())
         }
 
     @property
@@ -204,29 +210,68 @@ class Results:
         With columns ``method`` (the stage's name, or the record's), ``kind`` (method, supervised or
         control). Raises InputError where two have one name.
         """
-        names: list[dict[str, Any]] = [
-            {"method": method, "kind": BASELINES.get(method, "control")}
+        names: list[tuple[Callable[..., Path], dict[str, Any]]] = [
+            (self.paths.reference, {"method": method, "kind": BASELINES.get(method, "control")})
             for method in self.spec.references
         ]
         names += [
-            {"method": record.name, "kind": record.kind, "name": title, "num_slots": 0}
+            (
+                self.paths.method,
+                {"method": record.name, "kind": record.kind, "name": title, "num_slots": 0},
+            )
             for title, record in self.methods.items()
         ]
         entries = (
             (
-                self.paths.reference(images, of_one["method"], kind),
-                {**of_one, "row": row},
+                place(images, of_one["method"], kind),
+                {**of_one, "row": row, "images": images},
                 self.spec.protocols[row],
             )
-            for of_one in names
+            for place, of_one in names
             for row, images in self._image_sets()
         )
-        rows = _concatenated(entries, kind, REFERENCE)
+        rows = self._concatenated(entries, kind, REFERENCE)
         several = rows.groupby("name")["method"].nunique() > 1
         for title in several[several].index:
             path = self.paths.methods / f"{self.methods[title].name}.yaml"
             raise InputError(f"{path}: title: {quoted(title)} is a method of mmqsa; choose another")
         return rows
+
+    def _concatenated(
+        self,
+        entries: Iterable[tuple[Path, dict[str, Any], list[str]]],
+        kind: str,
+        columns: tuple[str, ...],
+    ) -> pd.DataFrame:
+        """The files that are there as one table, with the names of each entry.
+
+        Raises InputError where two were scored on other labels of the same images.
+        """
+        tables = []
+        for path, names, protocols in entries:
+            if exists(path):
+                table = read_table(path, kind, columns)
+                self._check_labels(path, names["images"], labels_of(table))
+                tables.append(_of_protocols(table, protocols).assign(**names))
+        if tables:
+            return pd.concat(tables)
+        empty = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
+        return pd.DataFrame(columns=sorted(empty))
+
+    def _check_labels(self, path: Path, images: str, labels: str) -> None:
+        first = self._labels.setdefault(images, (path, labels))
+        if labels and not first[1]:
+            self._labels[images] = (path, labels)
+        elif kinds := differing_labels(first[1], labels):
+            raise InputError(
+                f"{path}: was scored on other labels than {first[0]} ({', '.join(kinds)}); score "
+                "one of the two again, on the same labels"
+            )
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[Path, str]]:
+        """By image set, a metrics file and the labels that it was scored on."""
+        return {}
 
     def _image_sets(self) -> Iterable[tuple[str, str]]:
         return ((row, name) for row, names in self.spec.images.items() for name in names)
@@ -274,20 +319,6 @@ def _of_protocols(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
         return metrics[metrics["protocol"].isin(protocols)]
     others = [name for name, pair in unpack(metrics).items() if pair[0] not in protocols]
     return metrics.drop(columns=others)
-
-
-def _concatenated(
-    entries: Iterable[tuple[Path, dict[str, Any], list[str]]], kind: str, columns: tuple[str, ...]
-) -> pd.DataFrame:
-    tables = [
-        _of_protocols(read_table(path, kind, columns), protocols).assign(**names)
-        for path, names, protocols in entries
-        if exists(path)
-    ]
-    if tables:
-        return pd.concat(tables)
-    empty = {*RUN_KEYS, *REFERENCE_KEYS, "images", "eval_seed", "value", "n_images"}
-    return pd.DataFrame(columns=sorted(empty))
 
 
 def of_first_protocol(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -179,6 +179,11 @@ def errorbars(
     axis.update_datalim(seeds[[x, "seeds"]].to_numpy(dtype=float))
 
 
+def literal(text: str) -> str:
+    """Text as matplotlib draws it: dollars are no formula, and a line first is no hidden label."""
+    return (" " * text.startswith("_") + text).replace("$", r"\$")
+
+
 def legend_below(figure: Figure, note: str = "") -> None:
     """One legend for all panels: lines with error bars first, then those to compare them with.
 

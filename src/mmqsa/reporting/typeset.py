@@ -96,16 +96,21 @@ def time_unit(seconds: float) -> tuple[str, int]:
 
 def to_markdown(table: Printed) -> str:
     """The caption and a pipe table."""
-    cells = table.cells.mask(table.bold, "**" + table.cells + "**")
-    cells = cells.map(_piped).rename(columns=_piped)
+    cells = table.cells.map(_escaped).rename(columns=_escaped)
+    cells = cells.mask(table.bold.to_numpy(), "**" + cells + "**")
     aligned = ["left"] * table.left + ["right"] * (len(table.heading) - table.left)
     text = cells.to_markdown(index=False, disable_numparse=True, colalign=aligned)
     return f"{table.caption}\n\n{text}\n"
 
 
-def _piped(text: str) -> str:
-    """A cell of a pipe table."""
-    return text.replace("|", r"\|")
+def _escaped(text: str) -> str:
+    """A cell of a pipe table, whatever its characters mean in Markdown."""
+    return re.sub(r"\\|\||\*\*|<(?=[A-Za-z/!])", lambda found: rf"\{found[0]}", text)
+
+
+def unescaped(text: str) -> str:
+    """What such a cell says."""
+    return re.sub(r"\\(\\|\||\*\*|<)", r"\1", text)
 
 
 DOCUMENT = r"""\documentclass{article}
@@ -141,6 +146,8 @@ def to_latex(table: Printed) -> str:
             formats.append("p{6cm}" if long else "l" if index < table.left else "r")
         columns[_latex(name)] = text
     cells = pd.DataFrame(columns)
+    first = cells.iloc[:, 0]  # after the end of a row, a bracket would say how far the next one is
+    cells.iloc[:, 0] = first.mask(first.str.startswith("["), "{}" + first)
     cells.iloc[table.first_rows, 0] = "\\midrule\n" + cells.iloc[table.first_rows, 0]
     body = table.styler(cells).to_latex(
         column_format="".join(formats),
