@@ -598,6 +598,11 @@ def test_controls_that_are_missing_are_named_and_scored_again(
     assert f"{gone}: missing; the controls are scored again" in capsys.readouterr().err
     assert gone.read_bytes() == before
     assert not mmqsa("leaderboard", "--results", paths.results)[0]
+    gone.unlink()
+    train = folder(voc_root, "train")
+    if kind != "":  # the means that are there have no fixed boxes
+        with pytest.raises(InputError, match=r"some files are missing .* remove scenes-val-contr"):
+            score(labels, tmp_path, path, controls=ControlsConfig.load(), train=train)
 
 
 @pytest.mark.faults

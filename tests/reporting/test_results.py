@@ -166,3 +166,24 @@ def test_every_mask_source_has_a_name():
 def test_a_metrics_frame_without_runs_has_its_columns(made):
     assert isinstance(made.results().runs("per_image"), pd.DataFrame)
     assert {"setting", "seed", "images", "mask_source"} <= set(made.results().runs("per_image"))
+
+
+def test_scores_of_other_labels_do_not_stand_together(made):
+    """A run, a control and a method of other code; kinds that one of them lacks do not count."""
+    known = "side=320 classes=0a1b"
+    made.metrics("full", 0, made.scores(60.0, "mbo_c"), labels_sha256=known)
+    made.metrics("full", 1, made.scores(60.0, "mbo_c"))  # from before files told
+    made.references("controls", made.scores(20.0, "mbo_c"), name="one slot", labels_sha256=known)
+    made.method("spot", title="SPOT")
+    for labels, said in (
+        (f"{known} boxes=ffff", None),
+        ("side=320 classes=ffff", r"spot/voc2012-val.csv: .*other labels than .* .classes.; score"),
+        ("side=224 classes=0a1b", r"spot/voc2012-val.csv: .*other labels than .* .side."),
+    ):
+        rows = made.scores(40.0, "mbo_c")
+        made.references("spot", rows, name="spot", labels_sha256=labels)
+        if said is None:
+            assert "SPOT" in made.table(references="all")[1]
+        else:
+            with pytest.raises(InputError, match=said):
+                made.table(references="all")

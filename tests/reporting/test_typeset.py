@@ -1,9 +1,10 @@
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from mmqsa.reporting.typeset import Printed, mean_sd, to_html, to_latex, to_markdown
+from mmqsa.reporting.typeset import Printed, mean_sd, to_html, to_latex, to_markdown, unescaped
 
 HEADING = ["", "masks", "updates", "mBO^c", "said"]
 ROWS = [
@@ -79,6 +80,16 @@ def test_what_latex_and_html_would_read_otherwise_is_escaped(table):
     assert "{mBO$^{c}$}" in text and r"\textbackslash{}" in text
     page = to_html(table)
     assert "&lt;it&gt; &amp; more" in page and "<it>" not in page
+
+
+@pytest.mark.parametrize("text", ["a|b", "a\\", "**a**", "<b>a</b>", r"\|", r"a\\|**", "*"])
+def test_a_cell_of_markdown_is_read_back_as_it_was(text):
+    """Also in bold; and a bracket at the start of a row is no option of LaTeX's."""
+    table = printed([[text, "", "2.0", ""], ["b", "", "1.0", ""]], ["g"] * 2, heading=HEADING[:4])
+    row = to_markdown(table).splitlines()[-2]
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+    assert unescaped(cells[0]) == text and cells[2] == "**2.0**"
+    assert "\n{}[a]" in to_latex(printed([["[a]", "", "1", ""]], ["g"], heading=HEADING[:4]))
 
 
 def test_long_cells_become_paragraphs():

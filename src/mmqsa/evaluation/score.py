@@ -169,6 +169,8 @@ def score_predictions(
                 eval_seed=seed,
             )
         _check_comparable(paths, labels, scorer)
+        if controls is not None and not with_controls:
+            files.append(_scored_controls(labels, by_controls, controls, train))
         try:
             scorer.write(path, NAMES)
             stack.close()
@@ -177,9 +179,6 @@ def score_predictions(
                 f"--name {record.name}: {path.parent} has scores of other predictions by that "
                 f"name; remove {path.stem}* there, or choose another --name or --results"
             ) from error
-    if controls is not None and not with_controls:
-        slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
-        files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
     if not files[1].exists():
         write_text(files[1], record.text())
     rows = _summaries(path, by_controls if controls is not None else None)
@@ -255,6 +254,24 @@ def _has_controls(metrics: Path) -> bool:
     if missing and len(missing) < len(files):
         notice(f"{missing[0]}: missing; the controls are scored again")
     return not missing
+
+
+def _scored_controls(
+    labels: LabelledImages, metrics: Path, controls: ControlsConfig, train: LabelledImages | None
+) -> Path:
+    """Score the controls; returns their metrics file.
+
+    Raises InputError where some files of theirs are there, and of other controls.
+    """
+    slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
+    try:
+        return score_controls(labels, metrics.parent, train, slots, seeds)
+    except InputError as error:
+        raise InputError(
+            f"{metrics.parent}: the controls of which some files are missing are others than those "
+            "of --train, slots.num_slots and evaluation.seeds here; give the --train and --config "
+            f"that they were made with, or remove {metrics.stem}* there"
+        ) from error
 
 
 def _check_comparable(paths: Paths, labels: LabelledImages, scorer: Scorer) -> None:
