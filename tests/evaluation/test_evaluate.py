@@ -65,6 +65,7 @@ def test_metrics_have_every_matching_and_source(scored):
         "metric",
         "value",
         "n_images",
+        "labels_sha256",
     ]
     sources = metrics.groupby("matching", sort=False)["mask_source"].unique().map(list)
     every = ["decoder", "attention", "decoder-masks"]

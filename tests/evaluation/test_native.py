@@ -102,6 +102,11 @@ def test_controls_are_those_of_the_photographs_without_a_backbone(tmp_path, nati
         pd.read_csv(path).query("protocol == 'boxes'").reset_index(drop=True)
         for path in (of_cache, of_folder)
     ]
+    kinds = [
+        dict(part.split("=") for part in table.pop("labels_sha256")[0].split()) for table in tables
+    ]
+    assert set(kinds[0]) == {"boxes"} < set(kinds[1])  # label maps are the folder's alone
+    assert kinds[0]["boxes"] == kinds[1]["boxes"]
     pd.testing.assert_frame_equal(*tables)
     assert tables[0].query("name == 'best fixed box'")["value"].max() > 0
     fitted_to_native = score_controls(native, tmp_path / "own", native)
