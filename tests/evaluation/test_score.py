@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from conftest import from_environment
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from mmqsa.cli.entry import main
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.methods import read_methods
 from mmqsa.data.voc import VocFolder
@@ -421,19 +419,6 @@ def test_controls_without_the_fixed_boxes_that_are_asked_for(tmp_path, voc_root,
     score(folder(voc_root), tmp_path, path, controls=config)
     with pytest.raises(InputError, match=r"scenes-val-controls.csv: has no fixed boxes"):
         score(folder(voc_root), tmp_path, path, controls=config, train=train)
-
-
-@pytest.fixture
-def mmqsa(monkeypatch, capsys):
-    """Runs a command in this process: its exit code, and what it prints."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["mmqsa", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def commands_of_the_tutorial():

@@ -71,8 +71,11 @@ class LabelContents:
     def without_objects(self) -> list[str]:
         """The kinds of labels by which nothing can be scored: no image has an object in them.
 
-        Raises InputError where these are all kinds that the geometry is scored by.
+        Says which boxes are not where they should be. Raises InputError where these are all kinds
+        that the geometry is scored by.
         """
+        if "boxes" in self.present:  # before a refusal, whose cause they may be
+            self.labels.box_faults.say(self.labels.path)
         empty = [kind for kind in self.present if not self.found[kind]["objects"]]
         if len(empty) == len(self.present):
             raise InputError(f"{self.labels.path}: {self._nothing(empty)}")
@@ -93,9 +96,12 @@ class LabelContents:
             return f"{self._lack(empty)}, so nothing can be scored; {fix}{again}"
         by_boxes = {"squash": "squashed images", "native": "photographs without label maps"}
         if geometry in by_boxes:
+            unknown = cached and geometry == "native"  # which has boxes alone
+            has_maps = unknown or labels.classes is not None or labels.instances is not None
+            other = ", or another geometry (crop)" if has_maps else ""
             return (
                 f"has no boxes, and {by_boxes[geometry]} are scored by boxes; take a split that "
-                "has Annotations, or another geometry (crop)"
+                f"has any{other}"
             )
         fix = f"take a split that has any{again}"
         if labels.boxes is not None:
@@ -139,7 +145,8 @@ class LabelContents:
         if left_out:
             missing = [kind for kind in self.used if kind not in self.present]
             reasons = [f"no {KINDS[kind]}" for kind in missing]
-            reasons += [self._lack([kind]) for kind in self.present if kind not in kept]
+            empty = [kind for kind in self.present if kind not in kept]
+            reasons += [self._lack(empty)] if empty else []
             notice_once(f"{path}: {_left_out(left_out)}: {', '.join(reasons)}")
         labelled = total - self.found["classes"]["void"] if "classes" in kept else 0
         with_objects = self.found["classes"]["objects"] if "classes" in kept else 0
@@ -164,8 +171,6 @@ class LabelContents:
                 f"{path}: class and instance label maps contradict each other in "
                 f"{self.contradicting} of {total} images: what is object in one is not in the other"
             )
-        if "boxes" in self.present:
-            self.labels.box_faults.say(path)
 
 
 def allowed_metrics(truths: Sequence[GroundTruth]) -> set[tuple[str, str]]:
