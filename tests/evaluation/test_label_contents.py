@@ -4,13 +4,21 @@ import json
 
 import numpy as np
 import pytest
+from conftest import CPU
 from PIL import Image
 
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
+from mmqsa.evaluation.baselines import score_baseline
+from mmqsa.evaluation.controls import score_controls
+from mmqsa.evaluation.evaluate import evaluate, score_snapshots, sweep
 from mmqsa.evaluation.labelled_images import LabelledFolder
 from mmqsa.evaluation.metrics import PROTOCOLS
+from mmqsa.evaluation.premise import measure_premise
 from mmqsa.evaluation.scoring import Scorer
+from mmqsa.features.cache import FeatureCache
+from mmqsa.features.extract import extract
+from mmqsa.training.run import Run
 
 HEIGHT, WIDTH, SIDE = 30, 40, 24
 
@@ -201,6 +209,10 @@ ODD = {
         without(instances=(TWO > 0).astype(np.uint8)),
         "a single instance in each of 2 images; if there are more, number them 1, 2, …",
     ),
+    "boxes of other objects": (
+        without(boxes=[(22, 13, 45, 43)]),
+        "in 2 of 2 images no box fits an object of the instance label maps",
+    ),
     "instances of other images": (
         without(instances=TWO[::-1, ::-1].copy()),
         "class and instance label maps contradict each other in 2 of 2 images",
@@ -212,7 +224,7 @@ ODD = {
 @pytest.mark.parametrize("what", ODD)
 def test_odd_label_maps_are_counted(tmp_path, capsys, what):
     labels, expected = ODD[what]
-    scorer(tmp_path, [labels] * 2)
+    scorer(tmp_path, [labels] * 2, "native" if "boxes" in what else "crop")
     assert any(expected in line for line in said(capsys))
 
 
@@ -261,6 +273,30 @@ def test_the_advice_for_boxes_alone_works(tmp_path, mmqsa, geometry):
     code, out, err = mmqsa("score", *options, "--geometry", geometry, "--protocol", "boxes")
     assert not code and "| boxes | CorLoc | 100.0 |" in " ".join(out.split())
     assert ("label maps" in err) == (geometry == "native")
+
+
+@pytest.mark.faults
+def test_every_stage_that_scores_refuses_labels_without_an_object(
+    tmp_path, own_voc, caches, run_folder, config
+):
+    for path in own_voc.glob("Segmentation*/*.png"):
+        labels = np.array(Image.open(path))
+        Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)).save(path)
+    extract(VocFolder.find(own_voc), "val", config, tmp_path / "val.h5", CPU)
+    cache, train, out = FeatureCache(tmp_path / "val.h5"), FeatureCache(caches["train"]), tmp_path
+    run, outputs = Run.load(run_folder), set(tmp_path.iterdir())
+    for stage in (
+        lambda: evaluate(run, cache, config, out, CPU),
+        lambda: sweep(run, cache, config, out, CPU),
+        lambda: score_snapshots(run_folder, cache, config, out, CPU),
+        lambda: score_controls(cache, out, train),
+        lambda: score_baseline("kmeans", cache, train, config, out),
+        lambda: score_baseline("probe", train, cache, config, out),
+        lambda: measure_premise(cache, train),
+    ):
+        with pytest.raises(InputError, match=r"val.h5: no object in (2 of 2 images|any image) "):
+            stage()
+    assert set(tmp_path.iterdir()) == outputs
 
 
 @pytest.mark.faults

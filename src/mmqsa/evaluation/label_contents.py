@@ -8,6 +8,7 @@ import numpy as np
 from mmqsa.config.tables import METRICS
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
+from mmqsa.evaluation.boxes import box_ious, boxes
 from mmqsa.evaluation.comparison import Array, GroundTruth
 from mmqsa.evaluation.labelled_images import LabelledImages
 from mmqsa.evaluation.metrics import PROTOCOLS, image_metrics
@@ -23,7 +24,7 @@ USED = {
     "squash": ("boxes",),
     "native": ("classes", "instances", "boxes"),
 }
-ALIKE = 0.5  # IoU of the objects' pixels in two kinds of label maps, below which they contradict
+ALIKE = 0.5  # IoU of objects, or of boxes, in two kinds of labels, below which they contradict
 
 
 class LabelContents:
@@ -46,6 +47,7 @@ class LabelContents:
         self.present = [kind for kind in self.used if getattr(labels, kind) is not None]
         self.found: dict[str, Counter[str]] = {kind: Counter() for kind in self.present}
         self.contradicting = self.one_class = self.one_instance = self.no_background = 0
+        self.misplaced_boxes = 0
 
     def look(self, truths: Sequence[GroundTruth]) -> None:
         """At the labels of an image, label maps first."""
@@ -56,9 +58,11 @@ class LabelContents:
             if of_regions is not None:
                 self.found[kind][_content(of_regions)] += 1
         if "boxes" in self.present:
-            boxes = truths[-1].boxes
-            has_any = boxes is not None and len(boxes) > 0
+            annotated = truths[-1].boxes
+            has_any = annotated is not None and len(annotated) > 0
             self.found["boxes"]["objects" if has_any else "background"] += 1
+            if annotated is not None and maps.instances is not None:
+                self.misplaced_boxes += _misplaced(annotated, maps)
         if classes is not None:
             valid = np.unique(classes[classes != VOID])
             self.no_background += len(valid) > 0 and valid[0] > 0
@@ -88,9 +92,12 @@ class LabelContents:
         again = ", and extract again" if cached else ""
         if empty:
             void = any(self.found[kind]["void objects"] for kind in empty)
-            fix = "take a split with labelled objects, or label them"
-            if set(empty) - {"boxes"}:
-                fix += " (objects are 1, 2, …; 0 is background)"
+            fix = "take a split with labelled objects, or label them as 1, 2, … (0 is background)"
+            if empty == ["boxes"]:
+                fix = (
+                    "take a split with boxes: object/bndbox in each xml of Annotations, or bbox in "
+                    "COCO's json"
+                )
             if void:
                 fix = "label objects 1, 2, …; 255 is void, which no metric counts"
             return f"{self._lack(empty)}, so nothing can be scored; {fix}{again}"
@@ -171,6 +178,11 @@ class LabelContents:
                 f"{path}: class and instance label maps contradict each other in "
                 f"{self.contradicting} of {total} images: what is object in one is not in the other"
             )
+        if self.misplaced_boxes:
+            notice_once(
+                f"{path}: in {self.misplaced_boxes} of {total} images no box fits an object of the "
+                "instance label maps (IoU > 0.5); boxes are in px of the photograph"
+            )
 
 
 def allowed_metrics(truths: Sequence[GroundTruth]) -> set[tuple[str, str]]:
@@ -228,6 +240,15 @@ def _content(labels: Array) -> str:
 def _num_objects(labels: Array) -> int:
     """The objects among the regions (G,) of a label map."""
     return len(np.unique(labels[(labels > 0) & (labels != VOID)]))
+
+
+def _misplaced(annotated: Array, truth: GroundTruth) -> bool:
+    """Whether none of an image's boxes (M, 4) is that of an object of its instance label map."""
+    instances = truth.region_instances.copy()
+    instances[instances == VOID] = 0
+    objects = boxes(instances[truth.regions])
+    ious = box_ious(annotated, objects)
+    return bool(ious.size and ious.max() <= ALIKE)
 
 
 def _contradict(classes: Array, instances: Array, sizes: Array) -> bool:
