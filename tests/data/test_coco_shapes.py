@@ -51,6 +51,7 @@ ABSENT = {
     "no polygon": [],
     "an empty polygon": [[]],
     "nothing": {},
+    "a polygon from 0 to 1": [[0.1, 0.1, 0.6, 0.1, 0.6, 0.6]],
     "runs of nothing": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
     "text runs of nothing": {"size": [HEIGHT, WIDTH], "counts": "`U1"},
 }
@@ -67,7 +68,9 @@ def test_boxes_alone_are_no_label_maps_but_boxes(tmp_path, capsys, shape):
     for image_id in ("1", "2"):
         assert folder.classes(image_id, SIZE) is folder.instances(image_id, SIZE) is None
         np.testing.assert_array_equal(folder.boxes(image_id)[1], [10, 10, 15, 15])
-    assert not notices(capsys)
+    (line,) = notices(capsys)
+    assert "4 of 4 annotations have a box but no shape of a pixel or more" in line
+    assert line.endswith("there are no label maps")
 
 
 @pytest.mark.parametrize("geometry", ["squash", "native"])
@@ -81,7 +84,7 @@ def test_boxes_alone_from_photographs_to_scores(tmp_path, capsys, config, geomet
     made = [score_controls(one, tmp_path / str(n)) for n, one in enumerate((cache, labels))]
     assert made[0].read_bytes() == made[1].read_bytes()
     assert "boxes,corloc" in made[0].read_text()
-    ours = [line for line in notices(capsys) if line.startswith(str(tmp_path))]
+    _, *ours = [line for line in notices(capsys) if line.startswith(str(tmp_path))]
     left_out = "protocols paper, dinosaur and spot left out: no class label maps, no instance"
     assert [left_out in line for line in ours] == [True] * 2 * (geometry == "native")
 
@@ -91,7 +94,7 @@ def test_an_object_without_a_shape_among_others_is_void(tmp_path, capsys):
     folder = coco(tmp_path, None, "own", "own", [])
     assert folder.ids("val") == ["1", "2"]
     (line,) = notices(capsys)
-    assert "2 of 4 annotations have a box but no shape, such as annotation 1: in label maps" in line
+    assert "2 of 4 annotations have a box but no shape" in line and "their boxes are void" in line
     for read in (folder.classes, folder.instances):
         first, second = read("1", SIZE), read("2", SIZE)
         assert first[0, 0] == second[0, 0] == 0

@@ -7,6 +7,7 @@ import pytest
 from conftest import CPU
 from PIL import Image
 
+from mmqsa.config.files import dump_yaml
 from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 from mmqsa.evaluation.baselines import score_baseline
@@ -273,6 +274,36 @@ def test_the_advice_for_boxes_alone_works(tmp_path, mmqsa, geometry):
     code, out, err = mmqsa("score", *options, "--geometry", geometry, "--protocol", "boxes")
     assert not code and "| boxes | CorLoc | 100.0 |" in " ".join(out.split())
     assert ("label maps" in err) == (geometry == "native")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("variant", ["squash", "native"])
+def test_the_advice_for_a_cache_of_boxes_alone_works(tmp_path, mmqsa, config, variant):
+    write(tmp_path / "data", [{"boxes": SCENE["boxes"]}] * 2)
+    path, results = tmp_path / "config.yaml", tmp_path / "results"
+    own = config.model_dump(include={"dataset", "backbone"})
+    path.write_text(dump_yaml(own | {"device": "cpu"}))
+    options = ("--config", path, "--data", tmp_path / "data", "--split", "detection-val", "--out")
+    assert not mmqsa("extract", *options, tmp_path / "crop.h5")[0]
+    code, _, err = mmqsa("controls", "--features", tmp_path / "crop.h5", "--out", results)
+    assert code == 2 and "its boxes are enough for another geometry: extract with --variant" in err
+    assert not mmqsa("extract", *options, tmp_path / "other.h5", "--variant", variant)[0]
+    code, _, err = mmqsa("controls", "--features", tmp_path / "other.h5", "--out", results)
+    assert not code
+    (written,) = results.glob("*controls.csv")
+    assert "boxes,corloc" in written.read_text()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("geometry, kind", [("squash", "boxes"), ("released", "classes")])
+def test_the_advice_to_take_another_geometry_works(tmp_path, geometry, kind):
+    with pytest.raises(InputError, match=r"another geometry \(crop\)"):
+        scorer(tmp_path, [without(kind)] * 2, geometry)
+    assert scorer(tmp_path, [without(kind)] * 2, "crop").protocols
+    others = {"boxes": ("classes", "instances"), "classes": ("instances",)}[kind]
+    with pytest.raises(InputError) as refused:
+        scorer(tmp_path / "without", [without(kind, *others)] * 2, geometry)
+    assert "(crop)" not in str(refused.value)
 
 
 @pytest.mark.faults

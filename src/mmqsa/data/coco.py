@@ -247,11 +247,16 @@ class _Index:
                 f"{self._path}: {len(self._nothing)} of {number} annotations have neither a shape "
                 f"nor a box, such as annotation {min(self._nothing)}: left out"
             )
-        if self._box_alone and self.has_shapes:
+        if self._box_alone:
+            what = "there are no label maps"
+            if self.has_shapes:
+                what = (
+                    "in label maps their boxes are void, and an image of such objects alone has no "
+                    "label map"
+                )
             notice(
                 f"{self._path}: {len(self._box_alone)} of {number} annotations have a box but no "
-                f"shape, such as annotation {min(self._box_alone)}: in label maps their boxes are "
-                "void, and an image of such objects alone has no label map"
+                f"shape of a pixel or more, such as annotation {min(self._box_alone)}: {what}"
             )
 
     def is_void(self, entry: dict[str, Any]) -> bool:

@@ -18,20 +18,22 @@ DAMAGE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueE
 
 
 def is_absent(shape: Any) -> bool:
-    """Whether a ``segmentation`` holds nothing: null, no point of a polygon, or no pixel in runs.
+    """Whether a ``segmentation`` has no pixel: null, no points, all within a pixel, or empty runs.
 
     >>> [is_absent(shape) for shape in (None, [], [[]], [[1, 1, 5, 1, 5, 5]])]
     [True, True, True, False]
-    >>> is_absent({"size": [2, 2], "counts": [4]})
-    True
+    >>> is_absent([[0.1, 0.1, 0.4, 0.1, 0.4, 0.6]]), is_absent({"size": [2, 2], "counts": [4]})
+    (True, True)
     """
     if shape is None or shape in ("", {}):
         return True
-    if isinstance(shape, list):
-        return all(polygon == [] for polygon in shape)
     try:
+        if isinstance(shape, list):
+            points = [value for polygon in shape for value in polygon]
+            extents = [max(one) - min(one) for one in (points[::2], points[1::2]) if one]
+            return all(extent < 1 for extent in extents)
         return not _runs(shape)[1::2].any()
-    except ValueError:  # a damaged one is no absent one
+    except (OverflowError, TypeError, ValueError):  # a damaged one is not absent
         return False
 
 
@@ -75,7 +77,10 @@ def _polygons(shape: list[Any], size: tuple[int, int]) -> list[list[float]]:
         for value in polygon:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value):
-                raise ValueError(f"a polygon holds {quoted(value)}, which is no finite number")
+                raise ValueError(
+                    f"a polygon holds {quoted(value)}, which is no finite number; it is x1, y1, "
+                    "x2, y2, …"
+                )
         if len(polygon) < 6:
             raise ValueError(
                 f"a polygon has {len(polygon)} numbers, and three points need 6, x1, y1, …"

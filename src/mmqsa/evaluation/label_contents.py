@@ -99,7 +99,7 @@ class LabelContents:
                     "COCO's json"
                 )
             if void:
-                fix = "label objects 1, 2, …; 255 is void, which no metric counts"
+                fix = "label objects 1, 2, …; 255 is void, which no metric counts, as are crowds"
             return f"{self._lack(empty)}, so nothing can be scored; {fix}{again}"
         by_boxes = {"squash": "squashed images", "native": "photographs without label maps"}
         if geometry in by_boxes:
@@ -111,7 +111,9 @@ class LabelContents:
                 f"has any{other}"
             )
         fix = f"take a split that has any{again}"
-        if labels.boxes is not None:
+        if labels.instances is not None:  # which `released` does not use
+            fix += ", or another geometry (crop)"
+        elif labels.boxes is not None:
             option = "extract with --variant" if cached else "use --geometry"
             fix = f"its boxes are enough for another geometry: {option} squash or native"
         maps = "label maps" if geometry != "released" else KINDS["classes"]
