@@ -18,7 +18,7 @@ DAMAGE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueE
 
 
 def is_absent(shape: Any) -> bool:
-    """Whether a ``segmentation`` has no pixel: null, no points, all within a pixel, or empty runs.
+    """Whether a ``segmentation`` has no pixel: null, empty, points within a pixel, runs of nothing.
 
     >>> [is_absent(shape) for shape in (None, [], [[]], [[1, 1, 5, 1, 5, 5]])]
     [True, True, True, False]
@@ -29,9 +29,12 @@ def is_absent(shape: Any) -> bool:
         return True
     try:
         if isinstance(shape, list):
-            points = [value for polygon in shape for value in polygon]
-            extents = [max(one) - min(one) for one in (points[::2], points[1::2]) if one]
-            return all(extent < 1 for extent in extents)
+            return all(
+                max(along) - min(along) < 1
+                for polygon in shape
+                for along in (polygon[::2], polygon[1::2])
+                if along
+            )
         return not _runs(shape)[1::2].any()
     except (OverflowError, TypeError, ValueError):  # a damaged one is not absent
         return False

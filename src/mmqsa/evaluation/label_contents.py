@@ -216,7 +216,7 @@ def _left_out(left_out: dict[str, list[str]]) -> str:
     """
     whole = [protocol for protocol, names in left_out.items() if not names]
     parts = [
-        f"{', '.join(METRICS[name] for name in names)} of {protocol}"
+        f"{', '.join(METRICS.get(name, name) for name in names)} of {protocol}"
         for protocol, names in left_out.items()
         if names
     ]
