@@ -304,9 +304,13 @@ class _Index:
                 f"{about} is for {'x'.join(map(quoted, of))} px, but the photograph is "
                 f"{width}x{height}; restore the one that was changed"
             )
+        return self._pixels(entry, size, about)
+
+    def _pixels(self, entry: dict[str, Any], size: tuple[int, int], about: str) -> np.ndarray:
+        """The pixels (h, w) bool of an annotation: of its box, where it has no shape."""
         if entry["id"] in self._box_alone:
             return _inside(entry["bbox"], size)
-        return mask_of(shape, size, about)
+        return mask_of(entry["segmentation"], size, about)
 
 
 def _inside(bbox: list[float], size: tuple[int, int]) -> np.ndarray:

@@ -14,6 +14,7 @@ from mmqsa.evaluation.label_contents import LabelContents, allowed_metrics, not_
 from mmqsa.evaluation.labelled_images import LabelledImages, OfImages
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.paths import beside
+from mmqsa.progress import progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds to import, and predictions of other code need none
     from torch import Tensor
@@ -174,8 +175,8 @@ class Scorer:
         Made one by one among the large temporary arrays of predictions, each would pin a hole in
         freed memory: on VOC's val 0.9 GB more.
         """
-        room = True
-        for index in range(len(self.ids) if contents.present else 0):
+        room, indices = True, range(len(self.ids) if contents.present else 0)
+        for index in progress_bar(indices, desc="labels", unit=" images"):
             truths = self._prepare(index)
             contents.look(truths)
             room = room and self._kept + truths[0].regions.size <= KEPT
