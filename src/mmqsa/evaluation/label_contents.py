@@ -99,7 +99,7 @@ class LabelContents:
                     "COCO's json"
                 )
             if void:
-                fix = "label objects 1, 2, …; 255 is void, which no metric counts, as are crowds"
+                fix = "label objects 1, 2, …; 255 is void (as are crowds), and no metric counts it"
             return f"{self._lack(empty)}, so nothing can be scored; {fix}{again}"
         by_boxes = {"squash": "squashed images", "native": "photographs without label maps"}
         if geometry in by_boxes:
