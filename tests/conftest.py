@@ -1,6 +1,7 @@
 """Fixtures: a handful of scenes, their caches and one small trained run, made once a session."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,7 @@ import pytest
 import torch
 from made import Made
 
+from mmqsa.cli.entry import main
 from mmqsa.config.workflow import Config
 from mmqsa.data.scenes import write_scenes
 from mmqsa.data.voc import VocFolder
@@ -90,6 +92,19 @@ def run_folder(tmp_path_factory, caches, config) -> Path:
     folder = tmp_path_factory.mktemp("run")
     train(FeatureCache(caches["train"]), config, 0, folder, CPU)
     return folder
+
+
+@pytest.fixture
+def mmqsa(monkeypatch, capsys):
+    """Runs a command in this process: its exit code, and what it prints."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["mmqsa", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 def from_environment(name: str) -> str:

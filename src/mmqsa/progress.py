@@ -1,6 +1,7 @@
 """Progress of long work: a live bar on a terminal, a line every now and then in a log file."""
 
 import sys
+from functools import cache
 from typing import Any
 
 from tqdm import tqdm
@@ -19,3 +20,9 @@ def progress_bar(items: Any = None, **options: Any) -> tqdm:
 def notice(text: str) -> None:
     """A line on standard error that leaves a progress bar whole."""
     tqdm.write(text, file=sys.stderr)
+
+
+@cache
+def notice_once(text: str) -> None:
+    """A notice that a process gives once, however often its cause is met."""
+    notice(text)

@@ -305,7 +305,7 @@ GOOD = next(objects(MAP, IDS[0]))
         ([{"image_id": 139, "segmentation": {"counts": "x"}}], "a mask whose size is None"),
         ([{"image_id": 139, "segmentation": {"size": [4, 6], "counts": "x"}}], "no readable shape"),
         ([{"image_id": 139, "segmentation": {"size": [9**9, 6], "counts": "x"}}], "megapixels"),
-        ([{"image_id": 139, "segmentation": [[1, 2, 3]]}], "an object: polygons"),
+        ([{"image_id": 139, "segmentation": [[1, 2, 3]]}], "a polygon has 3 numbers"),
         ([GOOD, next(objects(MAP[:2], 139))], "both of 000000000139"),
         ([GOOD, next(objects(MAP[:2], IDS[0]))], r"different sizes, \[\(6, 2\), \(6, 4\)\]"),
         ({"annotations": [GOOD], "images": [{"id": 1}]}, "images: entry 0: file_name"),

@@ -432,19 +432,6 @@ def test_controls_without_the_fixed_boxes_that_are_asked_for(tmp_path, voc_root,
         score(folder(voc_root), tmp_path, path, controls=config, train=train)
 
 
-@pytest.fixture
-def mmqsa(monkeypatch, capsys):
-    """Runs a command in this process: its exit code, and what it prints."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["mmqsa", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
-
-
 def commands_of_the_tutorial():
     """The commands of docs/score.md that are about the fixture."""
     text = (ROOT / "docs/score.md").read_text().replace("\\\n", " ")

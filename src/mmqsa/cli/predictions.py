@@ -106,7 +106,9 @@ def score(
     of_coco = OfCoco(images, least_score) if asked else None
     opened = [open_predictions(path, labels.ids, array, of_coco) for path in predictions]
     controls = None if no_controls else ControlsConfig.load(config)
-    found = score_predictions(labels, opened, record, paths, frame, controls, fitted)
+    found = score_predictions(
+        labels, opened, record, paths, frame, controls, fitted, protocol or ()
+    )
     found = found.of(protocol or protocols)
     if as_json:
         print(json.dumps(found.data()))

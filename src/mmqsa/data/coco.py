@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmqsa.config.base import Finite, validated
 from mmqsa.config.files import quoted, read_text
+from mmqsa.data.coco_shapes import is_absent, mask_of
 from mmqsa.data.folder import MAX_COORDINATE, PhotoFolder, check_boxes, check_id, check_ids
 from mmqsa.data.geometry import VOID
-from mmqsa.data.photograph import MAX_PIXELS
 from mmqsa.errors import InputError
+from mmqsa.progress import notice
 
 CHOSEN = "coco_20k_filenames.txt"  # the images of COCO 20k, train2014/NAME.jpg on each line
-MAX_OUTLINE = 1_000_000  # px, of an object's polygons; pycocotools takes 100 bytes a px
 DAMAGE = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
@@ -28,7 +26,9 @@ class CocoFolder(PhotoFolder):
     """The folder that holds annotations/instances_*2017.json, train2017 and val2017.
 
     Classes are 1..80 in the order of COCO's category ids. Crowds are void. Where instances overlap
-    the smaller one is on top, so that a cup on a table stays whole.
+    the smaller one is on top, so that a cup on a table stays whole. Of an object with a box alone
+    nobody knows which pixels it has, so those of its box are void; where all objects of an image
+    have boxes alone, the image has no label maps.
     """
 
     link = "coco"
@@ -85,15 +85,15 @@ class CocoFolder(PhotoFolder):
         paths = [self.path / f"{split}{self.year}" / f"{image_id}.jpg" for split in self.splits]
         return next((path for path in paths if path.is_file()), paths[0])
 
-    def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
+    def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         index = self._index_of(image_id)
         labels = [index.classes[entry["category_id"]] for entry in index.objects(image_id)]
         return index.painted(image_id, size, labels)
 
-    def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray:
+    def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         index, counted = self._index_of(image_id), iter(range(1, VOID))
         objects = index.objects(image_id)
-        labels = [VOID if entry["iscrowd"] else next(counted) for entry in objects]
+        labels = [VOID if index.is_void(entry) else next(counted) for entry in objects]
         return index.painted(image_id, size, labels)
 
     def boxes(self, image_id: str) -> np.ndarray:
@@ -160,7 +160,15 @@ class CocoObject(BaseModel):
     bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4)]
     iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
     area: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    segmentation: Any
+    segmentation: Any = None
+
+
+EXPECTED = {  # of an annotation's keys, for messages
+    **dict.fromkeys(("id", "image_id", "category_id"), "a whole number"),
+    "bbox": f"[x, y, width, height] in px, each at most {MAX_COORDINATE:,.0f}",
+    "iscrowd": "0 or 1",
+    "area": "a number from 0 on, in px",
+}
 
 
 class _Index:
@@ -177,7 +185,8 @@ class _Index:
             annotations = self._coco.dataset["annotations"]
             listed = len(self._coco.dataset["images"])
         except (*DAMAGE, RecursionError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            found = f"no {error}" if isinstance(error, KeyError) else error
+            reason = " ".join(f"{found}".split())[:160]
             raise InputError(f"{path}: not COCO instances ({reason}); restore the file") from None
         self._path, self.by_name = path, {check_id(name, path): key for name, key in names}
         self.classes = {key: label for label, key in enumerate(categories, start=1)}
@@ -194,7 +203,14 @@ class _Index:
             self._check(entry)
         if len(self._coco.anns) < len(annotations):
             raise InputError(f"{path}: two annotations have one id; correct it")
-        objects = Counter(entry["image_id"] for entry in annotations if not entry["iscrowd"])
+        self._box_alone = {entry["id"] for entry in annotations if is_absent(entry["segmentation"])}
+        self._nothing = {
+            key for key in self._box_alone if not all(side > 0 for side in self._sides(key))
+        }
+        self._box_alone -= self._nothing
+        self.has_shapes = len(self._box_alone) + len(self._nothing) < len(annotations)
+        self._say_what_lacks(len(annotations))
+        objects = Counter(entry["image_id"] for entry in annotations if not self.is_void(entry))
         for key, number in objects.most_common(1):
             if number >= VOID:
                 raise InputError(
@@ -205,20 +221,65 @@ class _Index:
     def _check(self, entry: dict[str, Any]) -> None:
         about = f"{self._path}: annotation {quoted(entry.get('id'))}"
         entry.setdefault("iscrowd", 0)
-        validated(CocoObject, entry, about)
+        entry.setdefault("segmentation", None)
+        try:
+            CocoObject.model_validate(entry)
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+            what = f"has no {key}, which is"
+            if key in entry:
+                what = f"{key} is {quoted(entry[key])}, not"
+            raise InputError(
+                f"{about}: {what} {EXPECTED[key]}; correct it, or take the annotation out"
+            ) from None
         for key, known in (("image_id", self._coco.imgs), ("category_id", self.classes)):
             if entry[key] not in known:
                 raise InputError(f"{about}: unknown {key} {entry[key]}; correct it")
 
+    def _sides(self, key: int) -> list[float]:
+        """Width and height of an annotation's box, px."""
+        return self._coco.anns[key]["bbox"][2:]
+
+    def _say_what_lacks(self, number: int) -> None:
+        """Notices that count the objects without a shape."""
+        if self._nothing:
+            notice(
+                f"{self._path}: {len(self._nothing)} of {number} annotations have neither a shape "
+                f"nor a box, such as annotation {min(self._nothing)}: left out"
+            )
+        if self._box_alone:
+            what = "there are no label maps"
+            if self.has_shapes:
+                what = (
+                    "in label maps their boxes are void, and an image of such objects alone has no "
+                    "label map"
+                )
+            notice(
+                f"{self._path}: {len(self._box_alone)} of {number} annotations have a box but no "
+                f"shape of a pixel or more, such as annotation {min(self._box_alone)}: {what}"
+            )
+
+    def is_void(self, entry: dict[str, Any]) -> bool:
+        """Whether an annotation's pixels are void in label maps: a crowd, or a box alone."""
+        key = entry["id"]
+        return bool(entry["iscrowd"]) or key in self._box_alone or key in self._nothing
+
     def objects(self, image_id: str) -> list[dict]:
         """The annotations of a photograph, in the order of their ids."""
-        return self._coco.loadAnns(sorted(self._coco.getAnnIds(imgIds=[self.by_name[image_id]])))
+        keys = self._coco.getAnnIds(imgIds=[self.by_name[image_id]])
+        return self._coco.loadAnns(sorted(set(keys) - self._nothing))
 
-    def painted(self, image_id: str, size: tuple[int, int], labels: list[int]) -> np.ndarray:
-        """The label map (h, w) of a photograph of ``size`` (w, h): a label for each object."""
+    def painted(self, image_id: str, size: tuple[int, int], labels: list[int]) -> np.ndarray | None:
+        """The label map (h, w) of a photograph of ``size`` (w, h): a label for each object.
+
+        None where its objects, or all those of the file, have boxes alone.
+        """
+        objects = self.objects(image_id)
+        unknown = objects and all(entry["id"] in self._box_alone for entry in objects)
+        if unknown or (self._box_alone and not self.has_shapes):
+            return None
         width, height = size
         painted = np.zeros((height, width), dtype=np.uint8)
-        objects = self.objects(image_id)
         # One mask at a time: those of a large photograph would not fit into memory together.
         areas = [entry.get("area") or self._mask(entry, image_id, size).sum() for entry in objects]
         order = sorted(
@@ -227,7 +288,7 @@ class _Index:
         )
         for index in order:
             mask = self._mask(objects[index], image_id, size)
-            painted[mask] = VOID if objects[index]["iscrowd"] else labels[index]
+            painted[mask] = VOID if self.is_void(objects[index]) else labels[index]
         return painted
 
     def _mask(self, entry: dict[str, Any], image_id: str, size: tuple[int, int]) -> np.ndarray:
@@ -243,75 +304,22 @@ class _Index:
                 f"{about} is for {'x'.join(map(quoted, of))} px, but the photograph is "
                 f"{width}x{height}; restore the one that was changed"
             )
-        return mask_of(shape, size, about)
+        return self._pixels(entry, size, about)
+
+    def _pixels(self, entry: dict[str, Any], size: tuple[int, int], about: str) -> np.ndarray:
+        """The pixels (h, w) bool of an annotation: of its box, where it has no shape."""
+        if entry["id"] in self._box_alone:
+            return _inside(entry["bbox"], size)
+        return mask_of(entry["segmentation"], size, about)
 
 
-def mask_of(shape: Any, size: tuple[int, int], about: str) -> np.ndarray:
-    """The mask (h, w) bool of a ``segmentation`` in px of an image of ``size`` (w, h).
-
-    Raises InputError that begins with ``about``; pycocotools crashes on shapes that are not
-    checked.
-    """
-    width, height = size
-    try:
-        if isinstance(shape, list):
-            validated(_Polygons, {"polygons": shape}, about)
-            points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in shape])
-            if (np.abs(points) > 2 * np.array(size)).any():
-                raise ValueError("a polygon leaves the photograph by far")
-            if np.abs(np.diff(points, axis=0)).sum() > MAX_OUTLINE:
-                raise ValueError(f"its outline is longer than {MAX_OUTLINE:,} px")
-            outlines = run_lengths.frPyObjects(shape, height, width)
-            return run_lengths.decode(run_lengths.merge(outlines)).astype(bool)
-        counts = shape["counts"]
-        if not isinstance(counts, str):
-            counts = validated(_Runs, shape, about).counts
-        runs = _decoded(counts) if isinstance(counts, str) else np.array(counts)
-        if (runs < 0).any() or runs.sum() != width * height:
-            raise ValueError("its run lengths do not add up to the photograph")
-        inside = np.arange(len(runs)) % 2 == 1
-        return np.repeat(inside, runs).reshape(width, height).T
-    except DAMAGE as error:
-        raise InputError(f"{about} has no readable shape ({error})") from None
-
-
-class _Polygons(BaseModel):
-    polygons: Annotated[
-        list[Annotated[list[Finite], Field(min_length=6)]],
-        Field(min_length=1, max_length=10_000),  # pycocotools adds each to all before it
-    ]
-
-    @field_validator("polygons")
-    @classmethod
-    def _pairs(cls, polygons: list[list[float]]) -> list[list[float]]:
-        if any(len(polygon) % 2 for polygon in polygons):
-            raise ValueError("a polygon has an odd number of coordinates")
-        return polygons
-
-
-class _Runs(BaseModel):
-    counts: list[Annotated[int, Field(ge=0, le=MAX_PIXELS)]]
-
-
-def _decoded(counts: str) -> np.ndarray:
-    """The run lengths in COCO's text: 5 bits a character, the lowest first; a 6th says go on.
-
-    A run after the third is the difference to the one before the last. pycocotools reads beyond
-    the end of a text that is cut, and leaves what its runs do not cover undefined.
-    """
-    codes = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
-    if not codes.size or codes[-1] & 32 or codes.min() < 0 or codes.max() > 63:
-        raise ValueError("its run lengths are cut or damaged")
-    ends = np.flatnonzero(codes & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    if places.max() > 6:  # 35 bits; a run has 32
-        raise ValueError("a run length is too large")
-    runs = np.add.reduceat((codes & 31) << 5 * places, starts)
-    runs -= (codes[ends] & 16) << (5 * places[ends] + 1)  # the sign
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
+def _inside(bbox: list[float], size: tuple[int, int]) -> np.ndarray:
+    """The pixels (h, w) bool that a box touches."""
+    mask, (x, y, width, height) = np.zeros(size[::-1], dtype=bool), bbox
+    low, high = np.floor([x, y]).clip(0), np.ceil([x + width, y + height]).clip(0)
+    (x0, y0), (x1, y1) = low.astype(int), high.astype(int)
+    mask[y0:y1, x0:x1] = True
+    return mask
 
 
 _index = cache(_Index)

@@ -113,7 +113,8 @@ class VocFolder(PhotoFolder):
                 unknown = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
                 if unknown.size:
                     raise InputError(
-                        f"{path}: label {unknown[0]} is no VOC class (0..20, or 255 for void)"
+                        f"{path}: label {unknown[0]} is no VOC class (0..20, or 255 for void); "
+                        "number classes from 1 to 20"
                     )
                 return labels
         return None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmqsa.config.base import Finite, validated
 from mmqsa.config.files import check_regular, quoted
-from mmqsa.data.coco import mask_of
+from mmqsa.data.coco_shapes import mask_of
 from mmqsa.data.folder import MAX_COORDINATE
 from mmqsa.data.photograph import check_pixels
 from mmqsa.errors import InputError

@@ -111,9 +111,9 @@ class GroundTruth:
         order[present] = np.arange(len(present))
         self.regions = order[pairs]  # (S, S), 0 .. G - 1
         self.sizes = sizes[present].astype(np.float64)  # (G,) px
-        self.region_classes = present >> 8
+        self.region_classes, self.region_instances = present >> 8, present & 255
         self.classes = None if classes is None else Membership.of(self.region_classes)
-        self.instances = None if instances is None else Membership.of(present & 255)
+        self.instances = None if instances is None else Membership.of(self.region_instances)
         self.valid: Array | None = None  # (S, S) bool; None: all pixels
         self.boxes = annotated_boxes
         allowed = {"boxes", "single"} if annotated_boxes is not None else set()

@@ -11,6 +11,7 @@ from mmqsa.evaluation.boxes import box_ious, boxes
 from mmqsa.evaluation.labelled_images import LabelledImages
 from mmqsa.evaluation.scoring import Scorer
 from mmqsa.features.attributes import check_attributes
+from mmqsa.progress import notice_once
 
 __all__ = ["Control", "fitted_controls", "fixed_controls", "random_slots"]
 
@@ -164,6 +165,8 @@ def control_predictions(
         if labelled := object_boxes(train):
             evenly = labelled[:: -(-len(labelled) // MAX_IMAGES)]
             controls |= fitted_controls(evenly, images.side, num_slots)
+        else:
+            notice_once(f"{train.path}: no object in any image to fit fixed boxes to; without them")
     for name, control in controls.items():
         labels = np.broadcast_to(control.labels, (num_images, *control.labels.shape))
         slots, everywhere = int(control.labels.max()) + 1, slice(0, num_images)

@@ -11,6 +11,7 @@ import numpy as np
 from mmqsa.config.choices import GeometryName
 from mmqsa.config.files import quoted
 from mmqsa.config.tables import SPLIT, ImageSet
+from mmqsa.data.box_faults import BoxFaults
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
 from mmqsa.errors import InputError
@@ -72,6 +73,10 @@ class LabelledImages(Protocol):
     def boxes(self) -> OfImages | None:
         """Annotated boxes."""
 
+    @property
+    def box_faults(self) -> BoxFaults:
+        """What is wrong with the boxes that were read so far; a cache's were cut when stored."""
+
 
 class LabelledFolder:
     """The labels of a split in a data set's folder, read image by image when they are asked for.
@@ -94,7 +99,7 @@ class LabelledFolder:
         folder.check(self.ids)
         self.name = ImageSet(dataset, split, "" if geometry == "crop" else geometry).name
         self.attributes: dict[str, Any] = {"geometry": geometry, "image_size": side}
-        self.geometry = Geometry(geometry, side)
+        self.geometry, self.box_faults = Geometry(geometry, side), BoxFaults()
         self.classes = self._present(lambda index: self._map(folder.classes, index))
         self.instances = self._present(lambda index: self._map(folder.instances, index))
         self.boxes = self._present(self._boxes)
@@ -114,7 +119,9 @@ class LabelledFolder:
         boxes = self.folder.boxes(self.ids[index])
         if boxes is None:
             return np.empty((0, 4)), False
-        return self.geometry.boxes(boxes, *self.size(index)).astype(np.float64), True
+        size = self.size(index)
+        self.box_faults.look(self.ids[index], boxes, size)
+        return self.geometry.boxes(boxes, *size).astype(np.float64), True
 
     def _present(self, read: Callable[[int], Found]) -> OfImages | None:
         """Labels of one kind, or None where no image has them."""

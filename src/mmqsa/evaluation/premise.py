@@ -136,6 +136,11 @@ def measure_premise(cache: FeatureCache, train: FeatureCache) -> Premise:
     variance = square / (num_images * num_patches) - centre.square()  # (D,)
     of_position = (mean - centre).square().mean(dim=0)
     explained = (of_position / variance.clamp_min(1e-12)).mean()
+    if not any(share.any() for share in shares):
+        raise InputError(
+            f"{cache.path}: no object in any image (class label maps), so there is nothing to tell "
+            "from background; take a split with labelled objects"
+        )
     joined = {name: np.concatenate(blocks) for name, blocks in scores.items()}
     return Premise(np.concatenate(shares), float(explained), joined)
 

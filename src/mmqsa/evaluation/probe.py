@@ -57,6 +57,11 @@ class LinearProbe:
                 targets.append(torch.from_numpy(shares)[valid])
         if not features:
             raise InputError(f"{train.path}: no image has class labels to train a probe on")
+        if not any(target[:, 1:].any() for target in targets):
+            raise InputError(
+                f"{train.path}: no object in any image (class label maps) to train a probe on; "
+                "take a split with labelled objects"
+            )
         return cls(*_regression(torch.cat(features), torch.cat(targets)))
 
     def masks(self, features: np.ndarray) -> np.ndarray:

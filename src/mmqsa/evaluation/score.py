@@ -133,15 +133,23 @@ def score_predictions(
     frame: Frame = "photograph",
     controls: ControlsConfig | None = None,
     train: LabelledImages | None = None,
+    protocols: Sequence[str] = (),
 ) -> Score:
     """Score predictions of the images of ``labels`` and write them below ``paths`` as a method's.
 
     Each of ``predictions`` is a seed of the method. All of them are read and checked before
     anything is written. With ``controls`` they are scored too, unless they are there already;
     ``train`` are labels to fit their fixed boxes to. Raises InputError on a prediction that does
-    not fit its image, where other scores of that name are there, which stay, and where something
-    is scored on other images or labels of that image set.
+    not fit its image, where other scores of that name are there, which stay, where something is
+    scored on other images or labels of that image set, and where the labels allow none of
+    ``protocols``.
     """
+    scorer = Scorer(labels, single_boxes=True)
+    if protocols and not scorer.protocols & {*protocols}:
+        raise InputError(
+            f"--protocol {protocols[0]}: {labels.path} has no labels for it; expected "
+            f"{' or '.join(sorted(scorer.protocols))}"
+        )
     placed = _Placed(labels, predictions, frame)
     num_slots = placed.most_slots()
     path = paths.method(labels.name, record.name)
@@ -150,7 +158,6 @@ def score_predictions(
     if with_controls:
         _check_fixed_boxes(by_controls, train)
     files = [path, paths.methods / f"{record.name}.yaml"]
-    scorer = Scorer(labels, single_boxes=True)
     with ExitStack() as stack:
         writer = None
         if labels.attributes["geometry"] != "native":  # the page shows squares

@@ -11,10 +11,11 @@ import pandas as pd
 
 from mmqsa.atomic import write_new
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, LABELS, OF_BOXES, pack, unpack
-from mmqsa.errors import InputError
-from mmqsa.evaluation.labelled_images import LabelledImages
+from mmqsa.evaluation.label_contents import LabelContents, allowed_metrics, not_allowed
+from mmqsa.evaluation.labelled_images import LabelledImages, OfImages
 from mmqsa.evaluation.metrics import GroundTruth, image_metrics
 from mmqsa.paths import beside
+from mmqsa.progress import progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds to import, and predictions of other code need none
     from torch import Tensor
@@ -115,10 +116,10 @@ class Scorer:
     def __init__(self, labels: LabelledImages, single_boxes: bool = False):
         """``single_boxes``: by the protocol ``single`` as well, which is slow.
 
-        Raises InputError when the images have no labels for any protocol.
+        Reads all labels, and says what they hold. Raises InputError when no image has an object.
         """
         self.ids = labels.ids
-        self._labels, self._geometry = labels, labels.attributes["geometry"]
+        self._geometry, self._side = labels.attributes["geometry"], labels.attributes["image_size"]
         self._protocols = [
             protocol
             for protocol in GEOMETRY_PROTOCOLS[self._geometry]
@@ -127,18 +128,18 @@ class Scorer:
         self._prepared: dict[int, list[GroundTruth]] = {}
         self._digests: dict[int, dict[str, bytes]] = {}  # of each image's labels, by their kind
         self._kept = 0
-        no_boxes = labels.boxes is None
-        no_maps = labels.classes is None and labels.instances is None
-        by_boxes = {"squash": "squashed images"}
-        if no_maps:
-            by_boxes["native"] = "photographs without label maps"
-        if no_boxes and self._geometry in by_boxes:
-            raise InputError(
-                f"{labels.path}: has no boxes, and {by_boxes[self._geometry]} are scored by boxes; "
-                "take a split that has Annotations, or another geometry (crop)"
-            )
-        if no_maps and self._geometry not in ("squash", "native"):
-            raise InputError(f"{labels.path}: has no label maps, so nothing can be scored on it")
+        contents = LabelContents(labels)
+        self._labels: dict[str, OfImages] = {
+            kind: getattr(labels, kind) for kind in contents.present
+        }
+        self._look(contents)
+        for kind in contents.without_objects():
+            del self._labels[kind]
+            self._prepared, self._kept = {}, 0
+        allowed = allowed_metrics(self._truths(0))
+        self.protocols = {protocol for protocol, _ in allowed}
+        """Those that the labels allow."""
+        contents.say(not_allowed(self._protocols, allowed))
         self._rows: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
 
@@ -170,37 +171,38 @@ class Scorer:
             if with_objects:
                 self._objects += [row | entry for entry in self._of_objects(index, prediction)]
 
+    def _look(self, contents: LabelContents) -> None:
+        """Prepare the labels of every image, and keep as many of the first ones as fit.
+
+        Made one by one among the large temporary arrays of predictions, each would pin a hole in
+        freed memory: on VOC's val 0.9 GB more.
+        """
+        room, indices = True, range(len(self.ids) if contents.present else 0)
+        for index in progress_bar(indices, desc="labels", unit=" images"):
+            truths = self._prepare(index)
+            contents.look(truths)
+            room = room and self._kept + truths[0].regions.size <= KEPT
+            if room:
+                self._keep(index, truths)
+
     def _truths(self, index: int) -> list[GroundTruth]:
-        """The labels of an image, label maps first, prepared once as far as all of them fit."""
-        if not self._kept:
-            # Made one by one among the large temporary arrays of predictions, each would pin a hole
-            # in freed memory: on VOC's val 0.9 GB more.
-            for ahead in range(len(self.ids)):
-                truths = self._prepare(ahead)
-                if self._kept + truths[0].regions.size > KEPT:
-                    break
-                self._keep(ahead, truths)
+        """The labels of an image, label maps first."""
         if index not in self._prepared:
             self._keep(index, self._prepare(index))
         return self._prepared[index]
 
     def _prepare(self, index: int) -> list[GroundTruth]:
-        labels, by_boxes = self._labels, self._geometry in ("squash", "native")
+        labels = {kind: arrays[index] for kind, arrays in self._labels.items()}
+        if index not in self._digests:
+            self._digests[index] = {kind: _digest(array) for kind, array in labels.items()}
+        by_boxes = self._geometry in ("squash", "native")
         of_boxes = [name for name in self._protocols if by_boxes and name in OF_BOXES]
         of_maps = [name for name in self._protocols if name not in of_boxes]
-        used: dict[str, np.ndarray] = {}
         truths = []
         if of_maps:
-            kinds = (labels.classes, None if self._geometry == "released" else labels.instances)
-            classes, instances = (None if maps is None else maps[index] for maps in kinds)
-            truths.append(GroundTruth(classes, instances, of_maps))
-            both = {"classes": classes, "instances": instances}
-            used |= {kind: array for kind, array in both.items() if array is not None}
-        if of_boxes and labels.boxes is not None:
-            used["boxes"] = labels.boxes[index]
-            truths.append(GroundTruth(None, None, of_boxes, used["boxes"]))
-        if index not in self._digests:
-            self._digests[index] = {kind: _digest(array) for kind, array in used.items()}
+            truths.append(GroundTruth(labels.get("classes"), labels.get("instances"), of_maps))
+        if of_boxes and "boxes" in labels:
+            truths.append(GroundTruth(None, None, of_boxes, labels["boxes"]))
         return truths
 
     def _keep(self, index: int, truths: list[GroundTruth]) -> None:
@@ -235,16 +237,13 @@ class Scorer:
 
         Scores of the same images are comparable where these are equal, kind by kind.
         """
-        square = self._labels.attributes.get("image_size", "")
-        found = {"side": "" if self._geometry == "native" else str(square)}
-        whole: dict[str, Any] = {}
-        for index, image_id in enumerate(self.ids):
-            if index not in self._digests:
-                self._prepare(index)
-            for kind, digest in self._digests[index].items():
-                whole.setdefault(kind, sha256()).update(image_id.encode() + b"/" + digest)
-        found |= {kind: digest.hexdigest()[:16] for kind, digest in whole.items()}
-        return " ".join(f"{kind}={value}" for kind, value in found.items() if value)
+        found = {} if self._geometry == "native" else {"side": str(self._side)}
+        for kind in self._labels:
+            whole = sha256()
+            for index, image_id in enumerate(self.ids):
+                whole.update(image_id.encode() + b"/" + self._digests[index][kind])
+            found[kind] = whole.hexdigest()[:16]
+        return " ".join(f"{kind}={value}" for kind, value in found.items())
 
     def metrics(self, names: list[str]) -> pd.DataFrame:
         """Means over images, in percent: one row per prediction, protocol and metric.

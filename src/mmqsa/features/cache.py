@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from mmqsa.data.box_faults import BoxFaults
 from mmqsa.data.geometry import VOID, Geometry, mean_colour
 from mmqsa.errors import InputError
 from mmqsa.features.attributes import NETWORK_ATTRIBUTES
@@ -184,6 +185,14 @@ class FeatureCache:
         image = self._file["box_image"][:]
         boxes = self._file["boxes"][:][np.argsort(image, kind="stable")].astype(np.float64)
         return np.split(boxes, np.cumsum(np.bincount(image, minlength=len(self.ids)))[:-1])
+
+    @cached_property
+    def box_faults(self) -> BoxFaults:
+        """Images with boxes of less than a pixel; what lay outside was cut off when stored."""
+        faults = BoxFaults()
+        for index, (image_id, boxes) in enumerate(zip(self.ids, self.boxes or [], strict=False)):
+            faults.look(image_id, boxes, self.size(index))
+        return faults
 
     @property
     def name(self) -> str:

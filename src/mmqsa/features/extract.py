@@ -19,6 +19,7 @@ import mmqsa
 from mmqsa.atomic import write_text
 from mmqsa.config.data import ExtractionConfig
 from mmqsa.config.files import check_regular, read_json
+from mmqsa.data.box_faults import BoxFaults
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry, mean_colour
@@ -88,8 +89,9 @@ def extract(
         size = at_once = batch_size or config.backbone.batch_size
         grids = np.zeros((len(ids), 2)) if sizes is None else grids_of(sizes, backbone.patch)
         batches = alike(pending, grids, size)
+        faults = BoxFaults()
         prepared = _ahead(
-            lambda index: _prepare(photographs, ids[index], geometry, corruption), batches
+            lambda index: _prepare(photographs, ids[index], geometry, corruption, faults), batches
         )
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
@@ -104,6 +106,7 @@ def extract(
             labels = {} if native else {"classes": classes, "instances": instances}
             writer.write(indices, features, labels, boxes)
         writer.finish()
+    faults.say(photographs.path)
     _write_identity(out)
     return len(pending)
 
@@ -255,13 +258,19 @@ def _ahead(prepare: Callable[[int], tuple], batches: list[np.ndarray]) -> Iterat
 
 
 def _prepare(
-    photographs: PhotoFolder, image_id: str, geometry: Geometry, corruption: Corruption | None
+    photographs: PhotoFolder,
+    image_id: str,
+    geometry: Geometry,
+    corruption: Corruption | None,
+    faults: BoxFaults,
 ) -> tuple:
     """Image, classes, instances and boxes of one photograph, all in ``geometry``."""
     photograph = photographs.image(image_id)
     classes = photographs.classes(image_id, photograph.size)
     instances = photographs.instances(image_id, photograph.size)
     boxes = photographs.boxes(image_id)
+    if boxes is not None:
+        faults.look(image_id, boxes, photograph.size)
     image = geometry.image(photograph)
     return (
         corruption(image, image_id) if corruption else image,
