@@ -124,6 +124,7 @@ def test_advice_where_no_image_has_an_object(tmp_path):
         with pytest.raises(InputError, match=said) as error:
             open_predictions(path, IDS)
         assert "--images" not in str(error.value)
+    check(open_predictions(write_json(path, {"annotations": entries(*IDS)}), IDS))
     both(path, entries(*NUMBERS))
     with pytest.raises(InputError, match="leave out --images"):
         open_predictions(path, IDS, of_coco=OfCoco(named))
@@ -137,6 +138,18 @@ def test_entries_that_lack_what_others_have(tmp_path, capsys):
     some = [next(objects(MAP, IDS[0])) | {"bbox": [0, 0, 2, 4]}, *entries(*IDS)]
     assert open_predictions(write_json(tmp_path / "r.json", some), IDS).of(IDS[0], SIZE)[1] is None
     assert f"{len(some) - 1} of {len(some)} entries have no bbox" in capsys.readouterr().err
+    some = [*objects(MAP, IDS[0], score=0.5), *entries(IDS[1])]
+    open_predictions(write_json(tmp_path / "s.json", some), IDS)
+    assert "entries have no score, and count as 1" in capsys.readouterr().err
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("ids, listed", [((0, 1), (1, 2)), ((1, 2), (0, 1)), (("0", 1), (1, 2))])
+def test_entries_that_count_from_another_number_than_images(tmp_path, ids, listed):
+    path = both(tmp_path / "r.json", entries(*ids), listing(ids=listed))
+    with pytest.raises(InputError, match=r"seems to count from 0 and the other from 1"):
+        open_predictions(path, IDS)
+    check(open_predictions(both(path, entries(*listed), listing(ids=listed)), IDS))
 
 
 LARGE = np.zeros((80, 120), np.uint8)

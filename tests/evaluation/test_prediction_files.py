@@ -283,6 +283,8 @@ def test_a_file_that_is_called_png(tmp_path, save, said):
     save(folder / f"{IDS[0]}.png")
     with pytest.raises(InputError, match=said):
         open_predictions(folder, IDS).of(IDS[0], SIZE)
+    if (folder / f"{IDS[0]}.png").is_file():
+        check(open_predictions(write_png(folder), IDS))  # as advised
 
 
 @pytest.mark.faults

@@ -66,6 +66,11 @@ class Listing:
                 f"{path}: {len(lost)} of {len(entries)} entries have an image_id that none of "
                 f"{images} has, the first {quoted(lost[0])}"
             )
+            if _is_shifted(lost, self.ids):
+                raise InputError(
+                    f"{text}: one of the two seems to count from 0 and the other from 1; correct "
+                    "the entries' image_id"
+                )
             if not listed:
                 fix = (
                     "correct the entries' image_id"
@@ -110,9 +115,8 @@ def read_listing(images: Any, path: Path, ids: Sequence[str], own: bool) -> List
             f"{quoted(listed[0].file_name)}, and the split has {ids[0]} and so on; correct the "
             "file names, or choose another --split"
         )
-    others = [one.file_name for one in listed if one.stem not in found.values()]
     if not own:
-        check_complete(found, ids, path, f"{ids[0]} among its file names", others)
+        check_complete(found, ids, path, f"{ids[0]} among its file names", by_stem)
     image_ids = {str(by_stem[stem].id): image_id for image_id, stem in found.items()}
     sizes = {
         image_id: (one.width, one.height)
@@ -126,6 +130,15 @@ def read_listing(images: Any, path: Path, ids: Sequence[str], own: bool) -> List
             f"first {missing[0]}"
         )
     return listing
+
+
+def _is_shifted(lost: Sequence[int | str], ids: Sequence[int | str]) -> bool:
+    """Whether the one id that is lost is just before or after all that are listed, 0 or 1 first."""
+    texts = [str(one) for one in ids]
+    if not all(map(str.isdecimal, texts)) or len(set(map(str, lost))) > 1:
+        return False
+    numbers = sorted(map(int, texts))
+    return (numbers[0], str(lost[0])) in ((1, "0"), (0, str(numbers[-1] + 1)))
 
 
 def images_by_name(

@@ -91,13 +91,17 @@ class CocoPredictions:
                 f"{self.path}: no object in {len(without)} of {len(ids)} images: all background; "
                 f"the first is {without[0]}"
             )
-        if found and not self._boxes:
-            lack = [one for one in found if one.bbox is None]
-            if len(lack) < len(found):
-                notice(
-                    f"{self.path}: {len(lack)} of {len(found)} entries have no bbox, so none is "
-                    "used: boxes are those of the masks"
-                )
+        lacking = {
+            "no bbox, so none is used: boxes are those of the masks": [
+                one for one in found if one.bbox is None
+            ],
+            "no score, and count as 1": [
+                one for one in found if "score" not in one.model_fields_set
+            ],
+        }
+        for what, entries in lacking.items():
+            if 0 < len(entries) < len(found):
+                notice(f"{self.path}: {len(entries)} of {len(found)} entries have {what}")
 
     def of(self, image_id: str, size: Size | None) -> Prediction:
         """The label map, in px of the masks, or of the photograph where there are boxes alone."""

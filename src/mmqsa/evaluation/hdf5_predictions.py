@@ -57,8 +57,8 @@ class Hdf5Predictions:
         if len(rows) < len(names):
             raise InputError(f"{self.path}: an image_id is there twice; remove one")
         found = matched(rows, ids, self.path)
-        others = set(names) - set(found.values())
-        check_complete(found, ids, self.path, f"{ids[0]} and so on in image_id", sorted(others))
+        expected = f"{ids[0]} and so on in image_id"
+        check_complete(found, ids, self.path, expected, names)
         name, chosen = self._chosen(len(names), array)
         check_array(chosen, f"{self.path}: {name}", stacked=True)
         written = _written(chosen)
@@ -71,13 +71,13 @@ class Hdf5Predictions:
         group, prefix = _object(self._file, array or "/"), f"{array}/" if array else ""
         if not isinstance(group, h5py.Group):
             raise InputError(f"{self.path}: --array {array}: is no group of this file")
-        found, names = matched(group, ids, self.path), set(group)
+        found, names = matched(group, ids, self.path), sorted(group)
         inner = {name: one for name in names if isinstance(one := _object(group, name), h5py.Group)}
         for name, one in inner.items():
             if not found and stand_for(one, ids):
                 raise InputError(f"{self.path}: {name} is a group; give --array {prefix}{name}")
         expected = f"a data set {prefix}{ids[0]} and so on, or image_id beside one"
-        check_complete(found, ids, self.path, expected, sorted(names - set(found.values())))
+        check_complete(found, ids, self.path, expected, names)
         places: dict[str, Place] = {}
         for image_id, name in found.items():
             about, one = f"{self.path}: {prefix}{name}", _object(group, name)
@@ -224,7 +224,11 @@ def _names(listing: h5py.Dataset, about: str) -> list[str]:
         raise InputError(f"{about}: {listing.shape[0]:,} names; is it the right file?")
     _check_storage(listing, about)
     _check_written(_is_whole(listing), about)
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in listing[:]]
+    names = listing[:]
+    return [
+        name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)
+        for name in names
+    ]
 
 
 def _object(group: h5py.Group, name: str, links: int = MAX_LINKS) -> Any:

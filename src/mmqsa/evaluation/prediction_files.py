@@ -146,7 +146,7 @@ class _PngFolder:
         if not files:
             raise InputError(f"{path}: holds no PNG label map; {_instead(inside, ids[0])}")
         names = matched(files, ids, path)
-        check_complete(names, ids, path, f"{ids[0]}.png and so on", sorted(files))
+        check_complete(names, ids, path, f"{ids[0]}.png and so on", files)
         self._files = {image_id: files[name] for image_id, name in names.items()}
 
     def of(self, image_id: str, size: Size | None) -> Prediction:

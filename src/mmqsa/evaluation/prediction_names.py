@@ -102,21 +102,22 @@ def check_others(
 
 
 def check_complete(
-    found: Iterable[str],
+    found: dict[str, Key],
     ids: Sequence[str],
     about: Path | str,
     example: str,
-    others: Iterable[str] = (),
+    names: Iterable[Key],
 ) -> None:
     """Raises InputError that names the first image without a prediction, and how many there are.
 
-    ``example`` says what one would be called; ``others`` are names of no image.
+    ``found`` are image ids and the one of ``names`` that stands for each; ``example`` says what
+    one would be called.
     """
-    have = set(found)
-    missing = [image_id for image_id in ids if image_id not in have]
+    missing = [image_id for image_id in ids if image_id not in found]
     if missing:
         more = f" and of {len(missing) - 1} others" if len(missing) > 1 else ""
-        seen = next((f", where there is {quoted(name)}" for name in others), "")
+        used = set(found.values())
+        seen = next((f", where there is {quoted(name)}" for name in names if name not in used), "")
         raise InputError(
             f"{about}: has no prediction of {missing[0]}{more}, of {len(ids)} images; expected "
             f"{example}{seen}"
