@@ -319,7 +319,7 @@ def test_a_folder_of_something_else(tmp_path):
 def test_what_was_added_to_a_name_is_to_be_left_out(tmp_path):
     """Names that a program made of the photograph's: each format says which, and what to do."""
     folder, name = tmp_path / "maps", "2007_000032"
-    for added in (".jpg", ".JPG", "_jpg.rf.0a1b2c3d", ".jpg.png"):
+    for added in (".jpg", ".JPG", "_jpg.rf.0a1b2c3d", ".jpg.png", " "):
         write_png(folder, ids=[IDS[0], name + added])
         with pytest.raises(InputError, match=f"{name} is; leave out '{re.escape(added)}'"):
             open_predictions(folder, IDS)

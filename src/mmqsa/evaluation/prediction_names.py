@@ -13,10 +13,10 @@ from mmqsa.progress import notice
 __all__ = ["check_complete", "check_others", "matched", "stand_for"]
 
 Key = TypeVar("Key", bound=int | str)
-# What programs add to a photograph's name: its folder, its suffix, and Roboflow's hash.
+# What programs add to a photograph's name: its folder, its suffix, Roboflow's hash, blanks.
+SUFFIX = r"(?:jpe?g|png|bmp|tiff?|webp)"
 ADDED = re.compile(
-    r"(?:.*[\\/])?(.+?)(?:_(?:jpe?g|png|bmp|tiff?|webp)\.rf\.\w+)?(?:\.(?:jpe?g|png|bmp|tiff?|webp))*",
-    re.DOTALL | re.IGNORECASE,
+    rf"\s*(?:.*[\\/])?(.+?)(?:_{SUFFIX}\.rf\.\w+)?(?:\.{SUFFIX})*\s*", re.DOTALL | re.IGNORECASE
 )
 MAX_NAME = 1000  # characters of a name that is searched for what was added to it
 
