@@ -1,7 +1,12 @@
-"""The door of predictions, by format (evaluation/prediction_files.py, coco_predictions.py)."""
+"""The door of predictions, each format of it (evaluation/prediction_files.py and others).
+
+What is particular to COCO's json and to HDF5 is in test_coco_predictions.py and
+test_hdf5_predictions.py.
+"""
 
 import io
 import json
+import re
 
 import h5py
 import numpy as np
@@ -12,7 +17,8 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from mmqsa.errors import InputError
-from mmqsa.evaluation.prediction_files import OfCoco, matched, open_predictions
+from mmqsa.evaluation.prediction_files import OfCoco, open_predictions
+from mmqsa.evaluation.prediction_names import matched
 
 IDS = ["000000000139", "2007_000032"]
 SIZE = (6, 4)
@@ -63,6 +69,18 @@ def test_png(tmp_path, mode, kind):
     values = MAP.astype(kind) * (256 if kind == "u2" else 1)  # values above 255 as well
     folder = write_png(tmp_path / "maps", values, mode=mode)
     check(open_predictions(folder, IDS))
+
+
+def test_suffixes_in_capitals_and_files_whose_name_begins_with_a_dot(tmp_path, capsys):
+    folder = write_png(tmp_path / "maps")
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(".PNG"))
+        (folder / f"._{file.stem}.png").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    check(open_predictions(folder, IDS))
+    assert not capsys.readouterr().err
+    write_png(folder, ids=IDS[:1])
+    with pytest.raises(InputError, match=r"139.PNG and 000000000139.png are both of 000000000139"):
+        open_predictions(folder, IDS)
 
 
 def test_a_black_and_white_png_has_two_slots(tmp_path):
@@ -242,6 +260,80 @@ def test_a_png_that_is_no_label_map(tmp_path, labels, said):
         predictions.of(IDS[0], SIZE)
 
 
+def save_animation(file):
+    frames = [Image.fromarray(labels) for labels in (MAP, MAP[::-1].copy())]
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "save, said",
+    [
+        (save_animation, "an animated PNG of 2 frames, and a label map is one image; save the"),
+        (lambda file: Image.fromarray(MAP).save(file, "JPEG"), "is no PNG, whatever its name says"),
+        (lambda file: Image.fromarray(MAP).save(file, "TIFF"), "is no PNG, whatever its name says"),
+        (lambda file: Image.fromarray(MAP).convert("RGBA").save(file), "this one is RGBA"),
+        (lambda file: Image.fromarray(MAP).convert("LA").save(file), "this one is LA"),
+        (lambda file: file.write_bytes(b""), "cannot be read as PNG"),
+        (lambda file: file.mkdir(), "not a regular file"),
+    ],
+)
+def test_a_file_that_is_called_png(tmp_path, save, said):
+    folder = write_png(tmp_path / "maps", ids=IDS[1:])
+    save(folder / f"{IDS[0]}.png")
+    with pytest.raises(InputError, match=said):
+        open_predictions(folder, IDS).of(IDS[0], SIZE)
+    if (folder / f"{IDS[0]}.png").is_file():
+        check(open_predictions(write_png(folder), IDS))  # as advised
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 4), (3, 3), (3, 5)])
+def test_a_map_too_small_to_have_an_aspect_ratio(tmp_path, height, width):
+    small = np.zeros((height, width), np.uint8)
+    folder, size = write_png(tmp_path / "maps", small), (500, 375)
+    path = write_h5(tmp_path / "p.h5", **dict.fromkeys(IDS, small))
+    results = [one for name in IDS for one in objects(small, name)]
+    for one in (folder, path, write_json(tmp_path / "r.json", results)):
+        with pytest.raises(InputError, match=r"px are too few .* of 500x375 px, .* 4 px a side"):
+            open_predictions(one, IDS).of(IDS[0], size)
+    assert open_predictions(folder, IDS).of(IDS[0], (width, height))  # of a photograph as small
+
+
+@pytest.mark.faults
+def test_a_folder_of_something_else(tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"holds no PNG label map; expected 0+139.png and so on$"):
+        open_predictions(folder, IDS)
+    np.save(folder / "000000000139.npy", MAP)
+    with pytest.raises(InputError, match=r"and so on .there is '000000000139.npy'."):
+        open_predictions(folder, IDS)
+    inner = write_png(folder / "val")
+    with pytest.raises(InputError, match=f"holds no PNG label map; {inner} does: name that folder"):
+        open_predictions(folder, IDS)
+    check(open_predictions(inner, IDS))
+
+
+@pytest.mark.faults
+def test_what_was_added_to_a_name_is_to_be_left_out(tmp_path):
+    """Names that a program made of the photograph's: each format says which, and what to do."""
+    folder, name = tmp_path / "maps", "2007_000032"
+    for added in (".jpg", ".JPG", "_jpg.rf.0a1b2c3d", ".jpg.png", " "):
+        write_png(folder, ids=[IDS[0], name + added])
+        with pytest.raises(InputError, match=f"{name} is; leave out '{re.escape(added)}'"):
+            open_predictions(folder, IDS)
+        (folder / f"{name}{added}.png").rename(folder / f"{name}.png")
+        check(open_predictions(folder, IDS))
+        (folder / f"{name}.png").unlink()
+    path = write_h5(tmp_path / "p.h5", x=[MAP] * 2, image_id=[b"139", b"voc/2007_000032.jpg"])
+    with pytest.raises(InputError, match=r"2007_000032 is; leave out 'voc/' and '.jpg'"):
+        open_predictions(path, IDS)
+    write_h5(path, x=[MAP] * 2, image_id=[b"139", b"mask of 32"])
+    with pytest.raises(InputError, match="image_id, where there is 'mask of 32'"):
+        open_predictions(path, IDS)
+
+
 @pytest.mark.faults
 def test_255_slots_are_the_most(tmp_path):
     labels = np.arange(255, dtype=np.uint8).reshape(15, 17) + 1
@@ -306,12 +398,12 @@ GOOD = next(objects(MAP, IDS[0]))
         ([{"image_id": 139, "segmentation": {"size": [4, 6], "counts": "x"}}], "no readable shape"),
         ([{"image_id": 139, "segmentation": {"size": [9**9, 6], "counts": "x"}}], "megapixels"),
         ([{"image_id": 139, "segmentation": [[1, 2, 3]]}], "a polygon has 3 numbers"),
-        ([GOOD, next(objects(MAP[:2], 139))], "both of 000000000139"),
+        ([GOOD, next(objects(MAP[:2], 139))], r"different sizes, \[\(6, 2\), \(6, 4\)\]"),
         ([GOOD, next(objects(MAP[:2], IDS[0]))], r"different sizes, \[\(6, 2\), \(6, 4\)\]"),
         ({"annotations": [GOOD], "images": [{"id": 1}]}, "images: entry 0: file_name"),
         (
             {"annotations": [], "images": [{"id": 1, "file_name": f"{n}.jpg"} for n in (1, 139)]},
-            "images: two have one file name or id",
+            "images: two have the id '1'; correct it",
         ),
     ],
 )

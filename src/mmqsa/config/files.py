@@ -52,7 +52,7 @@ def read_json(path: str | Path) -> Any:
     check_regular(path)
     text = read_text(path)
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        return json.loads(text, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
 
@@ -112,7 +112,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError on a key that is there twice: the last would win."""
     data = dict(pairs)
     if len(data) < len(pairs):
         names = [name for name, _ in pairs]

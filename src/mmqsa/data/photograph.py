@@ -44,7 +44,7 @@ def read_photograph(path: Path, upright: bool = True) -> Image.Image:
         raise InputError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
 
 
-def check_pixels(path: Path, size: tuple[int, int]) -> None:
+def check_pixels(path: Path | str, size: tuple[int, int]) -> None:
     """Raises InputError when an image of ``size`` (w, h) would fill the memory."""
     width, height = size
     if width * height > MAX_PIXELS:

@@ -4,27 +4,26 @@ Whatever the file, a prediction is a label map whose values are slots, 0 like an
 docs/score.md describes the formats.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-import h5py
 import numpy as np
 from PIL import Image
 
 from mmqsa.config.files import check_regular, quoted
 from mmqsa.data.photograph import check_pixels
 from mmqsa.errors import InputError
-from mmqsa.evaluation.label_map_file import HEADS
-from mmqsa.progress import notice
+from mmqsa.evaluation.prediction_names import check_complete, matched
 
 __all__ = ["Prediction", "Predictions", "open_predictions"]
 
 Size = tuple[int, int]  # width and height, px
-Key = TypeVar("Key", bound=int | str)
 MAX_SLOTS = 255  # of an image
+SIGNATURE = b"\x89PNG"  # what each PNG begins with
+LEAST_SIDE = 4  # px: the aspect ratio of a smaller map, to a pixel, is that of any photograph
 MODES = ("1", "L", "P", "I;16", "I")  # of a PNG whose values are slots
 
 
@@ -79,7 +78,9 @@ def open_predictions(
     if not path.exists():
         raise InputError(f"{path}: no such folder or file of predictions")
     if kind in (".h5", ".hdf5"):
-        return _ArrayFile(path, ids, array)
+        from mmqsa.evaluation.hdf5_predictions import Hdf5Predictions
+
+        return Hdf5Predictions(path, ids, array)
     if kind == ".json":
         from mmqsa.evaluation.coco_predictions import CocoPredictions
 
@@ -87,62 +88,6 @@ def open_predictions(
     raise InputError(
         f"{path}: expected a folder of PNG label maps, FILE.h5 or FILE.json (COCO results)"
     )
-
-
-def matched(names: Iterable[Key], ids: Sequence[str], path: Path) -> dict[str, Key]:
-    """Image id -> the name that stands for it: the same text, or the same number.
-
-    So 139, "139" and "000000000139" are one image. Others are ignored, with one notice. Raises
-    InputError where two names stand for one image, and where they only count the images.
-
-    >>> matched([139, 7], ["000000000139", "val_00007"], Path("predictions.json"))
-    {'000000000139': 139}
-    """
-    texts: dict[str | int, str] = {_number(image_id): image_id for image_id in ids}
-    texts |= {image_id: image_id for image_id in ids}
-    found: dict[str, Key] = {}
-    others, names = [], list(names)
-    for name in names:
-        image_id = texts.get(str(name)) or texts.get(_number(str(name)))
-        if image_id is None:
-            others.append(str(name))
-        elif image_id in found:
-            raise InputError(
-                f"{path}: {quoted(found[image_id])} and {quoted(name)} are both of {image_id}; "
-                "remove one"
-            )
-        else:
-            found[image_id] = name
-    numbers = {_number(str(name)) for name in names}
-    if others and found and numbers in (set(range(len(names))), set(range(1, len(names) + 1))):
-        raise InputError(
-            f"{path}: its ids {min(numbers)} to {max(numbers)} seem to count the images; call them "
-            "by their names, or give COCO's json of the images as --images"
-        )
-    if others and found:
-        more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
-        notice(f"{path}: {quoted(others[0])}{more} of no image of the split; ignored")
-    return found
-
-
-def _number(text: str) -> str | int:
-    """The number that a text is, or the text."""
-    return int(text) if text.isdecimal() and len(text) <= 20 else text
-
-
-def check_complete(found: Iterable[str], ids: Sequence[str], path: Path, example: str) -> None:
-    """Raises InputError that names the first image without a prediction, and how many there are.
-
-    ``example`` says what one would be called.
-    """
-    have = set(found)
-    missing = [image_id for image_id in ids if image_id not in have]
-    if missing:
-        others = f" and of {len(missing) - 1} others" if len(missing) > 1 else ""
-        raise InputError(
-            f"{path}: has no prediction of {missing[0]}{others}, of {len(ids)} images; expected "
-            f"{example}"
-        )
 
 
 def slots_of(labels: np.ndarray, about: str) -> np.ndarray:
@@ -160,17 +105,14 @@ def slots_of(labels: np.ndarray, about: str) -> np.ndarray:
     return np.searchsorted(values, labels).astype(np.uint8)
 
 
-def check_map(shape: Sequence[int], dtype: np.dtype, about: str) -> None:
-    """Raises InputError on an array that is no label map, before it is read."""
-    if dtype.kind not in "bui":
+def check_size(size: Size, photograph: Size | None, about: Path | str) -> None:
+    """Raises InputError on a map of ``size`` that is too large to read, or too small to be one."""
+    check_pixels(about, size)
+    if min(size) < LEAST_SIDE and (photograph is None or min(size) < min(photograph)):
+        of = f" of a photograph of {photograph[0]}x{photograph[1]} px" if photograph else ""
         raise InputError(
-            f"{about}: {dtype} is no label map (soft masks?); store the number of the winning "
-            "slot of each pixel, as whole numbers"
-        )
-    if len(shape) != 2 or 0 in shape:
-        raise InputError(
-            f"{about}: an array of shape {tuple(shape)} is no label map, which is (h, w); of masks "
-            "(K, h, w) store the winning slot of each pixel"
+            f"{about}: {size[0]}x{size[1]} px are too few for a label map{of}, which has at least "
+            f"{LEAST_SIDE} px a side; write it larger"
         )
 
 
@@ -187,20 +129,37 @@ def refused_if_damaged(path: Path, kind: str) -> Iterator[None]:
 
 
 class _PngFolder:
-    """A folder of IMAGE_ID.png."""
+    """A folder of IMAGE_ID.png; files whose name begins with a dot are no predictions."""
 
     def __init__(self, path: Path, ids: Sequence[str]):
         self.path = path
-        files = {file.stem: file for file in sorted(path.glob("*.png"))}
+        inside = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+        files: dict[str, Path] = {}
+        for file in inside:
+            if file.suffix.lower() == ".png":
+                if file.stem in files:
+                    raise InputError(
+                        f"{path}: {files[file.stem].name} and {file.name} are both of "
+                        f"{file.stem}; remove one"
+                    )
+                files[file.stem] = file
+        if not files:
+            raise InputError(f"{path}: holds no PNG label map; {_instead(inside, ids[0])}")
         names = matched(files, ids, path)
-        check_complete(names, ids, path, f"{ids[0]}.png and so on")
+        check_complete(names, ids, path, f"{ids[0]}.png and so on", files)
         self._files = {image_id: files[name] for image_id, name in names.items()}
 
     def of(self, image_id: str, size: Size | None) -> Prediction:
         file = self._files[image_id]
         check_regular(file)
+        _check_signature(file)
         with refused_if_damaged(file, "PNG"), Image.open(file, formats=["PNG"]) as image:
-            check_pixels(file, image.size)
+            check_size(image.size, size, file)
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise InputError(
+                    f"{file}: an animated PNG of {frames} frames, and a label map is one image; "
+                    "save the frame that is meant alone"
+                )
             if image.mode not in MODES:
                 raise InputError(
                     f"{file}: a label map is a palette or grey PNG, this one is {image.mode}; "
@@ -209,74 +168,21 @@ class _PngFolder:
             return Prediction(slots_of(np.array(image), str(file)))
 
 
-class _ArrayFile:
-    """An HDF5 file: (N, h, w) beside ``image_id``, or a data set (h, w) for each image id."""
-
-    def __init__(self, path: Path, ids: Sequence[str], array: str | None):
-        self.path = path
-        self._maps: dict[str, tuple[h5py.Dataset, Any]]  # of each image: an array, and its row
-        with refused_if_damaged(path, "HDF5"):
-            file = h5py.File(path, "r", locking=False)
-            arrays: dict[str, h5py.Dataset] = {}
-            # Links to other files are not followed.
-            file.visititems(
-                lambda name, item: arrays.update({name: item} if _is_array(item) else {})
-            )
-            listed = arrays.pop("image_id", None)
-            names = [] if listed is None else [_text(name) for name in listed[:]]
-        if listed is None:
-            prefix = f"{array}/" if array else ""
-            own = {
-                name.removeprefix(prefix): item
-                for name, item in arrays.items()
-                if name.startswith(prefix)
-            }
-            found = matched(own, ids, path)
-            check_complete(
-                found, ids, path, f"a data set {prefix}{ids[0]} and so on, or image_id beside one"
-            )
-            self._maps = {image_id: (own[name], ...) for image_id, name in found.items()}
-            return
-        rows = {name: row for row, name in enumerate(names)}
-        if len(rows) < len(names):
-            raise InputError(f"{path}: an image_id is there twice; remove one")
-        found = matched(rows, ids, path)
-        check_complete(found, ids, path, f"{ids[0]} and so on in image_id")
-        chosen = _chosen(arrays, len(names), array, path)
-        self._maps = {image_id: (chosen, rows[name]) for image_id, name in found.items()}
-
-    def of(self, image_id: str, size: Size | None) -> Prediction:
-        (array, row), about = self._maps[image_id], f"{self.path}: {image_id}"
-        shape = array.shape if row is ... else array.shape[1:]
-        check_map(shape, array.dtype, about)
-        check_pixels(self.path, shape[::-1])
-        with refused_if_damaged(self.path, "HDF5"):
-            return Prediction(slots_of(array[row], about))
+def _instead(inside: Sequence[Path], image_id: str) -> str:
+    """What to do about a folder that holds no PNG, by what else it holds."""
+    for folder in inside:
+        if folder.is_dir() and any(file.suffix.lower() == ".png" for file in folder.iterdir()):
+            return f"{folder} does: name that folder"
+    seen = f" (there is {quoted(inside[0].name)})" if inside else ""
+    return f"expected {image_id}.png and so on{seen}"
 
 
-def _is_array(item: Any) -> bool:
-    """Whether it is an array whose bytes are in the file itself."""
-    return isinstance(item, h5py.Dataset) and not (item.external or item.is_virtual)
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _chosen(
-    arrays: dict[str, h5py.Dataset], num_images: int, array: str | None, path: Path
-) -> h5py.Dataset:
-    """The array of predictions that is asked for, or the only one."""
-    fitting = {name: one for name, one in arrays.items() if one.shape[:1] == (num_images,)}
-    fitting = {name: one for name, one in fitting.items() if one.ndim > 2}
-    if array is not None:
-        if array not in fitting:
-            raise InputError(f"{path}: --array {array}: expected one of {', '.join(fitting)}")
-        return fitting[array]
-    names = [name for name in fitting if not name.startswith(f"{HEADS}/")]
-    if len(names) != 1:
-        several = f"several arrays; choose one with --array: {', '.join(names)}"
+def _check_signature(file: Path) -> None:
+    """Raises InputError on another format that is called .png: a JPEG changes labels."""
+    with refused_if_damaged(file, "PNG"), file.open("rb") as content:
+        begin = content.read(len(SIGNATURE))
+    if begin and begin != SIGNATURE[: len(begin)]:
         raise InputError(
-            f"{path}: holds {several if names else 'no array (N, h, w) beside image_id'}"
+            f"{file}: is no PNG, whatever its name says (it begins with {quoted(begin)}); save "
+            "label maps as PNG"
         )
-    return fitting[names[0]]
