@@ -243,9 +243,7 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 rows.append({"": title} | cells if title else names | cells)
                 counted = not np.isnan(first["n_seeds"])  # else it is a baseline or a control
                 groups.append(f"{kind} {source} {counted}")
-                # Of a sweep, or of snapshots, labels would choose the best, as they do MAXIMUM.
-                chosen = source == MAXIMUM or (kind == "setting" and spec.table.kind != "metrics")
-                several = first["n_seeds"] >= FEWEST_SEEDS and not chosen
+                several = first["n_seeds"] >= FEWEST_SEEDS and source != MAXIMUM
                 eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
@@ -257,7 +255,9 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
     heading += [along] * bool(along)
     caption = _caption(spec, table)
     printed = Printed(caption, [*heading, *headings.values()], rows, groups, left=2)
-    if spec.table.references != "none":  # or what is better may be among those that are not read
+    # Of a sweep, or of snapshots, labels would choose the best; and without references what is
+    # better may be among those that are not read.
+    if spec.table.kind == "metrics" and spec.table.references != "none":
         printed.embolden(list(headings.values()), compared, eligible)
     about_bold = ABOUT_BOLD * bool(printed.bold.any(axis=None))
     printed.caption = " ".join(filter(None, [caption, about_bold, results.credits]))
