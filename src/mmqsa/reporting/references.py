@@ -8,6 +8,7 @@ from mmqsa.reporting.results import Spec
 
 # Kind of reference that sees no labels -> what the best of them is called.
 BEST = {"method": "best without training", "control": "best control"}
+NOTE = r" \((?:best|its best|as many as slots)[^()]*\)"  # why one is listed, after its name
 
 
 def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
