@@ -193,6 +193,35 @@ def test_only_the_tables_in_printed_are_made_and_checked():
         Config.parse({"printed": ["other"], "tables": {1: tables["mine"]}})
 
 
+def test_a_setting_has_one_name_in_all_tables():
+    """An error's advice on a name in a table is followed: then it is the name in every table."""
+    data = {
+        "settings": {"full": {}, "random": {}},
+        "tables": {"a": {"caption": "A", "labels": {"full": "Ours"}}, "b": {"caption": "B"}},
+    }
+    with pytest.raises(InputError, match=r"tables.a.labels.full: .*; write it as labels.full of"):
+        Config.parse(data)
+    tables = {"a": {"caption": "A"}}
+    config = Config.parse(data | {"tables": tables, "labels": {"full": "Ours"}})
+    assert config.printed_names == {"full": "Ours", "random": "random"}
+    with pytest.raises(InputError, match="labels: unknown setting 'other'"):
+        Config.parse(data | {"tables": tables, "labels": {"other": "X"}})
+    tables["a"]["labels"] = {"hungary": "X"}
+    with pytest.raises(InputError, match=r"tables.a.labels: unknown matching 'hungary'"):
+        Config.parse(data | {"tables": tables})
+
+
+def test_a_name_says_by_which_score_its_setting_is_masked():
+    other = {"masking": {"score": "principal-component"}}
+    labels = dict.fromkeys(("full", "other"), "Masked by the {score}")
+    config = {"settings": {"full": {}, "other": other}, "labels": labels}
+    paper, ours = "Masked by the mean (the paper)", "Masked by the principal component"
+    assert Config.parse(config).printed_names == {"full": paper, "other": ours}
+    # Two that are alike keep rows of their own.
+    alike = {"full": f"{ours} (full)", "other": f"{ours} (other)"}
+    assert Config.parse(config | other).printed_names == alike
+
+
 def test_data_sets_have_names_and_roots_of_their_own(tmp_path):
     other = {"kind": "scenes", "root": "resources/scenes"}
     Config.parse({"other_datasets": {"scenes": other}})

@@ -30,7 +30,7 @@ from mmqsa.training.run import Run
 
 CLAIM = {"says": "Masking beats none", "source": "Table I", "order": ["no-masking", "full"]}
 PRINTED = {
-    "summary": {"caption": "In brief", "labels": {"full": "Masked"}, "figures": ["controls"]},
+    "summary": {"caption": "In brief", "figures": ["controls"]},
     "claims": {"caption": "Claims", "kind": "claims", "references": "none", "claims": [CLAIM]},
     "diagnosis": {"caption": "Signs of failure", "kind": "diagnosis"},
 }
@@ -38,6 +38,7 @@ CPU = torch.device("cpu")
 CHANGES = {
     "settings": {"full": {}, "no-masking": {"masking": {"strategy": "none"}}},
     "seeds": [0],
+    "labels": {"full": "Masked"},
     "tables": PRINTED,
     "matching": {"strategies": ["hungarian", "none"]},
     "evaluation": {"baselines": ["kmeans"], "seeds": [0]},

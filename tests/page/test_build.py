@@ -64,11 +64,12 @@ def test_a_spec_shows_what_the_config_asks_for(shown):
     photographs = asked.changed("test", {"dataset": {"kind": "voc"}})
     assert "do not publish" in make_spec(photographs).notice
     matchings = ["hungarian", "none"]
-    compared = {"caption": "C", "matchings": matchings, "labels": {"none": "Alone", "full": "X"}}
+    compared = {"caption": "C", "matchings": matchings, "labels": {"none": "Alone"}}
     swept = {"kind": "sweep", "matchings": ["hungarian"], "labels": {"hungarian": "K given"}}
     others = {"tables": {"matching": compared, "sweep": compared | swept}}
     named = asked.changed("test", others)
-    assert make_spec(named).labels == {"none": "Alone", "full": "Masked"}
+    settings = {"full": "Masked", "no-masking": "no-masking"}
+    assert make_spec(named).labels == {"none": "Alone"} | settings
     bare = photographs.changed("test", {"page": {"photographs": False}})
     assert make_spec(bare).notice == ""
     with pytest.raises(InputError, match=r"page.settings: unknown setting 'other'"):

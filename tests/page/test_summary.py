@@ -42,13 +42,14 @@ def test_facts_say_what_was_run_and_on_what(results, spec):
     assert facts(missing, results)["Runs"] == "2 of 4, of 3 settings with 1 or 2 seeds each"
 
 
+SAID = {"source": "Table I", "masking": "mean (the paper)"}
 CLAIMS = [
-    ("More is better", "decoder", "corloc", "not reproduced"),
-    ("More is better", "attention", "corloc", "not reproduced"),
-    ("Ours wins", "decoder", "corloc", "contradicted"),
-    ("Ours wins", "decoder", "mbo_c", "tends against it"),
-    ("Ours wins", "attention", "corloc", "not reproduced"),
-    ("Ours wins", "attention", "mbo_c", "not reproduced"),
+    ("More is better", "decoder", "corloc", "no evidence"),
+    ("More is better", "attention", "corloc", "no evidence"),
+    ("Ours wins", "decoder", "corloc", "opposite"),
+    ("Ours wins", "decoder", "mbo_c", "weak evidence against"),
+    ("Ours wins", "attention", "corloc", "no evidence"),
+    ("Ours wins", "attention", "mbo_c", "no evidence"),
     ("Their number", "decoder", "corloc", "other data"),
     ("Training helps", "decoder", "corloc", "reproduced"),
     ("Training helps", "decoder", "miou", ""),
@@ -59,17 +60,18 @@ CLAIMS = [
 def test_verdicts_are_told_in_words_and_the_decided_first(tmp_path):
     path = tmp_path / "claims.csv"
     columns = ["claim", "mask_source", "metric", "verdict"]
-    pd.DataFrame(CLAIMS, columns=columns).assign(source="Table I").to_csv(path, index=False)
+    pd.DataFrame(CLAIMS, columns=columns).assign(**SAID).to_csv(path, index=False)
     told = verdicts(path)
     assert [one.claim for one in told] == [
         *("Ours wins", "Training helps", "More is better", "Their number"),
     ]
     assert [one.tone for one in told] == ["open", "reproduced", "open", "open"]
     assert told[0].sentences == [
-        "decoder masks: contradicted for CorLoc; tends against it for mBO^c.",
-        "attention masks: not reproduced.",
+        "decoder masks: opposite for CorLoc; weak evidence against for mBO^c.",
+        "attention masks: no evidence.",
     ]
-    assert told[2].sentences == ["not reproduced."]
+    assert {one.source for one in told} == {"Table I; masked by: mean (the paper)"}
+    assert told[2].sentences == ["no evidence."]
     assert told[1].told == {"decoder": {"reproduced": ["CorLoc"]}}
 
 

@@ -73,8 +73,13 @@ class Made:
         ]
 
     def results(self, **table):
-        """What a table is made from; without settings, it has those of the config."""
+        """What a table is made from; without settings, it has those of the config.
+
+        ``names`` are the printed names of settings, which are of the whole config.
+        """
+        named = table.pop("names", {})
         data = self.config | {"tables": {"made": {"caption": "C"} | table}}
+        data |= {"labels": data.get("labels", {}) | named}
         spec = self.paths.results / "spec.yaml"
         spec.write_text(table_spec(Config.model_validate(data), "made"))
         return Results(load_spec(spec), self.paths, self.published)

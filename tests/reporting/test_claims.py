@@ -110,12 +110,12 @@ def test_verdicts(verdicts):
     table, text = verdicts(68.99)
     assert table["verdict"].to_dict() == {
         "beats random": "reproduced",
-        "beats nothing": "contradicted",
-        "same": "not reproduced",
+        "beats nothing": "opposite",
+        "same": "no evidence",
         "never run": "not enough runs",
-        "CorLoc": "not reproduced",  # 60 ± 2.05 does not reach it
+        "CorLoc": "not reached",  # 60 ± 2.05 does not reach it
     }
-    assert "reproduced (+20.0, p < 0.001)" in text and "not reproduced (-9.0)" in text
+    assert "reproduced (+20.0, p < 0.001)" in text and "not reached (-9.0)" in text
 
 
 def test_holms_correction_decides(verdicts):
@@ -132,27 +132,28 @@ def test_holms_correction_decides(verdicts):
     "p, p_holm, difference, verdict",
     [
         (0.01, 0.04, 1.0, "reproduced"),
-        (0.01, 0.04, -1.0, "contradicted"),
-        (0.04, 0.08, 1.0, "tends to it"),
-        (0.04, 0.08, -1.0, "tends against it"),
-        (0.06, 0.06, 1.0, "not reproduced"),
+        (0.01, 0.04, -1.0, "opposite"),
+        (0.04, 0.08, 1.0, "weak evidence for"),
+        (0.04, 0.08, -1.0, "weak evidence against"),
+        (0.06, 0.06, 1.0, "no evidence"),
+        (0.06, 0.06, -1.0, "no evidence"),
     ],
 )
-def test_a_p_before_correction_alone_is_a_tendency(p, p_holm, difference, verdict):
+def test_a_p_before_correction_alone_is_weak_evidence(p, p_holm, difference, verdict):
     entry = {"p": p, "p_holm": p_holm, "difference": difference, "test": "tau", "n_seeds": 5}
     assert _verdict(entry) == verdict
 
 
 def test_that_spread_differs_cannot_be_told_from_a_few_seeds():
     entry = {"p": 0.6, "p_holm": 0.6, "difference": 1.0, "test": SPREAD, "n_seeds": 5}
-    assert _verdict(entry) == "cannot tell with 5 seeds"
-    assert _verdict(entry | {"n_seeds": 10}) == "not reproduced"
+    assert _verdict(entry) == "not enough runs"
+    assert _verdict(entry | {"n_seeds": 10}) == "no evidence"
     assert _verdict(entry | {"p": 0.01, "p_holm": 0.01}) == "reproduced"
 
 
 @pytest.mark.parametrize(
     "paper, verdict",
-    [(59.0, "reproduced"), (61.0, "reproduced"), (61.5, "not enough runs"), (63, "not reproduced")],
+    [(59.0, "reproduced"), (61.0, "reproduced"), (61.5, "not enough runs"), (63, "not reached")],
 )
 def test_the_papers_own_value_is_reached_or_not(verdicts, paper, verdict):
     """Ours is 60, and its interval ends at 62.05."""
@@ -163,3 +164,24 @@ def test_other_data_get_no_verdict_against_the_papers_numbers(verdicts, made):
     made.config["backbone"] = {"name": "vit_tiny_patch16_224"}
     row = verdicts(59.0)[0].loc["CorLoc"]
     assert row["verdict"] == "other data" and pd.isna(row["difference"])
+
+
+def test_every_claim_says_by_which_score_its_settings_are_masked(made):
+    """A claim of the paper is one of masking by the mean: what is masked otherwise says so."""
+    masked = {"masking": {"score": "principal-component"}}
+    made.config |= {
+        "settings": {"full": {}, "sign-free": masked, "none": {"masking": {"strategy": "none"}}},
+        "seeds": [0],
+    }
+    orders = [["none", "full"], ["none", "sign-free"], ["full", "sign-free"], ["none"]]
+    claims = [{"says": str(i), "source": "I", "order": order} for i, order in enumerate(orders)]
+    made.metrics("full", 0, made.scores(50.0, "corloc"))
+    table, text = made.table(kind="claims", claims=claims, mask_sources=["decoder"])
+    ours = "principal component (ours)"
+    assert table["masking"].fillna("").tolist() == [
+        *("mean (the paper)", ours, f"mean (the paper) < {ours}", ""),
+    ]
+    assert "masked by" in text and "does not test the paper's own claim" in text
+    made.config["settings"] = {"full": {}, "none": {"masking": {"strategy": "none"}}}
+    plain = made.table(kind="claims", claims=claims[:1], mask_sources=["decoder"])[1]
+    assert "mean (the paper)" in plain and "ours" not in plain

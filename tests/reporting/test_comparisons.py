@@ -10,7 +10,7 @@ def test_differences_are_paired_by_image(made):
         made.metrics("full", seed, rows, kind="per_image")
         made.metrics("random", seed, lower[::-1], kind="per_image")  # by id, not by place
     made.references("controls", rows, kind="per_image", name="one slot")
-    table, text = made.table(kind="comparisons", labels={"full": "Ours"})
+    table, text = made.table(kind="comparisons", names={"full": "Ours"})
     table = table.set_index("label")
     assert table.loc["random", "difference"] == pytest.approx(-10)
     assert table.loc["random", "p"] == pytest.approx(2 / 2**12, abs=1e-4)  # all of one sign

@@ -50,7 +50,7 @@ def test_a_figure_of_nothing_is_an_error(made, kind):
 
 
 def test_controls_stand_beside_settings_by_mask_source(runs):
-    figure = controls_figure(runs.results(settings=["full"], labels={"full": "Ours"}))
+    figure = controls_figure(runs.results(settings=["full"], names={"full": "Ours"}))
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert names == ["Ours", "k-means, K = 2", "k-means, K = 7", "one slot"]
     kinds = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -92,7 +92,7 @@ def test_a_control_on_two_rows_of_images_is_drawn_on_both(runs):
 def test_strata_leave_out_what_has_no_objects(made):
     objects = [{"image_id": "a", "share": 0.5, "class": 1, "iou": 0.5, "labels": "class"}]
     made.metrics("full", 0, objects, kind="per_object")
-    figure = strata_figure(made.results(kind="strata", labels={"full": "Ours"}))
+    figure = strata_figure(made.results(kind="strata", names={"full": "Ours"}))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Ours"]
     by_size, by_number = figure.axes
     assert by_size.containers[0].lines[0].get_xydata().tolist() == [[0, 50]]

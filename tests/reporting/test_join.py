@@ -74,6 +74,24 @@ def test_every_row_of_the_joined_figure_is_named(folders):
     plt.close("all")
 
 
+def test_the_joined_figure_names_methods_without_why_they_are_listed(folders):
+    several = [load_results(spec) for spec in folders]
+    for results in several:
+        made = Made(results.paths.results)
+        cuts = [(2, "cut, K = 2", 30.0), (5, "cut, K = 5", 20.0)]
+        rows = [
+            row | {"name": name, "num_slots": num_slots}
+            for num_slots, name, value in cuts
+            for row in made.scores(value, "corloc")
+        ]
+        made.references("normalised-cut", rows)
+    tidy, _ = joined_table(several)
+    assert tidy["label"].str.contains("its best").any()
+    named = [name.get_text() for name in joined_figure(tidy, several).axes[0].get_yticklabels()]
+    assert named == ["full", "random", "cut, K = 2"]
+    plt.close("all")
+
+
 def test_the_premises_beside_each_other(folders, tmp_path):
     out = tmp_path / "out"
     application.app(["join", *folders, "--out", str(out)], standalone_mode=False)

@@ -13,7 +13,7 @@ from mmqsa.config.tables import Table
 from mmqsa.errors import InputError
 from mmqsa.reporting.forest import forest_figure
 from mmqsa.reporting.found import image_sets
-from mmqsa.reporting.leaderboard import board, leaderboard_table
+from mmqsa.reporting.leaderboard import board, leaderboard_table, printed_board
 from mmqsa.reporting.statistics import bootstrap_interval, holm, paired
 
 IDS = [f"i{index:02}" for index in range(60)]
@@ -99,6 +99,28 @@ def test_the_best_without_labels_is_bold_and_what_is_like_it_is_marked(scored):
         **{"full": "attention masks", "SPOT": "of other code", "k-means": "without training"},
         **{"probe": "sees labels", "one slot": "looks at no image"},
     }
+
+
+def test_nothing_is_bold_beside_a_better_row_that_is_left_out(scored):
+    """SPOT is below the others, and above the one slot."""
+    results = scored.results(**TABLE, settings=["full"])
+    printed = printed_board(results, board(results, only=["SPOT", "one slot"]))
+    assert not printed.bold.any(axis=None) and "Not bold, because something" in printed.caption
+    best = board(results).means("mbo_c").query("best").index[0]
+    with_it = board(results, only=[best, "SPOT"])
+    assert printed_board(results, with_it).bold["mBO^c"].any() and "mbo_c" not in with_it.beaten
+    unread = scored.table(**TABLE | {"settings": ["full"], "references": "none"})[1]
+    assert "**" not in unread and "was not read: CorLoc, mBO^c" in unread
+
+
+def test_means_that_are_printed_alike_are_bold_alike(scored, values):
+    for method, name, change in (("lost", "LOST", 1e-5), ("kmeans", "k-means", -0.1)):
+        images = rows(values["full"] + change)
+        scored.references(method, images, kind="per_image", name=name)
+        scored.references(method, scored.scores(60, "mbo_c", "corloc"), name=name)
+    text = scored.table(**TABLE, settings=["full"])[1]
+    cells = {line.split("|")[1].strip(): line.split("|")[5] for line in text.splitlines()[4:]}
+    assert "**" in cells["LOST"] and "**" in cells["full"] and "**" not in cells["k-means"]
 
 
 def test_another_metric_orders_the_rows_and_a_setting_without_runs_is_last(scored):

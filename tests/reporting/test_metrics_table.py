@@ -6,7 +6,7 @@ import pytest
 from mmqsa.reporting.statistics import bootstrap_interval
 
 METRICS = ("corloc", "miou_with_background", "mbo_c")
-TABLE = {"settings": ["heads1", "full", "random"], "labels": {"full": "8 heads"}}
+TABLE = {"settings": ["heads1", "full", "random"], "names": {"full": "8 heads"}}
 
 
 @pytest.fixture
@@ -132,8 +132,13 @@ def test_rows_on_other_images_are_not_compared(three):
         for setting, value in (("full", 10.0), ("random", 20.0)):
             rows = three.scores(value, "mbo_c")
             three.metrics(setting, seed, rows, images="voc2012-val-fog1")
-    text = three.table(images={"": ["val"], "fog": ["val-fog1"]}, references="none")[1]
+    text = three.table(images={"": ["val"], "fog": ["val-fog1"]})[1]
     assert bold(text) == ["random, fog", "full"]
+
+
+def test_nothing_is_bold_where_baselines_and_controls_are_not_read(three):
+    three.references("kmeans", three.scores(99.0, "mbo_c"), name="better")
+    assert not bold(three.table(references="none")[1])
 
 
 def test_printed_intervals_stay_on_the_scale(three):
@@ -177,48 +182,59 @@ def test_updates_per_head_come_from_the_provenance(made):
     assert table["updates_per_head"].tolist() == [1500] and " 1,500 |" in text
 
 
-def test_the_best_of_each_method_and_the_best_controls_are_listed(made):
-    made.metrics("full", 0, made.scores(50.0, "corloc", "mbo_c"))
-    kmeans = [(2, 40.0), (3, 45.0), (7, 30.0), (9, 20.0)]
+@pytest.mark.parametrize("references", ["few", "best", "all"])
+def test_the_best_of_every_metric_is_listed_and_bold(three, references):
+    """A method that leads in one metric alone, far behind in that which chooses variants."""
+    for seed in (0, 1, 2):
+        three.metrics("full", seed, three.scores(86.0, "mbo_c", "corloc"))
+    by_metric = {"cut, K = 2": (80.0, 70.0), "cut, K = 7": (50.0, 93.0), "cut, K = 3": (60.0, 60.0)}
     rows = [
-        row | {"name": f"k-means, K = {k}", "num_slots": k}
-        for k, value in kmeans
-        for row in made.scores(value, "corloc", "mbo_c")
+        row | {"name": name}
+        for name, (mbo, corloc) in by_metric.items()
+        for row in three.scores(mbo, "mbo_c") + three.scores(corloc, "corloc")
     ]
-    made.references("kmeans", rows)
-    rows = [
-        {"name": name, **row}
-        for name, value in (("one slot", 1.0), ("square", 2.0))
-        for row in made.scores(value, "mbo_c")
-    ]
-    made.references("controls", rows)
-    labels = made.table(settings=["full"])[0].query("kind != 'setting'")["label"].unique().tolist()
-    assert labels == ["k-means, K = 3 (its best)", "k-means, K = 7 (as many as slots)", "square"]
-    everything = made.table(settings=["full"], references="all")[0].query("kind != 'setting'")
-    assert everything["label"].nunique() == 6
+    three.references("normalised-cut", rows)
+    text = three.table(references=references, mask_sources=["decoder"])[1]
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    (best,) = (line for name, line in lines.items() if name.startswith("cut, K = 7"))
+    assert "**93.0**" in best and text.count("**") == 4
+    assert "**86.0 ± 0.0**" in lines["full"]
+    assert "cut, K = 3" not in text or references == "all"
 
 
-def test_few_references_are_the_best_of_their_kind_and_what_sees_labels(made):
-    made.metrics("full", 0, made.scores(50.0, "corloc", "mbo_c"))
-    named = {
-        "kmeans": {"k-means, K = 3": 45.0, "k-means, K = 7": 40.0},
-        "lost": {"LOST": 44.0},
-        "probe": {"linear probe": 30.0},
-        "oracle": {"oracle": 90.0},
-        "controls": {"one slot": 1.0, "square": 2.0},
-    }
-    for method, values in named.items():
+def test_nothing_is_bold_in_a_sweep(three):
+    """Labels would choose its best row, and what is scored as usual stands in other tables."""
+    for seed in (0, 1, 2):
         rows = [
-            row | {"name": name}
-            for name, value in values.items()
-            for row in made.scores(value, "mbo_c") + made.scores(100 - value, "corloc")
+            row | {"num_slots": slots, "iterations": 3}
+            for slots in (2, 9)
+            for row in three.scores(80.0 + slots, "mbo_c")
         ]
-        made.references(method, rows)
-    table, _ = made.table(settings=["full"], references="few")
-    assert table[table["kind"] != "setting"]["label"].unique().tolist() == [
-        "k-means, K = 3 (best without training)",
-        *("linear probe", "oracle"),
-        "square (best control)",
+        three.metrics("full", seed, rows, kind="sweep")
+    three.references("kmeans", three.scores(70.0, "mbo_c"), name="k-means")
+    assert not bold(three.table(kind="sweep", settings=["full"])[1])
+
+
+def test_a_table_along_a_knob_has_a_column_of_it(made):
+    made.config["settings"] = {"full": {}, "heads2": {"slots": {"num_heads": 2}}}
+    for setting in ("full", "heads2"):
+        made.metrics(setting, 0, made.scores(50.0, "corloc"))
+    text = made.table(settings=["heads2", "full"], curve={"against": "slots.num_heads"})[1]
+    heading, _, *rows = (line.replace(" ", "").split("|") for line in text.splitlines()[2:])
+    heads = {row[1]: row[heading.index("queryheads")] for row in rows}
+    assert heads["heads2"] == "2" and heads["full"] == "8"
+
+
+def test_a_single_head_has_no_row_of_a_matching_that_it_does_not_need(made):
+    made.config["matching"] = {"strategies": ["hungarian", "none"]}
+    for setting, heads in (("full", [10, 10]), ("random", [20])):
+        made.metrics(setting, 0, made.scores(50.0, "mbo_c"))
+        made.provenance(setting, 0, updates_per_head=heads)
+    table, _ = made.table(
+        settings=["full", "random"], matchings=["hungarian", "none"], mask_sources=["decoder"]
+    )
+    assert table["label"].tolist() == [
+        *("full, hungarian", "full, none", "random, hungarian"),
     ]
 
 

@@ -17,7 +17,7 @@ def test_a_spec_keeps_only_settings_that_are_run(made):
     lines = {"a": ["full", "random", "few"], "b": ["random"]}
     curve = {"against": "slots.num_heads", "lines": lines}
     settings = ["random", "full", "few"]
-    spec = made.results(settings=settings, curve=curve, labels={"full": "Ours"}).spec
+    spec = made.results(settings=settings, curve=curve, names={"full": "Ours"}).spec
     assert spec.table.settings == ["full", "few"] and spec.first == "full"
     assert spec.table.curve.lines == {"a": ["full", "few"], "b": []}
     assert spec.label("full") == "Ours" and spec.label("random") == "random"
@@ -60,6 +60,29 @@ def test_a_caption_says_what_the_table_is_about(made):
         "C. Images: voc2012-val. Features: vit_small_patch16_224.dino with random weights, token. "
         "Training: 1,000 steps of 8 images. More."
     )
+
+
+OTHER_SCORE = " Masking is by the principal component, not by the mean as in the paper."
+
+
+@pytest.mark.parametrize(
+    "score, named, said",
+    [
+        ("mean", {}, ""),
+        ("principal-component", {}, OTHER_SCORE),
+        ("principal-component", {"full": "By the {score}"}, ""),  # the row says so
+    ],
+)
+def test_a_caption_says_where_masking_is_not_the_papers(made, score, named, said):
+    made.config |= {"masking": {"score": score}, "settings": {"full": {}}}
+    assert made.results(names=named).spec.caption().endswith(f"64 images.{said}")
+
+
+def test_a_caption_names_the_rows_that_are_masked_as_in_the_paper(made):
+    other = {"masking": {"score": "principal-component"}}
+    made.config |= {"settings": {"full": {}, "heads1": other}}
+    caption = made.results(names={"full": "Ours"}).spec.caption()
+    assert caption.endswith(OTHER_SCORE.removesuffix(".") + ", but for Ours.")
 
 
 def test_a_spec_with_an_unknown_key_is_refused(tmp_path):

@@ -200,13 +200,13 @@ class Table(Section):
     updates: bool = False
     """print how many updates each head got"""
     references: Literal["all", "best", "few", "none"] = "best"
-    """which baselines and controls to list below the rows; best: the best of each method, and
-    every control that is best in a metric; few: the best method without training, and the best
-    control"""
+    """which baselines and controls to list below the rows; few: of every metric the best method
+    without training, and the best control; best: also the variant of each method with the best
+    mBO^c; none: no number is bold"""
     published: Distinct[str] = []
     """protocols of published.csv to list below the rows"""
     labels: dict[str, Label] = {}
-    """printed name of a row, by its setting or matching"""
+    """printed names of matchings; those of settings are `labels` of the whole config"""
     intervals: bool = False
     """print the 95 % interval below every mean over seeds"""
     claims: list[Claim] = []

@@ -2,10 +2,11 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain, permutations, product
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -21,6 +22,7 @@ from mmqsa.config.base import (
     merged,
     validated,
 )
+from mmqsa.config.choices import MatchingName
 from mmqsa.config.data import (
     DatasetConfig,
     DownloadConfig,
@@ -38,7 +40,7 @@ from mmqsa.config.evaluation import (
     SweepStageConfig,
 )
 from mmqsa.config.files import quoted
-from mmqsa.config.tables import SPLIT, ImageSet, PageConfig, Table
+from mmqsa.config.tables import SPLIT, ImageSet, Label, PageConfig, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -54,6 +56,13 @@ STAGES: dict[str, type[StageConfig]] = {
     "controls": ControlsConfig,
     "baselines": BaselineConfig,
 }
+
+PAPERS_SCORE = "mean"  # of masking.score
+
+
+def score_name(score: str) -> str:
+    """What a masking score is called in tables."""
+    return score.replace("-", " ")
 
 
 class SeedsConfig(Section):
@@ -96,6 +105,9 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
     """named points of the ablation: what differs from the sections above"""
     grid: dict[str, list[Name]] | list[Name] | None = None
     """settings to run: groups of them, which add up; null: all"""
+    labels: dict[Name, Label] = {}
+    """printed name of a setting, the same in every table and figure; {score} stands for its masking
+    score"""
     printed: list[Name] | None = None
     """the tables to make, of those below; null: all"""
     tables: dict[Name, Table] = {}
@@ -164,6 +176,7 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             self.seeds_of(name)
         self._check_settings("grid", self.names)
         self._check_settings("showcase", [self.showcase])
+        self._check_settings("labels", self.labels)
         self._check_settings("page.settings", self.page.settings)
         for name, table in self.tables.items():
             self._check_table(f"tables.{name}", table)
@@ -186,6 +199,17 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                 raise ValueError(
                     f"{where}: its claims or curve name {name}, which is not among its settings; "
                     "add it there"
+                )
+        for name in table.labels:
+            if name in self.settings and name not in get_args(MatchingName):
+                raise ValueError(
+                    f"{where}.labels.{name}: a setting has one name in all tables; write it as "
+                    f"labels.{name} of the whole config"
+                )
+            if name not in get_args(MatchingName):
+                known = ", ".join(get_args(MatchingName))
+                raise ValueError(
+                    f"{where}.labels: unknown matching {quoted(name)}; expected one of {known}"
                 )
         key, scored = "matching.strategies", self.matching.strategies
         if table.kind == "sweep":
@@ -254,6 +278,20 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             return list(self.settings)
         groups = self.grid.values() if isinstance(self.grid, dict) else [self.grid]
         return list(dict.fromkeys(chain(*groups)))
+
+    @cached_property
+    def printed_names(self) -> dict[str, str]:
+        """What each setting that is run is called in tables and figures; no two alike."""
+        named = {}
+        for name in self.names:
+            score = self.setting(name).masking.score
+            words = score_name(score) + " (the paper)" * (score == PAPERS_SCORE)
+            named[name] = self.labels.get(name, name).replace("{score}", words)
+        alike = Counter(named.values())
+        return {
+            name: f"{label} ({name})" if alike[label] > 1 else label
+            for name, label in named.items()
+        }
 
     def rows(self, table: Table) -> list[str]:
         """The settings of a table that are run."""

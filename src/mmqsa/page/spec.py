@@ -80,7 +80,7 @@ def make_spec(config: Config) -> PageSpec:
         name: figures(config, table) for name, table in config.tables.items() if config.rows(table)
     }
     answer = page.answer if page.answer in tables else next(iter(tables), None)
-    labels = dict(config.tables[answer].labels) if answer else {}
+    labels = dict(config.printed_names)
     for table in config.tables.values():  # one that compares matchings has their names
         if table.kind == "metrics" and len(table.matchings) > 1:
             known = {one: table.labels[one] for one in table.matchings if one in table.labels}

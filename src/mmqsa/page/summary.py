@@ -19,8 +19,8 @@ from mmqsa.reporting.results import SOURCES
 from mmqsa.reporting.typeset import unescaped
 
 # How verdicts begin that say nothing of a claim, and those that say that it did not hold up.
-UNTOLD = ("other data", "not enough runs", "cannot tell")
-OPEN = "not reproduced"
+UNTOLD = ("other data", "not enough runs")
+OPEN = "no evidence"
 
 
 @dataclass
@@ -114,6 +114,7 @@ class Verdict:
 
     claim: str
     source: str
+    """where the paper says so, and the score that patches are hidden by"""
     told: dict[str, dict[str, list[str]]]
 
     @property
@@ -123,9 +124,9 @@ class Verdict:
 
     @property
     def tone(self) -> str:
-        """reproduced or contradicted, where all that is told of it says so; else open."""
+        """reproduced or opposite, where all that is told of it says so; else open."""
         told = {kind for kind in self.kinds if not kind.startswith(UNTOLD)}
-        return told.pop() if len(told) == 1 and told <= {"reproduced", "contradicted"} else "open"
+        return told.pop() if len(told) == 1 and told <= {"reproduced", "opposite"} else "open"
 
     @property
     def sentences(self) -> list[str]:
@@ -144,15 +145,17 @@ class Verdict:
 
 def verdicts(path: Path) -> list[Verdict]:
     """The claims of a table of claims (csv); those that the runs decide come first."""
-    table = _read_csv(path, ["claim", "source", "mask_source", "metric", "verdict"])
+    columns = ["claim", "source", "masking", "mask_source", "metric", "verdict"]
+    table = _read_csv(path, columns)
     table = table[table["verdict"] != ""]
     found = []
-    for (claim, source), rows in table.groupby(["claim", "source"], sort=False):
+    for (claim, source, masking), rows in table.groupby(columns[:3], sort=False):
         told: dict[str, dict[str, list[str]]] = {}
         for row in rows.to_dict("records"):
             metrics = told.setdefault(row["mask_source"], {}).setdefault(row["verdict"], [])
             name = METRICS.get(row["metric"], row["metric"])
             metrics += [name] * (name not in metrics)  # mBO^c is of two protocols
+        source = f"{source}; masked by: {masking}" if masking else source
         found.append(Verdict(str(claim), str(source), told))
 
     def all_begin(one: Verdict, words: tuple[str, ...]) -> bool:

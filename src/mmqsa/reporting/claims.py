@@ -8,19 +8,22 @@ import pandas as pd
 import scipy
 
 from mmqsa.config.tables import METRICS, Claim
+from mmqsa.config.workflow import PAPERS_SCORE, score_name
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.statistics import FEWEST_SEEDS, holm, over_seeds, spread_p
 from mmqsa.reporting.typeset import Printed
 
 COLUMNS = [
-    *("claim", "source", "mask_source", "protocol", "metric", "order", "n_seeds"),
+    *("claim", "source", "masking", "mask_source", "protocol", "metric", "order", "n_seeds"),
     *("difference", "test", "p", "p_holm", "verdict"),
 ]
 FAMILY = ["mask_source", "protocol", "metric"]  # of tests that are corrected together
 SPREAD = "spread, permuted"
 NEAR = 1.0  # points below the paper's own value that still reproduce it
-TOO_FEW, REPRODUCED, NOT_REPRODUCED = "not enough runs", "reproduced", "not reproduced"
-CANNOT_TELL = "cannot tell"
+# Every verdict; docs/report.md says when each is given.
+REPRODUCED, OPPOSITE, NO_EVIDENCE = "reproduced", "opposite", "no evidence"
+WEAKLY_FOR, WEAKLY_AGAINST = "weak evidence for", "weak evidence against"
+TOO_FEW, NOT_REACHED, OTHER_DATA = "not enough runs", "not reached", "other data"
 # The test of spread finds a first of four settings that spreads three times as much as the last in
 # 28 % of cases with 3 seeds and in 55 % with 5: that it finds nothing says nothing. With 10 it is
 # 90 % (benchmarks/power.py).
@@ -35,8 +38,9 @@ def claims_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     t, for two matchings of the same runs; Kendall's tau of value and rank, for more. Of spread it
     is one-sided, that of `spread_p`.
     ``p_holm`` is corrected over the claims on one mask source and metric, and decides: below 0.05
-    reproduced or contradicted; where p alone is, it tends so. Without either, a claim on spread is
-    left open with fewer than SEEDS_FOR_SPREAD seeds.
+    reproduced or opposite; where p alone is, the evidence is weak; else there is none, or on spread
+    with fewer than SEEDS_FOR_SPREAD seeds not enough runs. ``masking`` names the scores that the
+    claim's settings hide patches by: only what is masked by the mean tests the paper's own words.
     """
     spec, metrics, published = results.spec, results.run_metrics(), results.published
     metrics = metrics[metrics["mask_source"].isin(spec.table.mask_sources)]
@@ -47,6 +51,7 @@ def claims_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     rows = []
     for claim, source, names in product(spec.table.claims, spec.table.mask_sources, scored):
         row = {"claim": claim.says, "source": claim.source, "order": " < ".join(claim.order)}
+        row["masking"] = _masking(spec, claim)
         row |= dict(zip(FAMILY, (source, *names), strict=True))
         values = metrics[(metrics[FAMILY] == [source, *names]).all(axis=1)]
         if len(claim.order) > 1:
@@ -65,12 +70,19 @@ def claims_table(results: Results) -> tuple[pd.DataFrame, Printed]:
 def _verdict(entry: dict[str, Any]) -> str:
     as_claimed = entry["difference"] > 0
     if entry["p_holm"] < 0.05:
-        return REPRODUCED if as_claimed else "contradicted"
+        return REPRODUCED if as_claimed else OPPOSITE
     if entry["p"] < 0.05:
-        return "tends to it" if as_claimed else "tends against it"
-    if entry["test"] == SPREAD and entry["n_seeds"] < SEEDS_FOR_SPREAD:
-        return f"{CANNOT_TELL} with {entry['n_seeds']} seeds"
-    return NOT_REPRODUCED
+        return WEAKLY_FOR if as_claimed else WEAKLY_AGAINST
+    open_spread = entry["test"] == SPREAD and entry["n_seeds"] < SEEDS_FOR_SPREAD
+    return TOO_FEW if open_spread else NO_EVIDENCE
+
+
+def _masking(spec: Spec, claim: Claim) -> str:
+    """The masking scores of a claim's settings, in their order; empty where none hides by one."""
+    settings = [name.split("/")[0] for name in claim.order]
+    scores = dict.fromkeys(spec.scores[name] for name in settings if name in spec.scores)
+    whose = {True: "the paper", False: "ours"}
+    return " < ".join(f"{score_name(one)} ({whose[one == PAPERS_SCORE]})" for one in scores)
 
 
 def assess(claim: Claim, metrics: pd.DataFrame) -> dict[str, Any]:
@@ -124,32 +136,38 @@ def _reaches(spec: Spec, values: pd.Series, published: pd.Series) -> dict[str, A
     if published.empty:
         return row | {"verdict": ""}
     if not spec.comparable:
-        return row | {"verdict": "other data"}
+        return row | {"verdict": OTHER_DATA}
     if len(values) < FEWEST_SEEDS:
         return row
     papers, ours = published.iloc[0], over_seeds(values)
     row |= {"difference": ours["mean"] - papers, "test": "95 % interval"}
     if ours["mean"] >= papers - NEAR:
         return row | {"verdict": REPRODUCED}
-    return row if ours["ci_high"] >= papers else row | {"verdict": NOT_REPRODUCED}
+    return row if ours["ci_high"] >= papers else row | {"verdict": NOT_REACHED}
 
 
 def _printed(spec: Spec, table: pd.DataFrame) -> Printed:
     headings = [METRICS[name] for name in METRICS if name in set(table["metric"])]
     rows = []
-    for (claim, paper, source), group in table.groupby(COLUMNS[:3], sort=False):
+    for (claim, paper, masking, source), group in table.groupby(COLUMNS[:4], sort=False):
         entries = group.drop_duplicates("metric").to_dict("records")
-        row = {"claim": claim, "source": paper, "mask source": SOURCES[source]}
+        row = {"claim": claim, "source": paper, "masked by": masking}
+        row["mask source"] = SOURCES[source]
         rows.append(row | {METRICS[entry["metric"]]: _cell(entry) for entry in entries})
     caption = spec.caption(
-        "Verdicts at p < 0.05 over training seeds, with Holm's correction over the claims (tends: "
-        "before the correction only). In brackets: the difference in points that the claim says "
-        f"is positive, and p before correction. Fewer than {FEWEST_SEEDS} seeds: no verdict.",
+        "Verdicts at p < 0.05 over training seeds, with Holm's correction over the claims (weak "
+        f"evidence: before the correction only; {OPPOSITE}: significant, the other way; "
+        f"{NO_EVIDENCE}: not told from no difference). In brackets: the difference in points that "
+        f"the claim says is positive, and p before correction. Fewer than {FEWEST_SEEDS} seeds: no "
+        "verdict.",
+        "A row that is masked by a score of ours does not test the paper's own claim."
+        * any(score != PAPERS_SCORE for score in spec.scores.values()),
         "p of spread is one-sided, by permutation."
         * any(claim.of == "spread" for claim in spec.table.claims),
     )
-    heading = ["claim", "source", "mask source", *headings]
-    return Printed(caption, heading, rows, [row["claim"] for row in rows], left=3)
+    heading = ["claim", "source", "masked by", "mask source", *headings]
+    groups = [f"{row['claim']}, {row['masked by']}" for row in rows]
+    return Printed(caption, heading, rows, groups, left=4)
 
 
 def _cell(entry: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from mmqsa.errors import InputError
 from mmqsa.paths import CONFIG, PROVENANCE
 from mmqsa.reporting.inputs import knob
 from mmqsa.reporting.kinds import OF_OTHER_CODE
-from mmqsa.reporting.results import SOURCES, Results, Spec, exists, of_first_protocol
+from mmqsa.reporting.results import KNOBS, SOURCES, Results, Spec, exists, of_first_protocol
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
     DASHES,
@@ -26,12 +26,6 @@ from mmqsa.reporting.style import (
 )
 
 IN_THE_COURSE = ("corloc_one_box", "miou_with_background", "mbo_c")  # metrics of snapshots
-KNOBS = {
-    "slots.num_heads": "query heads",
-    "slots.num_slots": "slots",
-    "slots.iterations": "iterations",
-    "masking.ratio": "hidden share of patches",
-}
 
 
 def curve_figure(results: Results) -> Figure:
@@ -258,7 +252,9 @@ def sweep_figure(results: Results) -> Figure:
     for axis, _, means in panels:
         for index, matching in enumerate(matchings):
             of_line = means[means["matching"] == matching]
-            errorbars(axis, "num_slots", of_line, index, spec.label(matching), len(matchings))
+            errorbars(
+                axis, "num_slots", of_line, index, spec.matching_label(matching), len(matchings)
+            )
         _ticks(axis, sorted(metrics["num_slots"].unique()))
     legend_below(figure, note)
     return figure

@@ -14,6 +14,7 @@ from mmqsa.paths import Paths
 from mmqsa.reporting.kinds import KINDS, colours_of, kinds_of
 from mmqsa.reporting.points import draw_points, height
 from mmqsa.reporting.premise import premise_figure, premise_table
+from mmqsa.reporting.references import NOTE
 from mmqsa.reporting.results import Results, exists, of_first_protocol
 from mmqsa.reporting.style import PAGE, legend_below, save, seeds_note, style
 from mmqsa.reporting.tables import MAKERS, write_table
@@ -85,6 +86,7 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
 def joined_figure(tidy: pd.DataFrame, several: Sequence[Results]) -> Figure:
     """Each row of the table as a point, per metric and ``features``, with its interval."""
     means, _ = of_first_protocol(tidy.reset_index(drop=True))
+    means["label"] = means["label"].str.replace(NOTE, "", regex=True)  # the table says why
     kinds = means["kind"].where(means["kind"] != "setting", means["mask_source"])
     means = means.assign(kind=kinds, seeds=[[] for _ in kinds])[kinds.isin(KINDS)]
     means["colour"] = None

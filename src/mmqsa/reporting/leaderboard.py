@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from mmqsa.config.files import quoted
-from mmqsa.config.tables import METRICS, unpack
+from mmqsa.config.tables import METRICS, pack, unpack
 from mmqsa.errors import InputError
 from mmqsa.reporting.kinds import KINDS, kinds_of
-from mmqsa.reporting.metrics_table import listed_references
+from mmqsa.reporting.references import listed_references
 from mmqsa.reporting.results import MISSING, SOURCES, Results
 from mmqsa.reporting.statistics import holm, over_seeds, paired_p, resampled_means
 from mmqsa.reporting.typeset import Printed, over_n_seeds
@@ -27,11 +27,12 @@ LEVEL = 0.05
 TIED = " ≈"  # after a mean that is not told apart from the best
 ABOUT = (
     "with the 95 % bootstrap interval of the mean over images. Bold: the highest mean, but for "
-    "rows that see labels; ≈: not told apart from it (p ≥ 0.05: Wilcoxon's signed-rank test on "
-    "the same images, or McNemar's for hits and misses, with Holm's correction over all {pairs} "
-    "pairs of a metric). Intervals and tests are over images, of these runs: another training may "
-    "change the order."
+    "rows that see labels; ≈: not told apart from the highest here (p ≥ 0.05: Wilcoxon's "
+    "signed-rank test on the same images, or McNemar's for hits and misses, with Holm's correction "
+    "over all {pairs} pairs of a metric). Intervals and tests are over images, of these runs: "
+    "another training may change the order."
 )
+NOT_BOLD = "Not bold, because something that is not listed is higher, or was not read: {metrics}."
 Row = dict[str, Any]
 
 
@@ -65,6 +66,8 @@ class Board:
     """the metric that orders the rows"""
     printed: dict[str, str]
     """metric -> the protocol that is printed and drawn"""
+    beaten: list[str]
+    """metrics in which something better is scored on these images, and not among the entries"""
 
     def means(self, metric: str) -> pd.DataFrame:
         """The rows of a printed metric by ``label``; ``best`` and ``tied`` with it."""
@@ -99,6 +102,7 @@ def board(results: Results, metric: str = "", only: Sequence[str] = ()) -> Board
     if unknown := [label for label in only if label not in {entry.label for entry in entries}]:
         known = ", ".join(entry.label for entry in entries)
         raise InputError(f"--row {unknown[0]}: no such row; there is: {known}")
+    left_out = [entry for entry in entries if only and entry.label not in only]
     entries = [entry for entry in entries if not only or entry.label in only]
     scored = [entry for entry in entries if entry.images is not None]
     _check_images(scored)
@@ -119,7 +123,20 @@ def board(results: Results, metric: str = "", only: Sequence[str] = ()) -> Board
         column = next(c for c, pair in columns.items() if pair == (printed[judge], judge))
         entries.sort(key=partial(_place, column))
     rows = [row for column in columns for row in _compared(entries, column, *columns[column])]
-    return Board(entries, pd.DataFrame(rows, columns=COLUMNS), judge, printed)
+    beaten = [name for name in printed if _is_beaten(entries, left_out, pack(printed[name], name))]
+    if results.spec.table.references == "none":
+        beaten = list(printed)  # for all that is known
+    return Board(entries, pd.DataFrame(rows, columns=COLUMNS), judge, printed, beaten)
+
+
+def _is_beaten(entries: Sequence[Entry], left_out: Sequence[Entry], column: str) -> bool:
+    """Whether the highest mean of what sees no labels is one of those that are left out."""
+    highest = []
+    for several in (entries, left_out):
+        images = [one.images for one in several if one.kind != "supervised"]
+        means = [one[column].mean() for one in images if one is not None and column in one]
+        highest.append(max(means, default=-np.inf))
+    return highest[1] > highest[0]
 
 
 def _place(column: str, entry: Entry) -> tuple[bool, float]:
@@ -235,6 +252,7 @@ def printed_board(results: Results, found: Board) -> Printed:
     spec, own = results.spec, found.table[found.table["against"] == ""]
     means = {name: found.means(name) for name in found.printed}
     metrics = list(found.printed) or ["mbo_c"]  # in which all is missing
+    beaten = [METRICS[name] for name in found.beaten]
     rows, words = [], kind_words(results, found.entries)
     for entry, (_, kind) in zip(found.entries, words, strict=True):
         row = {"": entry.label, "kind": kind}
@@ -250,6 +268,7 @@ def printed_board(results: Results, found: Board) -> Printed:
     caption = spec.caption(
         f"In percent{over_n_seeds(own['n_seeds'])}, "
         + ABOUT.format(pairs=f"{number * (number - 1) // 2:,}"),
+        NOT_BOLD.format(metrics=", ".join(beaten)) if beaten else "",
         f"Sorted by {METRICS[found.judge]}." if found.judge else "",
         _protocols(found.printed),
         f"{spec.table.matchings[0].capitalize()} matching of the heads." * bool(spec.first),
@@ -258,8 +277,10 @@ def printed_board(results: Results, found: Board) -> Printed:
     heading = ["", "kind", "n", *(METRICS[name] for name in metrics)]
     printed = Printed(caption, heading, rows, ["all"] * len(rows), left=2)
     for name, of_metric in means.items():
-        best = of_metric.loc[of_metric["best"], "label"]
-        printed.bold[METRICS[name]] = printed.cells[""].isin(best)
+        rounded = of_metric["mean"].round(1)  # as it is printed: what looks alike is bold alike
+        highest = rounded == rounded[of_metric["best"]].max()
+        bold = of_metric.loc[highest & (of_metric["kind"] != "supervised"), "label"]
+        printed.bold[METRICS[name]] = printed.cells[""].isin(bold) & (name not in found.beaten)
     return printed
 
 

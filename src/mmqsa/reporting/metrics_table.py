@@ -10,7 +10,8 @@ import pandas as pd
 
 from mmqsa.config.evaluation import SAME_MASKS
 from mmqsa.config.tables import METRICS, pack, unpack
-from mmqsa.reporting.results import MISSING, SOURCES, UNSUPERVISED, Results, Spec
+from mmqsa.reporting.references import is_redundant, listed_references
+from mmqsa.reporting.results import KNOBS, MISSING, SOURCES, UNSUPERVISED, Results, Spec
 from mmqsa.reporting.statistics import FEWEST_SEEDS, bootstrap_interval, over_seeds, scale
 from mmqsa.reporting.typeset import Printed, mean_sd, over_n_seeds
 
@@ -28,7 +29,10 @@ MAXIMUM_NOTE = (
     "compare it with publications that do the same, and with nothing else."
 )
 PAPERS_ENCODER = "DINO ViT-S/16"  # as published.csv names it
-BEST = {"method": " (best without training)", "control": " (best control)"}
+ABOUT_BOLD = (
+    "Bold: the highest of these settings and of all methods without training and controls on these "
+    "images."
+)
 Row = dict[str, Any]
 
 
@@ -78,7 +82,7 @@ def _varied_table(
     for key, group in runs.groupby(keys, sort=False) if len(runs) else []:
         row = {"kind": "setting"} | dict(zip(keys, key, strict=True))
         words = [spec.label(row["setting"]), named.format(**row)]
-        words[1:1] = [spec.label(row["matching"])] if len(matchings) > 1 else []
+        words[1:1] = [spec.matching_label(row["matching"])] if len(matchings) > 1 else []
         row["label"] = ", ".join(words)
         by_seed = group.groupby("seed")["value"].mean()
         row |= {"n_seeds": len(by_seed), "n_images": group["n_images"].iloc[0]}
@@ -105,6 +109,9 @@ def _setting_rows(results: Results) -> list[Row]:
         )
         for row, group in metrics.groupby("row")
     }
+    one_head = [name for name in table.settings if _heads(results, name) == 1]
+    scored_as = set(zip(metrics["setting"], metrics["matching"], strict=True))
+    unmatched = {*product(one_head, table.matchings)} - scored_as  # one head needs no matching
     sources = [source for source in table.mask_sources if source in set(metrics["mask_source"])]
     rows = []
     for source, setting, images, matching in product(
@@ -112,9 +119,12 @@ def _setting_rows(results: Results) -> list[Row]:
     ):
         if (matching, source) in SAME_MASKS:
             continue  # another row has them
-        names = [setting] if len(table.matchings) == 1 or len(table.settings) > 1 else []
-        names += [matching] if len(table.matchings) > 1 else []
-        label = ", ".join(map(spec.label, names))
+        if (setting, matching) in unmatched:
+            continue
+        one_matching = len(table.matchings) == 1
+        names = [spec.label(setting)] if one_matching or len(table.settings) > 1 else []
+        names += [] if one_matching else [spec.matching_label(matching)]
+        label = ", ".join(names)
         for protocol, metric in scored.get(images, UNKNOWN_METRICS):
             key = (setting, images, matching, source, protocol, metric)
             row: Row = {"kind": "setting", "label": ", ".join(filter(None, [label, images]))}
@@ -161,9 +171,19 @@ def _per_image(results: Results) -> dict[tuple, pd.DataFrame]:
 
 def _updates(results: Results, setting: str) -> float:
     """Mean number of updates of a head, over heads and the runs that exist."""
-    records = [results.provenance(setting, seed) for seed in results.spec.seeds[setting]]
-    means = [np.mean(record["updates_per_head"]) for record in records if record]
+    means = [np.mean(heads) for heads in _updates_per_head(results, setting)]
     return float(np.mean(means)) if means else float("nan")
+
+
+def _heads(results: Results, setting: str) -> int:
+    """The number of query heads; 0 without a run."""
+    return max(map(len, _updates_per_head(results, setting)), default=0)
+
+
+def _updates_per_head(results: Results, setting: str) -> list[list[int]]:
+    """Of each run that exists, the number of updates of each of its heads."""
+    records = [results.provenance(setting, seed) for seed in results.spec.seeds[setting]]
+    return [record["updates_per_head"] for record in records if record]
 
 
 def _published_value(results: Results, row: Row) -> Row:
@@ -197,51 +217,13 @@ def _reference_rows(results: Results) -> list[Row]:
     return sorted(rows, key=lambda row: (kinds.index(row["kind"]), "n_seeds" not in row))
 
 
-def listed_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
-    """The baselines and controls to list, each with a note.
-
-    All; or of each method the variant with the best mBO^c (else CorLoc), k-means with as many
-    clusters as slots, and every control that is best in a metric; or the best of its kind, but for
-    supervised ones. A method of other code is always listed, and stands in no one's place.
-    """
-    names = metrics.drop_duplicates("name").to_dict("records")
-    if spec.table.references == "all" or metrics.empty:
-        return {entry["name"]: "" for entry in names}
-    other = metrics["seeds"].str.len() > 0
-    listed = _chosen_references(spec, metrics[~other]) | dict.fromkeys(metrics[other]["name"], "")
-    return {entry["name"]: listed[entry["name"]] for entry in names if entry["name"] in listed}
-
-
-def _chosen_references(spec: Spec, metrics: pd.DataFrame) -> dict[str, str]:
-    """Those of mmqsa itself."""
-    names = metrics.drop_duplicates("name").to_dict("records")
-    if metrics.empty:
-        return {}
-    judge = "mbo_c" if "mbo_c" in set(metrics["metric"]) else "corloc"
-    if spec.table.references == "few":
-        judged = metrics[metrics["metric"] == judge]
-        chosen = judged.loc[judged.groupby("kind")["value"].idxmax()].set_index("kind")["name"]
-        notes = {chosen.get(kind): note for kind, note in BEST.items()}
-        supervised = judged[judged["kind"] == "supervised"]["name"]
-        return notes | dict.fromkeys(supervised, "")
-    best = metrics.loc[metrics.groupby(["method", "protocol", "metric"])["value"].idxmax()]
-    best = set(best[(best["kind"] == "control") | (best["metric"] == judge)]["name"])
-    variants = metrics.groupby("method")["name"].nunique()
-    listed = {}
-    for entry in names:
-        if entry["method"] == "kmeans" and entry["num_slots"] == spec.num_slots:
-            listed[entry["name"]] = " (as many as slots)"
-        elif entry["name"] in best:
-            choice = entry["kind"] == "method" and variants[entry["method"]] > 1
-            listed[entry["name"]] = " (its best)" if choice else ""
-    return listed
-
-
 def _printed(results: Results, table: pd.DataFrame) -> Printed:
     """A row per kind, label and mask source; below a setting, its interval and difference."""
     spec = results.spec
     metrics = [name for name in METRICS if name in set(table["metric"])]
-    headings = {name: METRICS[name] for name in metrics if not _is_redundant(name, table)}
+    headings = {name: METRICS[name] for name in metrics if not is_redundant(name, table)}
+    curve = spec.table.curve
+    along = KNOBS.get(curve.against, curve.against) if curve else ""
     rows, groups, eligible = [], [], []
     compared: list[str | None] = []
     frame = table.fillna({"mask_source": ""})
@@ -250,6 +232,8 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
         masks = f"{first['protocol']} protocol" if kind == "published" else MASKS.get(source, "")
         names = {"": label, "mask source": masks, "n": _count(first["n_seeds"])}
         names["updates per head"] = _count(first["updates_per_head"])
+        if along and first["setting"] in spec.knobs:
+            names[along] = f"{spec.knobs[first['setting']]:g}"
         entries = group.drop_duplicates("metric")  # mBO^c is one number under two protocols
         entries = entries[entries["metric"].isin(headings)].to_dict("records")
         for title, text in _lines(spec, kind).items():
@@ -259,9 +243,7 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 rows.append({"": title} | cells if title else names | cells)
                 counted = not np.isnan(first["n_seeds"])  # else it is a baseline or a control
                 groups.append(f"{kind} {source} {counted}")
-                # The best of a training's snapshots would be chosen by labels, like the maximum.
-                snapshot = kind == "setting" and spec.table.kind == "snapshots"
-                several = first["n_seeds"] >= FEWEST_SEEDS and not snapshot and source != MAXIMUM
+                several = first["n_seeds"] >= FEWEST_SEEDS and source != MAXIMUM
                 eligible.append(several if counted else kind in UNSUPERVISED)
                 images = spec.images.get(first["row"], next(iter(spec.images.values())))
                 protocols = spec.protocols.get(first["row"], next(iter(spec.protocols.values())))
@@ -270,9 +252,15 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
                 of_kind = {"supervised": None, "published": everywhere}
                 compared.append(of_kind.get(kind, f"{images} {protocols}"))
     heading = ["", "mask source", "n", *["updates per head"] * spec.table.updates]
-    caption = " ".join(filter(None, [_caption(spec, table), results.credits]))
+    heading += [along] * bool(along)
+    caption = _caption(spec, table)
     printed = Printed(caption, [*heading, *headings.values()], rows, groups, left=2)
-    printed.embolden(list(headings.values()), compared, eligible)
+    # Of a sweep, or of snapshots, labels would choose the best; and without references what is
+    # better may be among those that are not read.
+    if spec.table.kind == "metrics" and spec.table.references != "none":
+        printed.embolden(list(headings.values()), compared, eligible)
+    about_bold = ABOUT_BOLD * bool(printed.bold.any(axis=None))
+    printed.caption = " ".join(filter(None, [caption, about_bold, results.credits]))
     return printed
 
 
@@ -331,14 +319,3 @@ def _cell(entry: Row) -> str:
 
 def _count(number: float) -> str:
     return "" if np.isnan(number) else f"{number:,.0f}"
-
-
-def _is_redundant(metric: str, table: pd.DataFrame) -> bool:
-    """Whether a metric that counts an IoU of exactly a half equals the one that does not."""
-    strict, values = (
-        table[table["metric"] == name]["mean"].dropna().to_numpy()
-        for name in (metric.removesuffix("_or_equal"), metric)
-    )
-    return (
-        metric.endswith("_or_equal") and len(strict) == len(values) and np.allclose(strict, values)
-    )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, FigureBase
 from mmqsa.config.tables import METRICS
 from mmqsa.errors import InputError
 from mmqsa.reporting.kinds import KINDS, colours_of, kinds_of
-from mmqsa.reporting.metrics_table import listed_references
+from mmqsa.reporting.references import listed_references
 from mmqsa.reporting.results import SOURCES, Results, of_first_protocol
 from mmqsa.reporting.statistics import spread
 from mmqsa.reporting.style import (
@@ -40,8 +40,9 @@ def controls_figure(results: Results) -> Figure:
     references = results.reference_metrics()
     if spec.table.references == "few":
         references = references[references["name"].isin(listed_references(spec, references))]
-    others = references["method"] != "kmeans"
-    references = references[others | references["num_slots"].isin([2, spec.num_slots])]
+    else:
+        others = references["method"] != "kmeans"
+        references = references[others | references["num_slots"].isin([2, spec.num_slots])]
     references = references.assign(label=references["name"])
     references["kind"] = kinds_of(results, references)
     table = pd.concat([metrics, _by_seed(references)])

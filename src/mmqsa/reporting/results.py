@@ -1,7 +1,7 @@
 """Metrics files below a results folder as tidy tables, and the specs of what is printed of them."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,10 +17,10 @@ from mmqsa.config.files import dump_yaml, quoted, read_yaml
 from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.tables import METRICS, Label, Table, unpack
-from mmqsa.config.workflow import Config
+from mmqsa.config.workflow import PAPERS_SCORE, Config, score_name
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
-from mmqsa.reporting.inputs import figures
+from mmqsa.reporting.inputs import figures, knob
 from mmqsa.reporting.metrics_file import (
     REFERENCE,
     RUN,
@@ -34,6 +34,13 @@ SOURCES = {
     "decoder": "decoder masks",
     "attention": "attention masks",
     "decoder-masks": "decoder masks, per head",
+}
+# Knob of a curve -> its name in tables and figures.
+KNOBS = {
+    "slots.num_heads": "query heads",
+    "slots.num_slots": "slots",
+    "slots.iterations": "iterations",
+    "masking.ratio": "hidden share of patches",
 }
 UNSUPERVISED = ("method", "control")  # kinds of references that see no labels
 MISSING = "missing"  # printed for a setting without runs
@@ -50,6 +57,9 @@ class Spec(Section):
     images: Rows  # label of a row -> image sets whose mean it shows
     protocols: Rows  # label of a row -> protocols that it prints
     num_slots: Annotated[int, Field(ge=2, le=64)]
+    names: dict[Name, Label] = {}  # printed names of settings
+    scores: dict[Name, Text] = {}  # of the settings that hide patches by one: masking.score
+    knobs: dict[Name, float] = {}  # of every setting, the value of the knob of the table's curve
     seeds: dict[Name, OneOrMore[Seed]]  # of every setting
     showcase: Name  # the setting that is the paper's method
     references: Distinct[Name]  # baselines and controls
@@ -76,9 +86,13 @@ class Spec(Section):
         """The table's first setting that is run; empty without any."""
         return next(iter(self.table.settings), "")
 
-    def label(self, name: str) -> str:
-        """The printed name of a setting or matching."""
-        return self.table.labels.get(name, name)
+    def label(self, setting: str) -> str:
+        """The printed name of a setting."""
+        return self.names.get(setting, setting)
+
+    def matching_label(self, matching: str) -> str:
+        """The printed name of a matching."""
+        return self.table.labels.get(matching, matching)
 
     def caption(self, *sentences: str) -> str:
         """What the table shows, on which images and features; then ``sentences`` on reading it."""
@@ -113,6 +127,14 @@ def table_spec(config: Config, name: str) -> str:
     network = (backbone.title or backbone.name) + " with random weights" * (not backbone.pretrained)
     features = f"{network}, {backbone.feature}"
     features += f" of blocks {backbone.blocks}" if len(backbone.blocks) > 1 else ""
+    runs = {setting: config.setting(setting) for setting in rows}
+    names_of_rows = {setting: config.printed_names[setting] for setting in rows}
+    scores = {
+        setting: run.masking.score
+        for setting, run in runs.items()
+        if run.masking.strategy in ("background", "foreground")
+    }
+    said = "" if table.kind == "claims" else _about_scores(scores, names_of_rows)
     budget = f"Training: {training.steps:,} steps of {training.batch_size} images."
     voc2012, papers_backbone = "voc2012", "vit_small_patch16_224.dino"
     data_sets = {name.partition("boxes-")[2] or voc2012 for name in table.published}
@@ -122,6 +144,11 @@ def table_spec(config: Config, name: str) -> str:
         "images": images,
         "protocols": printed,
         "num_slots": config.slots.num_slots,
+        "names": names_of_rows,
+        "scores": scores,
+        "knobs": {one: knob(run, table.curve.against) for one, run in runs.items()}
+        if table.curve
+        else {},
         "seeds": {setting: config.seeds_of(setting) for setting in rows},
         "showcase": config.showcase,
         "references": ["controls", *config.evaluation.baselines] * (table.references != "none"),
@@ -129,10 +156,24 @@ def table_spec(config: Config, name: str) -> str:
         "like_published": data_sets <= {config.dataset.name} and backbone.name == papers_backbone,
         "features": features,
         "setup": f"Images: {', '.join(names) if len(names) < 3 else f'{len(names)} sets'}. "
-        f"Features: {features}. {'' if table.kind == 'snapshots' else budget}".strip(),
+        f"Features: {features}. {'' if table.kind == 'snapshots' else budget} {said}".strip(),
     }
     spec = validated(Spec, data, f"tables.{name}")
     return dump_yaml(spec.model_dump(mode="json"))
+
+
+def _about_scores(scores: Mapping[str, str], names: dict[str, str]) -> str:
+    """What a caption says of settings that are masked by another score than the paper's mean.
+
+    Empty where all of them say so in their names.
+    """
+    others = {one: score_name(score) for one, score in scores.items() if score != PAPERS_SCORE}
+    if all(score in names[setting] for setting, score in others.items()):
+        return ""
+    as_paper = [names[setting] for setting in scores if setting not in others]
+    but = f", but for {'; '.join(as_paper)}" if as_paper else ""
+    words = " or the ".join(dict.fromkeys(others.values()))
+    return f"Masking is by the {words}, not by the mean as in the paper{but}."
 
 
 def load_spec(path: Path) -> Spec:

@@ -130,5 +130,6 @@ def _printed(results: Results, table: pd.DataFrame) -> Printed:
     )
     heading = ["", "mask source", "n", *headings.values()]
     printed = Printed(caption, heading, rows, groups, left=2)
-    printed.embolden(list(headings.values()), compared, eligible)
+    if spec.table.references != "none":  # or what is better may be among those that are not read
+        printed.embolden(list(headings.values()), compared, eligible)
     return printed
