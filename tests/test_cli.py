@@ -29,7 +29,17 @@ def mmqsa(*arguments, **environment):
 
 
 STAGES = {
-    *("init", "download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
+    *(
+        "init",
+        "download",
+        "scenes",
+        "weights",
+        "extract",
+        "train",
+        "similarity",
+        "fusion",
+        "evaluate",
+    ),
     *("sweep", "agreement", "snapshots", "label-maps", "score"),
     *("controls", "baseline", "premise", "specs", "plan", "table", "leaderboard", "join"),
     *("figure", "page"),
