@@ -61,6 +61,14 @@ def test_no_weights_are_fetched_where_the_config_says_which(copy, changes):
     assert jobs == {name: count for name, count in plain.items() if name != "weights"}
 
 
+def test_weights_that_somebody_brought_are_not_fetched(copy):
+    path = copy / "resources/weights/vit_small_patch16_224.dino.safetensors"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert "weights" not in planned(snakemake(copy, "-n"))
+    path.unlink()
+
+
 def test_masks_are_fetched_for_trainaug_alone(copy):
     plain = planned(snakemake(copy, "-n"))
     jobs = planned(snakemake(copy, "-n", "--config", 'dataset={"train_split": "trainaug"}'))
