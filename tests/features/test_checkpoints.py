@@ -96,6 +96,7 @@ LAYOUTS = {
     },
     "timm's average": lambda own, other: {"state_dict": other, "state_dict_ema": own},
     "halves": lambda own, other: {"teacher": {key: value.half() for key, value in own.items()}},
+    "an average in capitals": lambda own, other: {"model": other, "EMA": own},
     "parameters": lambda own, other: {
         "model": {key: torch.nn.Parameter(value) for key, value in own.items()}
     },
@@ -130,8 +131,9 @@ def test_one_notice_says_which_network_is_taken_and_counts_the_rest(
     network_weights(path, network, TEST)
     unused = len(other) + 2 + 2 + 1 + 1  # the student, two heads, the optimiser's state, the centre
     assert capsys.readouterr().err == (
-        f"{path}: takes the weights of 'teacher.backbone', not those of 'student.module.backbone'; "
-        f"{unused} tensors are not used (student.module.backbone.cls_token, …)\n"
+        f"{path}: takes the weights below 'teacher.backbone', not those below "
+        f"'student.module.backbone'; not used: {unused} tensors, such as "
+        "student.module.backbone.cls_token\n"
     )
     torch.save({"state_dict": state, "epoch": 3}, path)
     network_weights(path, network, TEST)
@@ -147,6 +149,40 @@ def officially(state):
     official["cls_token"] = official["cls_token"] - position
     official["pos_embed"] = torch.cat([position, official["pos_embed"]], dim=1)
     return official
+
+
+def test_a_file_is_read_by_its_content(tmp_path, network, state):
+    save_file(state, tmp_path / "pytorch_model.bin")
+    torch.save(state, tmp_path / "model.safetensors")
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        same(network_weights(tmp_path / name, network, TEST), state)
+
+
+DINOV3 = "vit_small_patch16_dinov3"
+
+
+@pytest.mark.parametrize("name, bias", [(DINOV3, 0.0), (DINOV3, 0.1), (f"{DINOV3}_qkvb", 0.1)])
+def test_dinov3_as_its_authors_publish_it(tmp_path, name, bias):
+    """timm drops its biases where the network has none, zero or not."""
+    network = random_network(name)
+    state = network.state_dict()
+    names = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    content = {"mask_token": torch.zeros(1), "rope_embed.periods": torch.zeros(16)}
+    for key, tensor in state.items():
+        for timms, theirs in names.items():
+            key = key.replace(timms, theirs)
+        content[key] = tensor
+    for block in range(12):
+        parts = [content.pop(f"blocks.{block}.attn.{part}_bias", None) for part in "qv"]
+        query, value = (torch.full((384,), bias) if part is None else part for part in parts)
+        whole = torch.cat([query, torch.ones(384), value])  # of keys: masked
+        content[f"blocks.{block}.attn.qkv.bias"] = whole
+    torch.save({"teacher": below("backbone.", content)}, tmp_path / "w.pth")
+    if name == DINOV3 and bias:
+        with pytest.raises(InputError, match=rf"has teacher\S+qkv.bias, and {name} has none"):
+            network_weights(tmp_path / "w.pth", network, name)
+    else:
+        same(network_weights(tmp_path / "w.pth", network, name), state)
 
 
 @pytest.mark.parametrize("masked", [{"mask_token": torch.zeros(1, 384)}, {}])
@@ -219,7 +255,7 @@ REFUSED = {
     ),
     "two networks": (
         lambda own, other: below("query.", own) | below("momentum.", other),
-        r"several networks like test_vit, 'query' and 'momentum'; save .* of one of them alone",
+        r"two networks like test_vit, below 'query' and below 'momentum'; save .* one of them",
     ),
     "a block too few": (
         lambda own, other: {"teacher": {key: own[key] for key in own if "blocks.5" not in key}},

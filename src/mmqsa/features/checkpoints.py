@@ -39,10 +39,10 @@ DEPTH = 8  # dictionaries in dictionaries
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors or a tensors-only .pth file, nested names joined by dots."""
+    """All tensors of a safetensors or a tensors-only torch file, nested names joined by dots."""
     check_regular(path)
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        loaded = load_file(path) if _is_safetensors(path) else _unpickled(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; correct backbone.weights") from None
     except (SafetensorError, RuntimeError, OSError, EOFError) as error:
@@ -68,6 +68,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name; it has {_some([*map(str, loaded)])}")
     return tensors
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: hubs and people call either kind .bin, .pt or anything."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"  # after the length of the head, which is JSON
 
 
 def _unpickled(path: Path) -> Any:
@@ -105,16 +111,16 @@ def network_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
     chosen = fitting[0]
     if len(fitting) > 1 and fitting[1].rank == chosen.rank:
         raise InputError(
-            f"{path}: holds several networks like {name}, {chosen.shown} and {fitting[1].shown}; "
+            f"{path}: holds two networks like {name}, {chosen.place} and {fitting[1].place}; "
             "save the tensors of one of them alone"
         )
     unused = [key for key in tensors if not key.startswith(chosen.prefix)] + chosen.unused
     if unused:
-        others = ", ".join(one.shown for one in found if one is not chosen)
+        others = ", ".join(one.place for one in found if one is not chosen)
         notice(
-            f"{path}: takes the weights of {chosen.shown}"
-            + f", not those of {others}" * bool(others)
-            + f"; {len(unused)} tensors are not used ({unused[0]}{', …' * (len(unused) > 1)})"
+            f"{path}: takes the weights {chosen.place}"
+            + f", not those {others}" * bool(others)
+            + f"; not used: {len(unused)} tensor{'s'[: len(unused) != 1]}, such as {unused[0][:80]}"
         )
     weights = {key: chosen.weights[key].float() for key in native.state_dict()}
     for key, tensor in weights.items():
@@ -137,12 +143,12 @@ class _Candidate:
     @property
     def rank(self) -> int:
         """DINO evaluates its teacher, and timm the average."""
-        words = re.split(r"[._]", self.prefix)
+        words = re.split(r"[._]", self.prefix.lower())
         return 0 if "teacher" in words else 1 if "ema" in words else 2
 
     @property
-    def shown(self) -> str:
-        return repr(self.prefix.rstrip(".")) if self.prefix else "the top"
+    def place(self) -> str:
+        return f"below {self.prefix.rstrip('.')!r}" if self.prefix else "at the top"
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], prefix: str, native: Any, name: str) -> Self:
@@ -159,7 +165,7 @@ class _Candidate:
             if key not in weights:
                 fault = fault or f"has no {prefix}{key}; these are not the weights of {name}"
             fault = fault or _misfit(key, weights[key], expected[key], native, name)
-        for key in weights:
+        for key in [*weights, *_lost_biases(own, weights)]:
             if key not in expected and OWN.match(key):
                 fault = fault or (
                     f"has {prefix}{key}, and {name} has none; these are another network's weights: "
@@ -221,6 +227,16 @@ def _by_timms_names(tensors: dict[str, Tensor], native: Any) -> dict[str, Tensor
         return tensors
 
 
+def _lost_biases(own: dict[str, Tensor], weights: dict[str, Tensor]) -> list[str]:
+    """Biases of queries and values that timm left out, though they are not zero.
+
+    Those of DINOv3 are zero, and timm has its networks without and with them (``_qkvb``).
+    """
+    lost = [key for key in own if key.endswith("attn.qkv.bias") and key not in weights]
+    lost = [key for key in lost if key.replace("qkv.bias", "q_bias") not in weights]
+    return [key for key in lost if any(part.any() for part in own[key].chunk(3)[::2])]
+
+
 def hub_file(native: Any, name: str) -> str:
     """Where timm's own file of a network's weights is."""
     hub = native.pretrained_cfg.get("hf_hub_id") or f"timm/{name}"
@@ -229,7 +245,7 @@ def hub_file(native: Any, name: str) -> str:
 
 def _some(keys: list[str]) -> str:
     """The first of many names."""
-    shown = ", ".join(key[:80] for key in keys[:3])
+    shown = ", ".join(" ".join(key.split())[:80] for key in keys[:3])
     return (shown or "nothing") + f" and {len(keys) - 3} more" * (len(keys) > 3)
 
 
