@@ -215,6 +215,12 @@ def test_a_bad_option(tmp_path, arguments, said):
     assert found.returncode == 2 and said in found.stderr and found.stderr.count("\n") == 1
 
 
+def test_an_option_without_its_value():
+    found = mmqsa("scenes", "--out")
+    said = "mmqsa: Option '--out' requires an argument. (see `mmqsa COMMAND --help`)\n"
+    assert (found.returncode, found.stderr) == (2, said)
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path, run_folder):
     (tmp_path / "file").touch()
     found = mmqsa("export", "--run", run_folder, "--out", tmp_path / "file/below")
