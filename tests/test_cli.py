@@ -29,7 +29,17 @@ def mmqsa(*arguments, **environment):
 
 
 STAGES = {
-    *("init", "download", "scenes", "extract", "train", "similarity", "fusion", "evaluate"),
+    *(
+        "init",
+        "download",
+        "scenes",
+        "weights",
+        "extract",
+        "train",
+        "similarity",
+        "fusion",
+        "evaluate",
+    ),
     *("sweep", "agreement", "snapshots", "label-maps", "score"),
     *("controls", "baseline", "premise", "specs", "plan", "table", "leaderboard", "join"),
     *("figure", "page"),
@@ -203,6 +213,12 @@ def test_a_bad_option(tmp_path, arguments, said):
     features = ("--features", "x.h5") if arguments[0] == "baseline" else ()
     found = mmqsa(*arguments, *features, "--out", tmp_path / "out")
     assert found.returncode == 2 and said in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_an_option_without_its_value():
+    found = mmqsa("scenes", "--out")
+    said = "mmqsa: Option '--out' requires an argument. (see `mmqsa COMMAND --help`)\n"
+    assert (found.returncode, found.stderr) == (2, said)
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, run_folder):

@@ -324,12 +324,25 @@ def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_pat
         return network
 
     with monkeypatch.context() as patch:
-        patch.setattr(backbone, "create", fetch)
         patch.setattr(weights, "create", fetch)
         written = export(hub, tmp_path / "exported")
+        fetched = tmp_path / "fetched.safetensors"
+        weights.fetch_weights(named, fetch(named, pretrained=False), fetched)
     assert tmp_path / "exported/backbone.safetensors" in written
     objects = load(tmp_path / "exported", "cpu")(images[0])
     assert np.array_equal(objects.labels, load(run_folder, "cpu")(images[0]).labels)
+
+    def offline(config, pretrained, **size):
+        assert not pretrained, "asked the hub"
+        return create(config, pretrained=False, **size)
+
+    with monkeypatch.context() as patch:  # the file of `mmqsa weights` does without the hub
+        patch.setattr(weights, "create", offline)
+        again = load(hub, "cpu", backbone=fetched)(images[0])
+        export(hub, tmp_path / "offline", weights=fetched)
+        moved = load(tmp_path / "offline", "cpu")(images[0])
+    assert np.array_equal(again.labels, objects.labels)
+    assert np.array_equal(moved.labels, objects.labels)
 
 
 def test_another_networks_weights_are_refused(pretrained, tmp_path):

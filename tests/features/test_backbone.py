@@ -265,7 +265,7 @@ def test_weights_of_another_network(tmp_path, state):
     with pytest.raises(InputError, match=r"small.safetensors: .* these are another network's"):
         load_backbone(local(path))
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match=r"has no cls_token; these are not the weights of"):
+    with pytest.raises(InputError, match=r"has no cls_token; it has a: these are not the weights"):
         load_backbone(local(path))
 
 

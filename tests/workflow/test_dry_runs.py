@@ -30,6 +30,7 @@ def test_the_papers_plan_needs_nothing_downloaded(copy):
     # which full is in the grid; full and no-masking on 30 corrupted sets and the scenes.
     assert jobs["evaluate"] == (10 + 2 + 1 + 2 * 31) * 5
     assert jobs["extract"] == 2 + 1 + 1 + 30 + 1 and jobs["data"] == 2
+    assert jobs["weights"] == 1
     assert jobs["similarity"] == jobs["fusion"] == jobs["sweep"] == 5
 
 
@@ -51,6 +52,21 @@ def test_object_discovery_plans_with_nothing_downloaded(copy, name, parts):
     (controls,) = re.findall(r"input: (\S+-native\.h5, .*)\n    output: \S+-controls", done.stdout)
     assert "-squash.h5" in controls  # fixed boxes are fitted to these
     assert jobs["table"] == 4 and "figure" not in jobs and "page" not in jobs
+
+
+@pytest.mark.parametrize("changes", ['{"weights": "my.pth"}', '{"pretrained": false}'])
+def test_no_weights_are_fetched_where_the_config_says_which(copy, changes):
+    plain = planned(snakemake(copy, "-n"))
+    jobs = planned(snakemake(copy, "-n", "--config", f"backbone={changes}"))
+    assert jobs == {name: count for name, count in plain.items() if name != "weights"}
+
+
+def test_weights_that_somebody_brought_are_not_fetched(copy):
+    path = copy / "resources/weights/vit_small_patch16_224.dino.safetensors"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert "weights" not in planned(snakemake(copy, "-n"))
+    path.unlink()
 
 
 def test_masks_are_fetched_for_trainaug_alone(copy):

@@ -79,6 +79,23 @@ def part_receipts(wildcards):
     return [f"{dataset.root}/receipt-{part}.json" for part in parts]
 
 
+FETCHED = f"resources/weights/{CONFIG.backbone.name}.safetensors"
+
+
+def fetched_weights(wildcards):
+    """The weights that timm downloads, where the config names no others.
+
+    Ancient: a cache says which weights it was made with, and needs no file of them once it is whole.
+    """
+    backbone = CONFIG.backbone
+    return [] if backbone.weights or not backbone.pretrained else ancient(FETCHED)
+
+
+def weights_config(wildcards):
+    """The config that they are fetched by."""
+    return dump_yaml(CONFIG.stage("weights").dependencies())
+
+
 # evaluation.smk
 
 

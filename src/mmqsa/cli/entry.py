@@ -52,7 +52,8 @@ def last_words(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, USAGE):  # without a message it was the help
         message = error.format_message()
-        return error.exit_code, message and f"{message} (see `{error.ctx.command_path} --help`)"
+        command = error.ctx.command_path if error.ctx else "mmqsa COMMAND"  # --out without a value
+        return error.exit_code, message and f"{message} (see `{command} --help`)"
     if isinstance(error, UnicodeEncodeError):
         text = error.object[max(0, error.start - 40) : error.end + 20]
         return InputError.exit_code, f"{text!r}: a name that is no UTF-8; rename it"

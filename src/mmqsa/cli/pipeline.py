@@ -62,6 +62,21 @@ def scenes(out: Out, config: ConfigFile = None) -> None:
 
 
 @app.command()
+def weights(
+    out: Annotated[Path, typer.Option(help="The file to write, NAME.safetensors.")],
+    config: ConfigFile = None,
+) -> None:
+    """Fetch the backbone's weights that timm has, for an extraction without the network."""
+    from mmqsa.config.data import WeightsConfig
+    from mmqsa.features.backbone import native_network
+    from mmqsa.features.weights import fetch_weights
+
+    backbone = WeightsConfig.load(config).backbone
+    done = fetch_weights(backbone, native_network(backbone), out)
+    print(f"{out}: weights of {backbone.name}" if done else f"{out}: already there")
+
+
+@app.command()
 def extract(
     data: DataRoot,
     split: Annotated[
@@ -90,6 +105,10 @@ def extract(
             envvar="MMQSA_EXTRACTION_BATCH",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="What `mmqsa weights` wrote; default: timm downloads the weights."),
+    ] = None,
     device: Device = "auto",
     require_gpu: RequireGpu = False,
 ) -> None:
@@ -106,7 +125,7 @@ def extract(
         extraction, variant = extraction.model_copy(update={"dataset": dataset}), ""
     corruption = Corruption.parse(variant) if variant else None
     folder, used = open_folder(data), choose_device(device, require_gpu)
-    done = run(folder, split, extraction, out, used, corruption, batch_size)
+    done = run(folder, split, extraction, out, used, corruption, batch_size, weights)
     print(f"{out}: {done} images extracted" if done else f"{out}: already whole")
 
 

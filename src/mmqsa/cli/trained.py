@@ -9,6 +9,13 @@ import typer
 from mmqsa.cli.application import Device, Json, Out, RunFolder, app
 from mmqsa.config.choices import ALIKE, MaskSource, MatchingName
 
+Backbone = Annotated[
+    Path | None,
+    typer.Option(
+        help="The backbone's weights; default: those in the run folder, or those of its config."
+    ),
+]
+
 
 @app.command()
 def discover(
@@ -36,12 +43,7 @@ def discover(
         bool, typer.Option("--split", help="Every connected part is an object of its own.")
     ] = False,
     refine: Annotated[bool, typer.Option(help="Masks follow the edges of the photograph.")] = True,
-    backbone: Annotated[
-        Path | None,
-        typer.Option(
-            help="The backbone's weights; default: those in the run folder, or those of its config."
-        ),
-    ] = None,
+    backbone: Backbone = None,
     batch: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = 8,
     device: Device = "auto",
     as_json: Json = False,
@@ -70,8 +72,9 @@ def export(
     with_backbone: Annotated[
         bool, typer.Option(help="Put the backbone's weights beside the run's.")
     ] = True,
+    backbone: Backbone = None,
 ) -> None:
     """Put a run into one folder that works wherever it is copied."""
     from mmqsa.discover.export import export as run_export
 
-    print(f"{out}: {len(run_export(run, out, with_backbone))} files")
+    print(f"{out}: {len(run_export(run, out, with_backbone, backbone))} files")

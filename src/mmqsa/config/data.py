@@ -161,6 +161,13 @@ class SceneryConfig(StageConfig):
     depends_on = {"dataset": {"kind", "scenes"}}
 
 
+class WeightsConfig(StageConfig):
+    """What the stage ``weights`` reads."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    depends_on = {"backbone": {"name"}}
+
+
 class ExtractionConfig(StageConfig):
     """What the stage ``extract`` reads."""
 

@@ -29,6 +29,7 @@ from mmqsa.config.data import (
     ExtractionConfig,
     PartStageConfig,
     SceneryConfig,
+    WeightsConfig,
 )
 from mmqsa.config.evaluation import (
     SAME_MASKS,
@@ -47,6 +48,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "download": DownloadConfig,
     "part": PartStageConfig,
     "scenes": SceneryConfig,
+    "weights": WeightsConfig,
     "features": ExtractionConfig,
     "run": RunConfig,
     "similarity": SimilarityStageConfig,

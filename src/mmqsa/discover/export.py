@@ -41,8 +41,12 @@ objects = segmenter(Image.open("photo.jpg"))   # objects.masks, objects.boxes, o
 """
 
 
-def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
+def export(
+    folder: Path, out: Path, with_backbone: bool = True, weights: Path | None = None
+) -> list[Path]:
     """Copy a run's files to ``out``, its backbone's weights and a model card beside them.
+
+    ``weights`` is a file of them; None: those in the run's folder, else those of its config.
 
     Raises InputError when ``out`` holds something already, the run is damaged, or the backbone's
     weights are not those that it was trained on.
@@ -52,7 +56,7 @@ def export(folder: Path, out: Path, with_backbone: bool = True) -> list[Path]:
         raise InputError(f"{out}: not empty; name a new folder")
     backbone = None
     if with_backbone and run.config.backbone.pretrained:  # random weights are drawn again
-        _, backbone = run_backbone(folder, run)
+        _, backbone = run_backbone(folder, run, weights)
     written = []
     for name in (CONFIG, HISTORY, PROVENANCE, WEIGHTS, *LEARNED):
         if (folder / name).is_file():

@@ -1,6 +1,7 @@
 """A frozen timm ViT, and the patch features of some of its blocks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mmqsa.config.data import BackboneConfig
 from mmqsa.errors import InputError
+from mmqsa.features.checkpoints import position_grid
 from mmqsa.features.positions import Rule, position_rule, resample
 from mmqsa.features.weights import backbone_weights, create, state_sha256
 
@@ -120,8 +122,8 @@ class FrozenViT:
         return F.linear(block.norm1(tokens), weight, None if bias is None else bias[rows])
 
 
-def load_backbone(config: BackboneConfig) -> FrozenViT:
-    """Build the network of ``config`` with its weights.
+def load_backbone(config: BackboneConfig, fetched: Path | None = None) -> FrozenViT:
+    """Build the network of ``config`` with its weights, those of timm from the file ``fetched``.
 
     Raises InputError on an unknown name, a network of another family, a side that is no multiple of
     the patch, or weights that are missing or of another network: there is never a silent random
@@ -133,15 +135,7 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
     Traceback (most recent call last):
     mmqsa.errors.InputError: backbone.image_size: 300 is no multiple of the patch, 16 px
     """
-    try:
-        native = create(config, pretrained=False)
-    except RuntimeError:
-        near = ", ".join(timm.list_models(f"{config.name.split('_')[0]}_*patch16*")[:3])
-        raise InputError(
-            f"backbone.name: timm knows no {config.name!r}; "
-            f"it has, for example, {near or 'vit_small_patch16_224'}"
-        ) from None
-    _check_family(config, native)
+    native = native_network(config)
     patch = native.patch_embed.patch_size[0]
     if config.image_size % patch:
         raise InputError(
@@ -157,11 +151,12 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
             raise InputError(
                 f"backbone.blocks: {block}, but {config.name} has {depth} blocks: 0 to {depth - 1}"
             )
-    weights, file_sha256 = backbone_weights(config, native)
+    weights, file_sha256 = backbone_weights(config, native, fetched)
     digest = state_sha256(weights)
     grid, rule = config.image_size // patch, position_rule(config, native)
     positions, trained_grid = weights.get("pos_embed"), native.patch_embed.grid_size[0]
     if positions is not None:
+        trained_grid = position_grid(positions, native)
         weights["pos_embed"] = resample(positions, (grid, grid), trained_grid, rule)
     network = create(config, pretrained=False, img_size=config.image_size)
     network.load_state_dict(weights)
@@ -179,6 +174,20 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
         positions=positions,
         trained_grid=trained_grid,
     )
+
+
+def native_network(config: BackboneConfig) -> Any:
+    """timm's network of that name at its own size, without its weights. Raises InputError."""
+    try:
+        native = create(config, pretrained=False)
+    except RuntimeError:
+        near = ", ".join(timm.list_models(f"{config.name.split('_')[0]}_*patch16*")[:3])
+        raise InputError(
+            f"backbone.name: timm knows no {config.name!r}; "
+            f"it has, for example, {near or 'vit_small_patch16_224'}"
+        ) from None
+    _check_family(config, native)
+    return native
 
 
 def _check_family(config: BackboneConfig, native: Any) -> None:

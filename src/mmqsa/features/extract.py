@@ -46,12 +46,14 @@ def extract(
     device: torch.device,
     corruption: Corruption | None = None,
     batch_size: int | None = None,
+    fetched: Path | None = None,
 ) -> int:
     """Write the cache of ``split`` to ``out``, and its attributes to a .json beside it.
 
-    Resumes an unfinished cache. ``batch_size`` None is the config's. Returns the number of images
-    done now: 0 when ``out`` is already what the config asks for. Raises InputError when ``out`` was
-    made with other attributes; it stays unchanged.
+    Resumes an unfinished cache. ``batch_size`` None is the config's; with ``fetched``, a file of
+    ``mmqsa weights``, timm downloads nothing. Returns the number of images done now: 0 when ``out``
+    is already what the config asks for. Raises InputError when ``out`` was made with other
+    attributes; it stays unchanged.
 
     >>> from mmqsa.config import Config
     >>> from mmqsa.data import VocFolder
@@ -67,7 +69,7 @@ def extract(
     photographs = photographs.of_split(split)
     ids = photographs.ids(split)
     photographs.check(ids)
-    backbone = load_backbone(config.backbone)
+    backbone = load_backbone(config.backbone, fetched)
     attributes = cache_attributes(backbone, config, split, ids)
     attributes["num_classes"] = photographs.num_classes
     attributes["corruption"] = corruption.name if corruption else None

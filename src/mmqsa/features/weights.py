@@ -1,21 +1,22 @@
 """Weights of a backbone: random, a local file, or what timm downloads."""
 
 import hashlib
-import warnings
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from mmqsa.atomic import whole_file
 from mmqsa.config.base import expand
 from mmqsa.config.data import BackboneConfig
 from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
+from mmqsa.features.checkpoints import hub_file, network_weights
 from mmqsa.features.positions import smooth_positions
 
 
@@ -27,10 +28,18 @@ def create(config: BackboneConfig, pretrained: bool, **size: Any) -> Any:
 
 
 def backbone_weights(
-    config: BackboneConfig, native: Any = None
+    config: BackboneConfig, native: Any = None, fetched: Path | None = None
 ) -> tuple[dict[str, Tensor], str | None]:
-    """State dict at the network's native size, and the sha256 of the file, where it is a file."""
+    """State dict at the size of the weights, and the sha256 of ``backbone.weights``, if given.
+
+    ``fetched`` is a file of ``fetch_weights``: with it timm downloads nothing.
+    """
     native = native or create(config, pretrained=False)
+    if fetched and (config.weights or not config.pretrained):
+        key = "weights" if config.weights else "pretrained"
+        raise InputError(
+            f"--weights: backbone.{key} says which weights to use; drop one of the two"
+        )
     if not config.pretrained:
         if config.weights:
             raise InputError("backbone.weights: given, but backbone.pretrained is false; drop one")
@@ -40,71 +49,69 @@ def backbone_weights(
         return state, None
     if config.weights:
         path = Path(expand(config.weights, "backbone.weights"))
-        return _local_weights(path, native, config.name), _file_sha256(path)
+        return network_weights(path, native, config.name), _file_sha256(path)
+    if fetched:
+        return _read_fetched(fetched, config.name), None
+    return _from_timm(config, native), None
+
+
+def _from_timm(config: BackboneConfig, native: Any) -> dict[str, Tensor]:
+    """The weights that timm has, or downloads now."""
     try:
-        state = create(config, pretrained=True).state_dict()
+        return create(config, pretrained=True).state_dict()
     except Exception as error:
         reason = shorten(str(error), 90, placeholder="…")
-        pretrained: Any = native.pretrained_cfg
-        hub = pretrained.get("hf_hub_id") or f"timm/{config.name}"
         raise InputError(
             f"backbone.name: the pretrained weights of {config.name!r} could not be loaded "
-            f"({reason}); on a machine with the network fetch model.safetensors from "
-            f"https://huggingface.co/{hub} and name the file in backbone.weights"
+            f"({reason}); on a machine with the network fetch {hub_file(native, config.name)} and "
+            "name the file in backbone.weights, or for a trained run in --backbone"
         ) from None
-    return state, None
 
 
-def _local_weights(path: Path, native: Any, name: str) -> dict[str, Tensor]:
-    """Weights from a .safetensors or a tensors-only .pth file, checked against the network."""
+def fetch_weights(config: BackboneConfig, native: Any, out: Path) -> bool:
+    """Write what timm has of the network ``native`` to ``out``; False where it is there already.
+
+    Raises InputError where the config needs none, and where ``out`` is another file, which stays.
+    """
+    if config.weights or not config.pretrained:
+        key, what = ("weights", "a file") if config.weights else ("pretrained", "random weights")
+        raise InputError(f"backbone.{key}: {what}, so that there is nothing to fetch")
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out}: weights are called NAME.safetensors; correct --out")
+    if out.exists():
+        _read_fetched(out, config.name)
+        return False
+    state = _from_timm(config, native)
+    about = {"backbone": config.name, "state_sha256": state_sha256(state)}
+    with whole_file(out) as temporary:
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, temporary, about)
+    return True
+
+
+def _read_fetched(path: Path, name: str) -> dict[str, Tensor]:
+    """The weights in a file of ``fetch_weights``, checked against the hash in it."""
     check_regular(path)
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:  # weights_only: a pickle that holds code is refused, never run
-            with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
-                state = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; correct backbone.weights") from None
-    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not readable as weights ({reason})") from None
-    except Exception as error:
-        reason = f"not a plain tensor file: {type(error).__name__}"
-        raise InputError(f"{path}: not readable as weights ({reason})") from None
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: holds a {type(state).__name__}, not tensors by name")
-    expected = native.state_dict()
-    weights = {}
-    for key, tensor in expected.items():
-        found = state.get(key)
-        if not isinstance(found, Tensor):
-            raise InputError(f"{path}: has no {key}; these are not the weights of {name}")
-        if not _is_plain(found):
-            raise InputError(
-                f"{path}: {key} is no plain array of real numbers but {_kind(found)}; "
-                "save the weights as dense float tensors"
-            )
-        shapes = tuple(found.shape), tuple(tensor.shape)
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"{path}: {key} is {shapes[0]}, {name} has {shapes[1]}; "
-                "these are another network's weights: correct backbone.name or backbone.weights"
-            )
-        weights[key] = found.float()
-        if not weights[key].isfinite().all():
-            raise InputError(f"{path}: {key} is not finite; fetch the weights again")
-    return weights
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether it is a dense array of real numbers in memory."""
-    strided = tensor.layout is torch.strided and not tensor.is_nested
-    return strided and tensor.device.type == "cpu" and tensor.dtype.is_floating_point
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{'nested ' * tensor.is_nested}{tensor.dtype} on {tensor.device}, {tensor.layout}"
+        raise InputError(f"{path}: no such file; write it with `mmqsa weights`") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it and fetch it again") from None
+    if "state_sha256" not in about:
+        raise InputError(
+            f"{path}: was not written by `mmqsa weights`; it stays: name a file of your own in "
+            "backbone.weights"
+        )
+    if about.get("backbone") != name:
+        raise InputError(
+            f"{path}: holds the weights of {about.get('backbone')}, not of {name}; it stays: name "
+            "another file"
+        )
+    if state_sha256(state) != about["state_sha256"]:
+        raise InputError(f"{path}: damaged (its hash differs); delete it and fetch it again")
+    return state
 
 
 def _file_sha256(path: Path) -> str:
