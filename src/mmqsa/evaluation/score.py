@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.atomic import write_text
+from mmqsa.atomic import claimed, write_together
 from mmqsa.config.base import validated
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.files import quoted
@@ -19,7 +19,7 @@ from mmqsa.data.geometry import Geometry
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.frames import Frame, Placement
-from mmqsa.evaluation.label_map_file import HEADS, VISIBLE, label_map_writer
+from mmqsa.evaluation.label_map_file import HEADS, VISIBLE, temporary_label_maps
 from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
 from mmqsa.evaluation.prediction_files import Prediction, Predictions
 from mmqsa.evaluation.scoring import Scorer
@@ -152,10 +152,11 @@ def score_predictions(
     files = [path, paths.methods / f"{record.name}.yaml"]
     scorer = Scorer(labels, single_boxes=True)
     with ExitStack() as stack:
+        stack.enter_context(claimed(path))
         writer = None
         if labels.attributes["geometry"] != "native":  # the page shows squares
             files.append(label_maps_path(path))
-            writer = stack.enter_context(label_map_writer(files[-1], labels.ids))
+            writer = stack.enter_context(temporary_label_maps(files[-1], labels.ids))
         for seed, index, found in placed:
             if writer and not seed:
                 writer.write(record.title, slice(index, index + 1), found.labels[None])
@@ -169,19 +170,21 @@ def score_predictions(
                 eval_seed=seed,
             )
         _check_labels(paths.reference(labels.name, "controls", "per_object"), scorer.per_object)
+        new: dict[Path, bytes | Path] = {files[-1]: writer.close()} if writer else {}
+        if not files[1].exists():
+            new[files[1]] = record.text().encode()
         try:
-            scorer.write(path, NAMES)
-            stack.close()
+            write_together(new | scorer.files(path, NAMES))
         except InputError as error:
             raise InputError(
                 f"--name {record.name}: {path.parent} has scores of other predictions by that "
                 f"name; remove {path.stem}* there, or choose another --name or --results"
             ) from error
-    if controls is not None and not by_controls.exists():
-        slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
-        files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
-    if not files[1].exists():
-        write_text(files[1], record.text())
+    if controls is not None:
+        with claimed(by_controls, wait=True):  # another method's score may be making them
+            if not by_controls.exists():
+                slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
+                files.append(score_controls(labels, by_controls.parent, train, slots, seeds))
     rows = _summaries(path, by_controls if controls is not None else None)
     return Score(record, labels.name, len(labels.ids), num_slots, files, rows)
 
