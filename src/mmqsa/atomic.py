@@ -164,9 +164,8 @@ def claimed(target: str | Path, shared: bool = False, wait: bool = False) -> Ite
         try:
             stack.enter_context(_locked(target, "lock", shared, wait))
         except BlockingIOError:
-            doing = "writing it" if shared else "at work on it"
             raise InputError(
-                f"{target}: another process is {doing}; wait until it has ended, or name another"
+                f"{target}: another process is at work on it; wait for it, or name another"
             ) from None
         yield
 
