@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from filecmp import cmp
 from hashlib import sha256
@@ -15,6 +15,7 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What file systems say that know no locks, or no second name for a file.
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)
+MAX_NOTE = 1 << 20  # bytes of the names of files that are written together
 NO_LINKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK)
 
 
@@ -70,21 +71,47 @@ def write_together(files: Mapping[Path, bytes | Path]) -> None:
     """Write several new files, all of them or none; any may be there with the same content.
 
     The content is bytes, or a temporary file in the folder of its path, which is moved. The last
-    path is written last, so that it vouches for the others. What a killed process had written of
-    these files, without the last, is removed first. Raises InputError when something else is in the
-    place of a file, which stays.
+    path is written last, so that it vouches for the others. What a killed process had written with
+    this last path, but without it, is removed first, or by who claims the last path. Raises
+    InputError when something else is in the place of a file, which stays.
     """
     *_, last = files
-    with _locked(last, "publish", wait=True):
-        temporaries = {path: _hidden(path, "new", last) for path in files}
-        _settle(temporaries)
+    with _publishing(last) as note:
+        missing = [path for path, content in files.items() if not _is_there(path, content)]
+        temporaries = {path: _hidden(path, "new", last) for path in missing}
+        note(missing)
         try:
-            missing = [path for path, content in files.items() if not _is_there(path, content)]
             for path in missing:
                 _write(files[path], temporaries[path], path)
-            _put_in_place({path: temporaries[path] for path in missing})
+            _put_in_place(temporaries)
         finally:
             _settle(temporaries)
+
+
+@contextmanager
+def _publishing(last: Path) -> Iterator[Callable[[list[Path]], None]]:
+    """Be the only one that writes files with ``last``; what a killed one left is removed.
+
+    Yields what notes the files that are written now, in the lock file, which a killed process
+    leaves. It names no temporary file: their names follow from it, so nothing else can be removed.
+    """
+    folder = Path(os.path.realpath(last)).parent
+    with _locked(last, "publish", wait=True) as lock:
+        left = b"" if lock is None else os.pread(lock, MAX_NOTE, 0)
+        paths = [folder / os.fsdecode(name) for name in left.split(b"\0") if name]
+        _settle({path: _hidden(path, "new", last) for path in paths})
+
+        def note(paths: list[Path]) -> None:
+            names = [os.path.relpath(path, folder) for path in paths]
+            if lock is not None and names:
+                try:
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, b"\0".join(map(os.fsencode, names)), 0)
+                except OSError as error:
+                    error.filename = str(last)
+                    raise
+
+        yield note
 
 
 def _is_there(path: Path, content: bytes | Path) -> bool:
@@ -167,17 +194,20 @@ def claimed(target: str | Path, shared: bool = False, wait: bool = False) -> Ite
             raise InputError(
                 f"{target}: another process is at work on it; wait for it, or name another"
             ) from None
+        if not shared and _hidden(Path(os.path.realpath(target)), "publish").exists():
+            with _publishing(Path(target)):
+                pass  # what a killed process left is removed
         yield
 
 
 @contextmanager
 def _locked(
     target: str | Path, purpose: str, shared: bool = False, wait: bool = False
-) -> Iterator[None]:
+) -> Iterator[int | None]:
     """Hold the lock of a file or folder; its hidden file beside ``target`` is removed at the end.
 
-    The kernel ends it with the process. Raises BlockingIOError where another process holds it,
-    unless ``wait``.
+    Yields that file, open; None where ``target`` itself is locked. The kernel ends it with the
+    process. Raises BlockingIOError where another process holds it, unless ``wait``.
     """
     target = Path(os.path.realpath(target))
     lock = _hidden(target, purpose)
@@ -187,7 +217,7 @@ def _locked(
     try:
         while held < 0:
             held = _opened_lock(lock, target, mode)
-        yield
+        yield held if _is_open(held, lock) else None
     finally:
         if held >= 0:
             # Only who has it alone may remove it: another would no longer meet those who share it.
@@ -218,15 +248,21 @@ def _opened_lock(lock: Path, target: Path, mode: int) -> int:
         path, file = target, os.open(target, flags)
     try:
         _lock(file, mode)
-        if path == target or os.path.samestat(os.fstat(file), os.stat(lock)):
+        if path == target or _is_open(file, lock):
             return file
-    except FileNotFoundError:
-        pass
     except BaseException:
         os.close(file)
         raise
     os.close(file)
     return -1
+
+
+def _is_open(file: int, path: Path) -> bool:
+    """Whether an open file is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int, mode: int) -> None:

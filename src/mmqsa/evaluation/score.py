@@ -171,10 +171,12 @@ def score_predictions(
             )
         _check_labels(paths.reference(labels.name, "controls", "per_object"), scorer.per_object)
         new: dict[Path, bytes | Path] = {files[-1]: writer.close()} if writer else {}
+        new |= scorer.files(path, NAMES)
+        means = new.pop(path)  # the last: without them the others do not count
         if not files[1].exists():
             new[files[1]] = record.text().encode()
         try:
-            write_together(new | scorer.files(path, NAMES))
+            write_together(new | {path: means})
         except InputError as error:
             raise InputError(
                 f"--name {record.name}: {path.parent} has scores of other predictions by that "
