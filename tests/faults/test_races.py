@@ -66,7 +66,10 @@ BUSY = "another process is at work on it; wait for it, or name another"
 
 @pytest.fixture(scope="module")
 def race(tmp_path_factory) -> Iterator[Callable[..., tuple[int, str]]]:
-    """``race(one, other)``: which of two commands worked, and the line of the one that did not."""
+    """``race(one, other)``: which of two commands worked, and the line of the one that did not.
+
+    With ``both`` they both work.
+    """
     words = tmp_path_factory.mktemp("race") / "words"
     with subprocess.Popen(
         [sys.executable, "-c", STARTER, words],
@@ -76,14 +79,14 @@ def race(tmp_path_factory) -> Iterator[Callable[..., tuple[int, str]]]:
         text=True,
     ) as starter:
 
-        def run(*commands: list) -> tuple[int, str]:
+        def run(*commands: list, both: bool = False) -> tuple[int, str]:
             starter.stdin.write(json.dumps([list(map(str, command)) for command in commands]))
             starter.stdin.write("\n")
             starter.stdin.flush()
             codes = json.loads(starter.stdout.readline())
             said = [Path(f"{words}.{number}").read_text() for number in range(2)]
-            assert sorted(codes) == [0, 2], said
-            return codes.index(0), said[codes.index(2)].strip().splitlines()[-1]
+            assert sorted(codes) == [0, 0 if both else 2], said
+            return codes.index(0), said[codes.index(max(codes))].strip().splitlines()[-1]
 
         yield run
         starter.stdin.close()
@@ -139,6 +142,16 @@ def test_two_scores_of_one_name(race, tmp_path, scoring, alone):
         first, line = race(*([*command, "--results", results] for command in scoring))
         assert contents(results) == alone[first]
         assert BUSY in line or "has scores of other predictions" in line
+
+
+def test_two_methods_and_their_controls(race, tmp_path, scoring):
+    """One scores the controls, the other waits for them."""
+    results, command = tmp_path / "results", scoring[0][:-1]
+    options = [["--results", results], ["--results", results, "--name", "mine"]]
+    race(*([*command, *one] for one in options), both=True)
+    both = contents(results)
+    assert len(both) == 2 * 5 + 3 and not mmqsa(*command, *options[0]).returncode
+    assert contents(results) == both
 
 
 def test_two_trainings_into_one_new_folder(race, tmp_path, training):
