@@ -1,5 +1,8 @@
 """A new project: all of its files or none, and none in the place of another."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 from project import ROOT
 
@@ -43,6 +46,35 @@ def test_a_full_disk_leaves_no_half_of_a_project(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_project(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("step", ["mkdir", "write_bytes", "write_text", "rename"])
+def test_a_disk_that_fails_is_named_and_nothing_is_left(tmp_path, monkeypatch, step):
+    """At any step, also where the folder and those above it were new."""
+    real = getattr(Path, step)
+    for count, folder in itertools.product((1, 2, 3), (tmp_path, tmp_path / "new" / "study")):
+        calls = itertools.count(1)
+
+        def full(path, *arguments, count=count, calls=calls, **options):
+            if ".mmqsa-" in str(path) and next(calls) == count:
+                raise OSError(28, "No space left on device")
+            return real(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, step, full)
+        with pytest.raises(OSError, match="No space") as error:
+            write_project(folder)
+        assert error.value.filename == str(folder)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("place", ["{study}", "a{b/study", "linked"])
+def test_no_project_where_snakemake_takes_the_path_for_a_wildcard(tmp_path, place):
+    (tmp_path / "linked").symlink_to("{elsewhere")
+    with pytest.raises(InputError, match=r"a brace in the path .*; name another folder"):
+        write_project(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["linked"]
 
 
 def test_a_project_of_another_version_is_told_so(capsys):

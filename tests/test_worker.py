@@ -140,6 +140,67 @@ def test_a_waiting_process_ends_with_its_owner(waiting, owner, folder):
     assert not folder.exists()
 
 
+@pytest.mark.faults
+def test_it_removes_its_own_files_alone(waiting, owner, folder):
+    """At its end, and at that of the process that the folder is for."""
+    (folder / "photographs").mkdir()
+    others = {folder / "photographs", folder / "notes.txt", folder / "0123456789ab.txt"}
+    for path in others - {folder / "photographs"}:
+        path.write_text("mine")
+    owner.kill()
+    owner.wait()
+    assert waiting.wait(30) == 0
+    assert set(folder.iterdir()) == others
+    own = worker.new_folder()
+    own.mkdir(mode=0o700)
+    for name in ("0123456789ab", "0123456789ab.log", "ba9876543210.lock", "notes.txt"):
+        (own / name).write_text("")
+    worker._remove_folder(own)
+    assert os.listdir(own) == ["notes.txt"]
+    (own / "notes.txt").unlink()
+    worker._remove_folder(own)
+    assert not own.exists()
+
+
+@pytest.mark.faults
+def test_a_folder_that_is_not_its_own_is_refused(tmp_path, owner, monkeypatch, capsys):
+    """In a line; the command then runs without a waiting process, and the folder stays."""
+    good = f"mmqsa-{owner.pid}-0a"
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    for name, mode, said in (
+        ("data", 0o700, "is no folder of mmqsa-PROCESS-NUMBER's name"),
+        ("mmqsa-old", 0o700, "is no folder of"),
+        (f"mmqsa-{owner.pid}-", 0o700, "is no folder of"),
+        (f"mmqsa-{owner.pid}-photographs", 0o700, "is no folder of"),
+        ("line\nline", 0o700, "is no folder of"),
+        ("results-2024", 0o700, "is no folder of"),
+        (good, 0o755, "others may use it"),
+        (good, 0o777, "others may use it"),
+        (f"mmqsa-{ended.pid}-0a", 0o700, f"process {ended.pid}, which it was made for, has ended"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
+        (folder / "photograph.jpg").write_text("mine")
+        assert worker.hand_over(folder, ["--version"]) is None
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and said in error and "no waiting process" in error
+        assert [path.name for path in folder.iterdir()] == ["photograph.jpg"]
+    for name in ("gone", "mmqsa-gone"):  # nothing is made either
+        assert worker.hand_over(tmp_path / name, []) is None and not (tmp_path / name).exists()
+    (tmp_path / good).chmod(0o700)
+    linked = tmp_path / "linked" / good
+    linked.parent.mkdir()
+    linked.symlink_to(tmp_path / good)
+    assert worker.hand_over(linked, []) is None
+    assert "is a link or a file" in capsys.readouterr().err
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert worker.hand_over(tmp_path / good, []) is None
+    assert "is another user's" in capsys.readouterr().err
+    assert os.listdir(tmp_path / good) == ["photograph.jpg"]
+
+
 def test_a_command_outlives_the_owner(handed_over, waiting, owner):
     with subprocess.Popen([*MMQSA, "plan"], env=handed_over, stdin=subprocess.PIPE) as asking:
         until(lambda: copies_of(waiting))
@@ -152,11 +213,11 @@ def test_a_command_outlives_the_owner(handed_over, waiting, owner):
 
 
 def test_without_a_place_for_sockets_a_command_runs_alone(tmp_path):
-    lost = {worker.FOLDER: str(tmp_path / "gone" / "mmqsa-1-00")}
-    code, output, errors = run(["--version"], os.environ | lost)
-    assert (code, output.split()[0]) == (0, "mmqsa")
-    assert len(errors.splitlines()) == 1
-    assert "no waiting process" in errors
+    for place in (tmp_path / "gone" / "mmqsa-1-00", tmp_path):
+        code, output, errors = run(["--version"], os.environ | {worker.FOLDER: str(place)})
+        assert (code, output.split()[0]) == (0, "mmqsa")
+        assert len(errors.splitlines()) == 1
+        assert "no waiting process" in errors
 
 
 def test_a_command_does_not_wait_for_the_imports(folder, owner):

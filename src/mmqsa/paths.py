@@ -3,6 +3,7 @@
 Names may be Snakemake's wildcards: ``Paths(Path("results")).run("{setting}", "{seed}")``.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,3 +86,8 @@ def beside(metrics: Path, kind: str) -> Path:
 def label_maps_path(metrics: Path) -> Path:
     """The file of the label maps that a metrics file is about."""
     return metrics.with_name(f"{metrics.stem}-label_maps.h5")
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is ``folder`` or below it, wherever links lead."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

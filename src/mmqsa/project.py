@@ -4,11 +4,15 @@ They are the workflow, its configs and its profiles. A checkout has them at its 
 folder ``project_files`` of the package.
 """
 
+import os
+import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmqsa import __version__
+from mmqsa.atomic import claimed
 from mmqsa.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -58,21 +62,49 @@ WRITTEN = {"README.md": README, ".gitignore": GITIGNORE, "Snakefile": SNAKEFILE}
 def write_project(folder: Path) -> None:
     """Write a project into ``folder``: a Snakefile on the package's workflow, configs, profiles.
 
-    All of it or nothing: an InputError names what is there already, which stays.
+    All of it or nothing: an InputError names what is there already, which stays, and an OSError the
+    folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if "{" in os.path.realpath(folder):
+        raise InputError(
+            f"{folder}: a brace in the path of a project, which Snakemake takes for a wildcard; "
+            "name another folder"
+        )
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with claimed(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_project(folder)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _write_project(folder: Path) -> None:
+    """Write a project into a folder that no other process writes to."""
     for name in (*COPIED, *WRITTEN):
         if (folder / name).exists() or (folder / name).is_symlink():
             raise InputError(f"{folder / name}: exists, so nothing is written; name a new folder")
-    with TemporaryDirectory(prefix=".mmqsa-", dir=folder) as temporary:
-        for path in (path for name in COPIED for path in _files(FILES / name)):
-            copy = temporary / path.relative_to(FILES)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())  # not its mode: an installed one may be read-only
-        for name, text in WRITTEN.items():
-            Path(temporary, name).write_text(text, encoding="utf-8")
-        for name in (*COPIED, *WRITTEN):
-            Path(temporary, name).rename(folder / name)
+    moved: list[Path] = []
+    try:
+        with TemporaryDirectory(prefix=".mmqsa-", dir=folder) as temporary:
+            for path in (path for name in COPIED for path in _files(FILES / name)):
+                copy = temporary / path.relative_to(FILES)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())  # not its mode: it may be read-only
+            for name, text in WRITTEN.items():
+                Path(temporary, name).write_text(text, encoding="utf-8")
+            for name in (*COPIED, *WRITTEN):
+                moved.append(folder / name)
+                Path(temporary, name).rename(folder / name)
+    except BaseException as error:
+        for path in moved:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not str(error.filename).startswith(str(FILES)):
+            error.filename, error.filename2 = str(folder), None
+        raise
 
 
 def _files(path: Path) -> list[Path]:

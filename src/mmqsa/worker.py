@@ -9,9 +9,10 @@ import atexit
 import fcntl
 import json
 import os
-import shutil
+import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -23,6 +24,8 @@ from typing import TextIO
 FOLDER = "MMQSA_WORKER"  # the environment variable that names the folder of the sockets
 LOST = 71  # EX_OSERR of BSD's sysexits.h: what ran the command is gone
 # Read once, when a library is loaded: a command with other values needs another waiting process.
+NAME = re.compile(r"mmqsa-([0-9]+)-[0-9a-f]+")  # of such a folder, with the process that it is for
+FILES = re.compile(r"[0-9a-f]{12}(\.(lock|log|new))?")  # in it: a socket, and what belongs to it
 READ_AT_START = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -68,7 +71,9 @@ def _connect(folder: Path) -> socket.socket | None:
     """A connection to the waiting process of this Python; None while it starts, or if it cannot."""
     path = socket_of(folder)
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if NAME.fullmatch(folder.name):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        check_own(folder)
         connection = _connect_to(path)
         if connection is None:
             with path.with_suffix(".lock").open("w") as lock:
@@ -103,8 +108,10 @@ def _start(path: Path, lock: TextIO) -> None:
     """
     log = path.with_suffix(".log")
     if log.exists() and not path.exists():
-        last = "".join(log.read_text().strip().splitlines()[-1:])
+        last = "".join(log.read_text(errors="replace").strip().splitlines()[-1:])
         raise OSError(f"it does not start: {last or 'it was killed'}")
+    if path.exists() and not path.is_socket():
+        raise OSError(f"{path}: is no socket")
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "mmqsa.cli.waiting", str(path), str(owner(path.parent))]
     with log.open("wb") as output:
@@ -114,8 +121,42 @@ def _start(path: Path, lock: TextIO) -> None:
 def new_folder() -> Path:
     """A folder for the sockets of the commands below this process; made when one is needed."""
     folder = Path(gettempdir()) / f"mmqsa-{os.getpid()}-{os.urandom(8).hex()}"
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove_folder, folder)
     return folder
+
+
+def check_own(folder: Path) -> None:
+    """Raises OSError unless ``folder`` is one that was made for sockets, by this user."""
+    named = NAME.fullmatch(folder.name)
+    if not named:
+        raise OSError(f"{FOLDER}={str(folder)!r}: is no folder of mmqsa-PROCESS-NUMBER's name")
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise OSError(f"{folder}: is a link or a file, not a folder")
+    if found.st_uid != os.getuid():
+        raise OSError(f"{folder}: is another user's")
+    if found.st_mode & 0o777 != 0o700:
+        raise OSError(f"{folder}: others may use it (its mode is not 700)")
+    if not Path("/proc", named[1]).exists():
+        raise OSError(f"{folder}: process {named[1]}, which it was made for, has ended")
+
+
+def remove_socket(path: Path) -> None:
+    """Remove a socket with its lock and log, and their folder if nothing else is in it."""
+    for file in (path, *(path.with_suffix(suffix) for suffix in (".lock", ".log", ".new"))):
+        with suppress(OSError):
+            file.unlink()
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove what was made in a folder of sockets, at the end of the process that it is for."""
+    with suppress(OSError):
+        check_own(folder)
+        for name in [name for name in os.listdir(folder) if FILES.fullmatch(name)]:
+            remove_socket(folder / name)
+        folder.rmdir()
 
 
 def socket_of(folder: Path) -> Path:

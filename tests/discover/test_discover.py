@@ -306,6 +306,28 @@ def test_an_exported_run_works_without_what_it_was_made_from(pretrained, images,
         export(run, moved)
 
 
+def test_a_run_is_not_exported_into_itself(run_folder, tmp_path):
+    """Nor into a folder that it lies in, wherever links lead."""
+    run = shutil.copytree(run_folder, tmp_path / "runs" / "run")
+    (tmp_path / "link").symlink_to(run)
+    before = sorted(tmp_path.rglob("*"))
+    for source, out in (
+        (run, run / "sub"),
+        (run, run / "new" / "sub"),
+        (run, run),
+        (run, tmp_path / "link" / "sub"),
+        (tmp_path / "link", run / "sub"),
+        (run, run / ".." / "run" / "sub"),
+    ):
+        with pytest.raises(InputError, match=r"lies in the run .*; name a folder outside of it"):
+            export(source, out)
+    for source in (run, tmp_path / "link"):
+        with pytest.raises(InputError, match=r"has the run .* in it; name a new folder"):
+            export(source, tmp_path / "runs")
+    assert sorted(tmp_path.rglob("*")) == before
+    export(run, tmp_path / "runs" / "run-2")  # whose name only begins as the run's
+
+
 def test_weights_from_the_hub_are_put_beside_the_run(run_folder, images, tmp_path, monkeypatch):
     """The hub is played by the random network that the run was trained on."""
     hub = tmp_path / "run"

@@ -88,6 +88,20 @@ def test_a_read_only_folder(disk, tmp_path, voc_root, config, caches, run_folder
         assert str(disk) in line and "Read-only file system" in line
 
 
+def test_a_new_project_on_a_full_or_read_only_disk(disk):
+    """It is named, and nothing is left; once there is room, the same command writes it."""
+    (disk / "filler").write_bytes(b"x" * 250_000)
+    for folder in (disk, disk / "new" / "study"):
+        line = refused(mmqsa("init", folder), MachineError)
+        assert line == f"mmqsa: {folder}: No space left on device"
+    remount(disk, "ro")
+    line = refused(mmqsa("init", disk / "study"), MachineError)
+    assert line == f"mmqsa: {disk}/study: Read-only file system"
+    remount(disk, "rw,size=20m")
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+    assert not mmqsa("init", disk).returncode and (disk / "Snakefile").is_file()
+
+
 @pytest.mark.workflow
 def test_a_read_only_results_folder_stops_the_pipeline(tmp_path):
     folder = copy_project(tmp_path / "project")

@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ import pytest
 from mmqsa.errors import InputError
 from mmqsa.page.build import make_page
 from mmqsa.page.spec import load_spec, make_spec, page_spec
+from mmqsa.paths import Paths
 
 
 class Links(HTMLParser):
@@ -115,6 +117,20 @@ def test_a_page_is_replaced_and_nothing_else_is(results, spec, tmp_path):
     with pytest.raises(InputError, match="other: exists and is no page of mmqsa; it stays"):
         make_page(spec, results, other)
     assert (other / "index.html").read_text() == "mine"
+
+
+@pytest.mark.faults
+def test_a_page_does_not_replace_the_results_in_it(results, spec, tmp_path):
+    """A folder called data may be a page's part, and hold the results."""
+    out = tmp_path / "page"
+    make_page(spec, results, out)
+    (tmp_path / "link").symlink_to(shutil.copytree(results.results, out / "data" / "results"))
+    for inside in (out / "data" / "results", tmp_path / "link"):
+        with pytest.raises(InputError, match=r"has the results .* in it; name another folder"):
+            make_page(spec, Paths(inside), out)
+    with pytest.raises(InputError, match="has the results"):
+        make_page(spec, results, results.results)
+    assert any((out / "data" / "results").iterdir())
 
 
 @pytest.mark.faults

@@ -238,6 +238,24 @@ def test_files_that_are_no_run_are_not_overwritten(tmp_path, caches, config):
     assert (tmp_path / "config.yaml").read_text() == "mine"
 
 
+@pytest.mark.faults
+def test_folders_of_ones_own_stay(tmp_path, caches, config):
+    """A folder may have snapshots and metrics that are not of a run."""
+    mine = {tmp_path / "snapshots/holiday.jpg", tmp_path / "metrics/notes.txt"}
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("mine")
+    short = config.changed("test", {"training": {"steps": 3, "snapshots": [1]}})
+    for overwrite in (False, True):
+        train(FeatureCache(caches["train"]), short, 0, tmp_path, CPU, overwrite=overwrite)
+        assert all(path.read_text() == "mine" for path in mine)
+        assert (tmp_path / "snapshots/step1.safetensors").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/snapshots").write_text("mine")
+    with pytest.raises(InputError, match="snapshots: a file, where a run has a folder"):
+        train(FeatureCache(caches["train"]), short, 0, tmp_path / "other", CPU)
+
+
 @pytest.mark.fuzz
 @given(data=some.data())
 def test_a_run_with_any_bytes_changed(run_folder, tmp_path_factory, data):

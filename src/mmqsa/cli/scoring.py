@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmqsa.atomic import claimed
 from mmqsa.cli.application import (
     ConfigFile,
     Device,
@@ -39,9 +40,10 @@ def evaluate(
     from mmqsa.features.cache import FeatureCache
     from mmqsa.training.run import Run
 
-    trained, used = Run.load(run), choose_device(device, require_gpu)
-    scoring = _scoring(run, trained, config, matching, mask_source)
-    print(f"{score(trained, FeatureCache(features), scoring, out, used)}: written")
+    with claimed(run, shared=True):
+        trained, used = Run.load(run), choose_device(device, require_gpu)
+        scoring = _scoring(run, trained, config, matching, mask_source)
+        print(f"{score(trained, FeatureCache(features), scoring, out, used)}: written")
 
 
 def _scoring(
@@ -103,9 +105,10 @@ def label_maps(
         raise InputError("--train: of a method; leave it out with --run")
     cache, fitted = FeatureCache(features), FeatureCache(train) if train else None
     if run is not None:
-        trained, used = Run.load(run), choose_device(device, require_gpu)
-        scoring = _scoring(run, trained, config, matching, mask_source)
-        path = write.run_label_maps(trained, cache, scoring, out, used)
+        with claimed(run, shared=True):
+            trained, used = Run.load(run), choose_device(device, require_gpu)
+            scoring = _scoring(run, trained, config, matching, mask_source)
+            path = write.run_label_maps(trained, cache, scoring, out, used)
     elif method == "controls":
         known = ControlsConfig.load(config)
         path = write.control_label_maps(
@@ -137,7 +140,8 @@ def sweep(
     from mmqsa.training.run import Run
 
     scoring, used = SweepStageConfig.load(config), choose_device(device, require_gpu)
-    path = score(Run.load(run), FeatureCache(features), scoring, out, used)
+    with claimed(run, shared=True):
+        path = score(Run.load(run), FeatureCache(features), scoring, out, used)
     print(f"{path}: written")
 
 
@@ -157,7 +161,8 @@ def snapshots(
     from mmqsa.features.cache import FeatureCache
 
     scoring, used = ScoringConfig.load(config), choose_device(device, require_gpu)
-    print(f"{score_snapshots(run, FeatureCache(features), scoring, out, used)}: written")
+    with claimed(run, shared=True):
+        print(f"{score_snapshots(run, FeatureCache(features), scoring, out, used)}: written")
 
 
 @app.command()
@@ -175,7 +180,8 @@ def agreement(
     from mmqsa.training.run import Run
 
     used = choose_device(device, require_gpu)
-    print(f"{score_agreement(Run.load(run), FeatureCache(features), out, used)}: written")
+    with claimed(run, shared=True):
+        print(f"{score_agreement(Run.load(run), FeatureCache(features), out, used)}: written")
 
 
 @app.command()
@@ -195,7 +201,9 @@ def controls(
     controls_config = ControlsConfig.load(config)
     fitted = FeatureCache(train) if train else None
     slots, seeds = controls_config.slots.num_slots, controls_config.evaluation.seeds
-    print(f"{score_controls(FeatureCache(features), out, fitted, slots, seeds)}: written")
+    cache = FeatureCache(features)
+    with claimed(out / f"{cache.name}-controls.csv"):
+        print(f"{score_controls(cache, out, fitted, slots, seeds)}: written")
 
 
 @app.command()

@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from mmqsa.cli.entry import main as run_command_line
+from mmqsa.worker import check_own, remove_socket
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 # What stages import when they are called.
@@ -37,6 +37,7 @@ STAGES = (
 def main() -> None:
     """Import, then wait for commands until process PID has ended and all of them have."""
     path, owner = Path(sys.argv[1]), int(sys.argv[2])
+    check_own(path.parent)
     began = _began(owner)
     for name in STAGES:
         import_module(name)
@@ -50,7 +51,7 @@ def main() -> None:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)  # it was the lock of those who would start another
         _wait(listener, lambda: began is not None and _began(owner) == began)
-    shutil.rmtree(path.parent, ignore_errors=True)
+    remove_socket(path)
 
 
 def _wait(listener: socket.socket, owner_lives: Callable[[], bool]) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mmqsa.atomic import is_disk_fault, write_text
+from mmqsa.atomic import claimed, is_disk_fault, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import DatasetConfig
 from mmqsa.config.files import read_json
@@ -26,6 +26,12 @@ def download(dataset: DatasetConfig, root: Path) -> str:
     archive is resumed from ``*.part`` after an interruption, and unpacked only when its md5 is
     right. Returns the source that was used. Raises InputError that says why each source failed.
     """
+    with claimed(root):
+        return _download(dataset, root)
+
+
+def _download(dataset: DatasetConfig, root: Path) -> str:
+    """Fetch a data set into a root that no other process writes to; returns the source."""
     receipt = read_receipt(root)
     if receipt.get("source") == SCENES:
         raise InputError(f"{root}: holds synthetic scenes; choose another root")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from mmqsa.atomic import write_new, write_text
+from mmqsa.atomic import claimed, write_new, write_text
 from mmqsa.config.choices import PartName
 from mmqsa.config.data import DatasetConfig, PartConfig
 from mmqsa.data.archives import look_through
@@ -39,6 +39,12 @@ def fetch_part(dataset: DatasetConfig, part: PartName, root: Path) -> str:
     """
     if part not in dataset.parts_of(SPLITS[part]):
         raise InputError(f"--part {part}: a data set of kind {dataset.kind} has no such part")
+    with claimed(root):
+        return _fetch_part(dataset, part, root)
+
+
+def _fetch_part(dataset: DatasetConfig, part: PartName, root: Path) -> str:
+    """Fetch a part into a root that no other process writes to; returns the source."""
     folder = LAYOUTS[dataset.kind].find(root)
     held, md5 = folder.path / HELD[part], None
     source = str(held)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects, morphological_gradient
 
+from mmqsa.atomic import claimed
 from mmqsa.config.data import ScenesConfig
 from mmqsa.data.download import RECEIPT, SCENES, finish, read_receipt
 from mmqsa.data.geometry import VOID
@@ -53,6 +54,12 @@ def write_scenes(scenes: ScenesConfig, root: Path) -> int:
     >>> np.unique(voc.instances("train_00000", photograph.size))  # background, objects, void
     array([  0,   1,   2,   3,   4, 255], dtype=uint8)
     """
+    with claimed(root):
+        return _write_scenes(scenes, root)
+
+
+def _write_scenes(scenes: ScenesConfig, root: Path) -> int:
+    """Write scenes to a root that no other process writes to; returns how many."""
     made = {"source": SCENES} | scenes.model_dump()
     receipt, voc = read_receipt(root), root / "VOC2012"
     if receipt == made | {"photographs": scenes.train + scenes.val}:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from mmqsa.atomic import whole_file, write_text
+from mmqsa.atomic import claimed, whole_file, write_text
 from mmqsa.config.base import expand
 from mmqsa.config.data import BackboneConfig
 from mmqsa.discover.segmenter import BACKBONE, run_backbone
 from mmqsa.errors import InputError
 from mmqsa.features.weights import backbone_weights
-from mmqsa.paths import CONFIG, HISTORY, LEARNED, PROVENANCE, WEIGHTS
+from mmqsa.paths import CONFIG, HISTORY, LEARNED, PROVENANCE, WEIGHTS, is_inside
 from mmqsa.training.run import Run
 
 CARD = """---
@@ -47,13 +47,23 @@ def export(
     """Copy a run's files to ``out``, its backbone's weights and a model card beside them.
 
     ``weights`` is a file of them; None: those in the run's folder, else those of its config.
-
-    Raises InputError when ``out`` holds something already, the run is damaged, or the backbone's
-    weights are not those that it was trained on.
+    Raises InputError when ``out`` holds something already or lies in the run, the run is damaged,
+    or the backbone's weights are not those that it was trained on.
     """
-    run = Run.load(folder)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: not empty; name a new folder")
+    if is_inside(out, folder):
+        raise InputError(f"{out}: lies in the run {folder}; name a folder outside of it")
+    if is_inside(folder, out):
+        raise InputError(f"{out}: has the run {folder} in it; name a new folder")
+    with claimed(folder, shared=True), claimed(out):
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"{out}: not empty; name a new folder")
+        return _export(folder, Run.load(folder), out, with_backbone, weights)
+
+
+def _export(
+    folder: Path, run: Run, out: Path, with_backbone: bool, weights: Path | None
+) -> list[Path]:
+    """Export a run to an empty folder that no other process writes to."""
     backbone = None
     if with_backbone and run.config.backbone.pretrained:  # random weights are drawn again
         _, backbone = run_backbone(folder, run, weights)

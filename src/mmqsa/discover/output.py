@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from mmqsa.atomic import is_disk_fault, whole_file, write_text
+from mmqsa.atomic import claimed, is_disk_fault, whole_file, write_text
 from mmqsa.data.photograph import read_photograph
 from mmqsa.data.scenes import label_image, voc_palette
 from mmqsa.discover.photographs import find_photographs, shown
@@ -36,8 +36,14 @@ def discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int 
     way. A photograph that cannot be read or segmented is named and skipped; once all others are
     done, InputError says how many there were.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: exists and is no empty folder; name a new one")
+    with claimed(out):
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise InputError(f"{out}: exists and is no empty folder; name a new one")
+        return _discover(segmenter, paths, out, batch)
+
+
+def _discover(segmenter: Segmenter, paths: Iterable[Path], out: Path, batch: int) -> int:
+    """Segment photographs into an empty folder that no other process writes to."""
     photographs, skipped = find_photographs(paths, besides=out), []
     bar = progress_bar(total=len(photographs), desc="discover", unit=" images")
 

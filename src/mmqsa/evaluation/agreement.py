@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mmqsa.atomic import claimed, write_together
 from mmqsa.evaluation.draws import image_draws
-from mmqsa.evaluation.scoring import write_csv
+from mmqsa.evaluation.scoring import csv_bytes
 from mmqsa.features.cache import FeatureCache
 from mmqsa.model.matching import align, cosine, reorder
 from mmqsa.progress import progress_bar
@@ -31,6 +32,17 @@ def score_agreement(
     backbone than the run's.
     """
     run.check_cache(cache)
+    path, of_slots = (out / f"{cache.name}-{kind}.csv" for kind in ("agreement", "slots"))
+    with claimed(path):
+        pairs, slots = _measured(run, cache, device, batch)
+        write_together({of_slots: csv_bytes(slots, of_slots), path: csv_bytes(pairs, path)})
+    return path
+
+
+def _measured(
+    run: Run, cache: FeatureCache, device: torch.device, batch: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two tables: of pairs of slots, and of how slots are used."""
     model, ids = run.model.to(device), cache.ids
     num_heads, size = model.num_heads, model.num_heads * model.num_slots
     totals = {"before": torch.zeros(size, size), "after": torch.zeros(size, size)}
@@ -49,12 +61,9 @@ def score_agreement(
             usage += [(source, "merged", *row) for row in _usage(masks)]
         for head in range(num_heads):
             usage += [("attention", head, *row) for row in _usage(heads.attention[:, head])]
-    path = out / f"{cache.name}-agreement.csv"
-    write_csv(_pairs(totals, len(ids), model.num_slots), path)
     table = pd.DataFrame(usage, columns=["mask_source", "head", "slots_used", "largest_share"])
     means = table.groupby(["mask_source", "head"], sort=False).mean().round(4).reset_index()
-    write_csv(means, out / f"{cache.name}-slots.csv")
-    return path
+    return _pairs(totals, len(ids), model.num_slots), means
 
 
 def _usage(masks: Tensor) -> list[tuple[int, float]]:

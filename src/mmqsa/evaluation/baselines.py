@@ -19,6 +19,7 @@ from scipy.ndimage import label as connected_components
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from mmqsa.atomic import claimed
 from mmqsa.config.evaluation import BaselineConfig
 from mmqsa.errors import InputError
 from mmqsa.evaluation.boxes import boxes as boxes_of
@@ -284,21 +285,22 @@ def score_baseline(
     """
     check_attributes(cache.network, train.network, cache.path, reader=str(train.path))
     scorer, first = Scorer(cache, single_boxes=True), config.evaluation.seeds[0]
-    for prediction in METHODS[name](Images(cache, train, config)):
-        seed = first if prediction.seed is None else prediction.seed
-        scorer.add(
-            [prediction.index],
-            placed_label_maps(torch.from_numpy(prediction.masks)[None], cache, [prediction.index]),
-            boxes=[_in_pixels(prediction.box, cache, prediction.index)],
-            with_objects=seed == first,
-            void=prediction.void,
-            name=prediction.name,
-            num_slots=len(prediction.masks)
-            if prediction.num_slots is None
-            else prediction.num_slots,
-            eval_seed=seed,
-        )
-    return scorer.write(out / f"{cache.name}-{name}.csv", ["name", "num_slots", "eval_seed"])
+    path = out / f"{cache.name}-{name}.csv"
+    with claimed(path):
+        for prediction in METHODS[name](Images(cache, train, config)):
+            index, slots = prediction.index, prediction.num_slots
+            seed = first if prediction.seed is None else prediction.seed
+            scorer.add(
+                [index],
+                placed_label_maps(torch.from_numpy(prediction.masks)[None], cache, [index]),
+                boxes=[_in_pixels(prediction.box, cache, index)],
+                with_objects=seed == first,
+                void=prediction.void,
+                name=prediction.name,
+                num_slots=len(prediction.masks) if slots is None else slots,
+                eval_seed=seed,
+            )
+        return scorer.write(path, ["name", "num_slots", "eval_seed"])
 
 
 def _in_pixels(box: np.ndarray | None, cache: FeatureCache, index: int) -> np.ndarray | None:

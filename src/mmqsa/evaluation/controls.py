@@ -188,7 +188,10 @@ def score_controls(
     num_slots: int = 7,
     seeds: Sequence[int] = (0,),
 ) -> Path:
-    """Score every control on the labels of ``images``; returns the metrics file in ``out``."""
+    """Score every control on the labels of ``images``; returns the metrics file in ``out``.
+
+    Who calls it has that file ``claimed``.
+    """
     scorer = Scorer(images, single_boxes=True)
     for prediction in control_predictions(images, train, num_slots, seeds):
         for index, labels in zip(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmqsa.atomic import claimed
 from mmqsa.config.choices import MatchingName
 from mmqsa.config.evaluation import SAME_MASKS, ScoringConfig
 from mmqsa.device import choose_precision, computing_in, naming_when_memory_ends
@@ -40,11 +41,12 @@ def evaluate(
     backbone than the run's, or a learned similarity is missing.
     """
     matchings, seeds = config.matching.strategies, config.evaluation.seeds
-    scorer = Scorer(cache, config.evaluation.single_boxes)
-    for indices, maps, names in predictions(run, cache, config, device, matchings, seeds):
-        first = names["matching"] == matchings[0] and names["eval_seed"] == seeds[0]
-        scorer.add(indices, maps, with_objects=first, **names)
-    return scorer.write(out / f"{cache.name}.csv", NAMES)  # refused where another run's are
+    scorer, path = Scorer(cache, config.evaluation.single_boxes), out / f"{cache.name}.csv"
+    with claimed(path):
+        for indices, maps, names in predictions(run, cache, config, device, matchings, seeds):
+            first = names["matching"] == matchings[0] and names["eval_seed"] == seeds[0]
+            scorer.add(indices, maps, with_objects=first, **names)
+        return scorer.write(path, NAMES)  # refused where another run's are
 
 
 def sweep(
@@ -61,12 +63,13 @@ def sweep(
     pairs = [(num_slots, trained.iterations) for num_slots in counts]
     pairs += [(trained.num_slots, iterations) for iterations in values.iterations]
     first = values.strategies, config.evaluation.seeds[:1]
-    for num_slots, iterations in dict.fromkeys(pairs):
-        scored = predictions(run, cache, config, device, *first, num_slots, iterations)
-        for indices, maps, names in scored:
-            scorer.add(indices, maps, num_slots=num_slots, iterations=iterations, **names)
     path = out / f"{cache.name}-sweep.csv"
-    write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
+    with claimed(path):
+        for num_slots, iterations in dict.fromkeys(pairs):
+            scored = predictions(run, cache, config, device, *first, num_slots, iterations)
+            for indices, maps, names in scored:
+                scorer.add(indices, maps, num_slots=num_slots, iterations=iterations, **names)
+        write_csv(scorer.metrics(["num_slots", "iterations", *NAMES]), path)
     return path
 
 
@@ -80,13 +83,14 @@ def score_snapshots(
     """
     training, scorer = Run.load(folder).config.training, Scorer(cache)
     first = config.matching.strategies[:1], config.evaluation.seeds[:1]
-    for step in (*sorted(set(training.snapshots)), None):
-        run, steps = Run.load(folder, step), training.steps if step is None else step
-        seen = steps * training.batch_size
-        for indices, maps, names in predictions(run, cache, config, device, *first):
-            scorer.add(indices, maps, step=steps, images_seen=seen, **names)
     path = out / f"{cache.name}-snapshots.csv"
-    write_csv(scorer.metrics(["step", "images_seen", *NAMES]), path)
+    with claimed(path):
+        for step in (*sorted(set(training.snapshots)), None):
+            run, steps = Run.load(folder, step), training.steps if step is None else step
+            seen = steps * training.batch_size
+            for indices, maps, names in predictions(run, cache, config, device, *first):
+                scorer.add(indices, maps, step=steps, images_seen=seen, **names)
+        write_csv(scorer.metrics(["step", "images_seen", *NAMES]), path)
     return path
 
 

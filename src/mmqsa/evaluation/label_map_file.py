@@ -10,14 +10,13 @@ printed name; that of a method of other code is called PREDICTION, whatever its 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from filecmp import cmp
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from mmqsa.atomic import whole_file
+from mmqsa.atomic import claimed, temporary_file, write_together
 from mmqsa.config.files import check_regular
 from mmqsa.errors import InputError
 
@@ -26,11 +25,17 @@ DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError
 
 
 class LabelMapWriter:
-    """Writes predictions batch by batch."""
+    """Writes predictions batch by batch into a temporary file."""
 
-    def __init__(self, file: h5py.File, ids: Sequence[str]):
-        self._file, self._ids = file, ids
-        file["image_id"] = np.array([image_id.encode() for image_id in ids])
+    def __init__(self, temporary: Path, ids: Sequence[str]):
+        self._temporary, self._ids = temporary, ids
+        self._file = h5py.File(temporary, "w")
+        self._file["image_id"] = np.array([image_id.encode() for image_id in ids])
+
+    def close(self) -> Path:
+        """The temporary file, which is whole now."""
+        self._file.close()
+        return self._temporary
 
     def write(self, name: str, images: slice, values: np.ndarray) -> None:
         """Store label maps (B, S, S), or visible patches (B, N), of these ``images``."""
@@ -45,14 +50,16 @@ class LabelMapWriter:
 @contextmanager
 def label_map_writer(path: Path, ids: Sequence[str]) -> Iterator[LabelMapWriter]:
     """A writer of ``path``, which is whole or absent. Raises InputError where another is there."""
-    with whole_file(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            yield LabelMapWriter(file, ids)
-        if path.exists() and not cmp(path, temporary, shallow=False):
-            raise InputError(
-                f"{path}: exists and was made otherwise (its content differs); it stays: name "
-                "another folder, or remove it"
-            )
+    with claimed(path), temporary_label_maps(path, ids) as writer:
+        yield writer
+        write_together({path: writer.close()})
+
+
+@contextmanager
+def temporary_label_maps(path: Path, ids: Sequence[str]) -> Iterator[LabelMapWriter]:
+    """A writer of a temporary file for ``path``, which is removed if nobody moves it there."""
+    with temporary_file(path) as temporary, closing(LabelMapWriter(temporary, ids)) as writer:
+        yield writer
 
 
 class LabelMaps:

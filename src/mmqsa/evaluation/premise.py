@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
+from mmqsa.atomic import write_together
 from mmqsa.data.geometry import VOID
 from mmqsa.errors import InputError
-from mmqsa.evaluation.scoring import write_csv
+from mmqsa.evaluation.scoring import csv_bytes
 from mmqsa.features.attributes import check_attributes
 from mmqsa.features.cache import FeatureCache
 from mmqsa.features.principal_component import background_direction
@@ -149,6 +150,6 @@ def write_premise(premise: Premise, name: str, ratio: float, out: Path) -> list[
     """Write ``{name}-premise.csv`` and ``{name}-premise-histogram.csv`` to ``out``."""
     tables = {"premise": premise.table(ratio), "premise-histogram": premise.histogram()}
     paths = [out / f"{name}-{kind}.csv" for kind in tables]
-    for path, table in zip(paths, tables.values(), strict=True):
-        write_csv(table, path)
+    files = zip(reversed(paths), reversed(tables.values()), strict=True)  # the first vouches
+    write_together({path: csv_bytes(table, path) for path, table in files})
     return paths

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.atomic import write_text
+from mmqsa.atomic import claimed, write_together
 from mmqsa.config.base import validated
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.files import quoted
@@ -19,7 +19,7 @@ from mmqsa.data.geometry import Geometry
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.frames import Frame, Placement
-from mmqsa.evaluation.label_map_file import PREDICTION, label_map_writer
+from mmqsa.evaluation.label_map_file import PREDICTION, temporary_label_maps
 from mmqsa.evaluation.labelled_images import LabelledFolder, LabelledImages
 from mmqsa.evaluation.prediction_files import Prediction, Predictions
 from mmqsa.evaluation.scoring import Scorer
@@ -154,15 +154,16 @@ def score_predictions(
     num_slots = placed.most_slots()
     path = paths.method(labels.name, record.name)
     by_controls = paths.reference(labels.name, "controls")
-    with_controls = controls is not None and _has_controls(by_controls)
-    if with_controls:
+    if controls is not None and not _missing_controls(by_controls):
         _check_fixed_boxes(by_controls, train)
+    made: list[Path] = []
     files = [path, paths.methods / f"{record.name}.yaml"]
     with ExitStack() as stack:
+        stack.enter_context(claimed(path))
         writer = None
         if labels.attributes["geometry"] != "native":  # the page shows squares
             files.append(label_maps_path(path))
-            writer = stack.enter_context(label_map_writer(files[-1], labels.ids))
+            writer = stack.enter_context(temporary_label_maps(files[-1], labels.ids))
         for seed, index, found in placed:
             if writer and not seed:
                 writer.write(PREDICTION, slice(index, index + 1), found.labels[None])
@@ -176,20 +177,24 @@ def score_predictions(
                 eval_seed=seed,
             )
         _check_comparable(paths, labels, scorer)
-        if controls is not None and not with_controls:
-            files.append(_scored_controls(labels, by_controls, controls, train))
+        if controls is not None:
+            with claimed(by_controls, wait=True):  # another method's score may be making them
+                if _missing_controls(by_controls):
+                    made.append(_scored_controls(labels, by_controls, controls, train))
+        new: dict[Path, bytes | Path] = {files[-1]: writer.close()} if writer else {}
+        new |= scorer.files(path, NAMES)
+        means = new.pop(path)  # the last: without them the others do not count
+        if not files[1].exists():
+            new[files[1]] = record.text().encode()
         try:
-            scorer.write(path, NAMES)
-            stack.close()
+            write_together(new | {path: means})
         except InputError as error:
             raise InputError(
                 f"--name {record.name}: {path.parent} has scores of other predictions by that "
                 f"name; remove {path.stem}* there, or choose another --name or --results"
             ) from error
-    if not files[1].exists():
-        write_text(files[1], record.text())
     rows = _summaries(path, by_controls if controls is not None else None)
-    return Score(record, labels.name, len(labels.ids), num_slots, files, rows)
+    return Score(record, labels.name, len(labels.ids), num_slots, files + made, rows)
 
 
 class _Placed:
@@ -254,13 +259,10 @@ def _same(one: Prediction, other: Prediction) -> bool:
     return np.array_equal(one.labels, other.labels) and np.array_equal(one.boxes, other.boxes)
 
 
-def _has_controls(metrics: Path) -> bool:
-    """Whether the controls are scored, all files of them; what is missing is made again."""
+def _missing_controls(metrics: Path) -> list[Path]:
+    """The files of the controls that are not there: all of them, before the first score."""
     files = [metrics, *(beside(metrics, kind) for kind in COMPRESSED)]
-    missing = [path for path in files if not path.exists()]
-    if missing and len(missing) < len(files):
-        notice(f"{missing[0]}: missing; the controls are scored again")
-    return not missing
+    return [path for path in files if not path.exists()]
 
 
 def _scored_controls(
@@ -271,6 +273,9 @@ def _scored_controls(
     Raises InputError where some files of theirs are there, and of other controls.
     """
     slots, seeds = controls.slots.num_slots, controls.evaluation.seeds
+    missing = _missing_controls(metrics)
+    if len(missing) <= len(COMPRESSED):
+        notice(f"{missing[0]}: missing; the controls are scored again")
     try:
         return score_controls(labels, metrics.parent, train, slots, seeds)
     except InputError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mmqsa.atomic import write_new
+from mmqsa.atomic import write_new, write_together
 from mmqsa.config.tables import GEOMETRY_PROTOCOLS, LABELS, OF_BOXES, pack, unpack
 from mmqsa.evaluation.label_contents import LabelContents, allowed_metrics, not_allowed
 from mmqsa.evaluation.labelled_images import LabelledImages, OfImages
@@ -262,15 +262,25 @@ class Scorer:
         return pd.DataFrame(rows)
 
     def write(self, path: Path, names: list[str]) -> Path:
-        """Write ``path`` (means), and beside it ``-per_image`` and ``-per_object``.
+        """Write ``path`` and what belongs to it (``files``): all of them, or none.
+
+        Raises InputError when other scores are there, which stay.
+        """
+        write_together(self.files(path, names))
+        return path
+
+    def files(self, path: Path, names: list[str]) -> dict[Path, bytes]:
+        """Files and their content: ``-per_image``, ``-per_object``, and last ``path``, the means.
 
         Where boxes are scored there are no objects to list: that file has its heading alone.
         """
         objects = self.per_object if self._objects else pd.DataFrame(columns=OBJECT_COLUMNS)
-        write_csv(self.per_image, beside(path, "per_image"))
-        write_csv(objects, beside(path, "per_object"))
-        write_csv(self.metrics(names), path)
-        return path
+        tables = {
+            beside(path, "per_image"): self.per_image,
+            beside(path, "per_object"): objects,
+            path: self.metrics(names),
+        }
+        return {path: csv_bytes(table, path) for path, table in tables.items()}
 
 
 def _digest(labels: np.ndarray) -> bytes:
@@ -280,10 +290,14 @@ def _digest(labels: np.ndarray) -> bytes:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, whole or not at all, compressed if ``path`` ends in .gz.
+    """Write a table, whole or not at all. Raises InputError when another is there, which stays."""
+    write_new(path, csv_bytes(table, path))
 
-    The same table gives the same bytes: a compressed one holds neither a time nor a name. Raises
-    InputError when another table is there, which stays.
+
+def csv_bytes(table: pd.DataFrame, path: Path) -> bytes:
+    """The content of a csv file, compressed if ``path`` ends in .gz.
+
+    The same table gives the same bytes: a compressed one holds neither a time nor a name.
     """
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
-    write_new(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    return gzip.compress(text, mtime=0) if path.suffix == ".gz" else text

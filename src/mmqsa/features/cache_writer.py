@@ -21,7 +21,10 @@ BLOCK, PATCHES = 64, 400  # images that are hashed at a time, and patches of one
 
 
 class CacheWriter:
-    """A cache being filled: ``PATH.partial`` until every image is done, then renamed."""
+    """A cache being filled: ``PATH.partial`` until every image is done, then renamed.
+
+    Who writes it has ``path`` claimed.
+    """
 
     def __init__(
         self,
@@ -50,10 +53,6 @@ class CacheWriter:
             if not there:
                 self.partial.unlink(missing_ok=True)
             self._file = h5py.File(self.partial, "r+" if there else "x")
-        except (BlockingIOError, FileExistsError):
-            raise InputError(
-                f"{self.partial}: another process is extracting into it; wait for it"
-            ) from None
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
                 raise MachineError(f"{self.partial}: {os.strerror(error.errno)}") from None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import mmqsa
-from mmqsa.atomic import write_text
+from mmqsa.atomic import claimed, write_text
 from mmqsa.config.data import ExtractionConfig
 from mmqsa.config.files import check_regular, read_json
 from mmqsa.data.box_faults import BoxFaults
@@ -66,6 +66,21 @@ def extract(
     (6, 36, 192)
     """
     _check_output(out)
+    with claimed(out):
+        return _extract(photographs, split, config, out, device, corruption, batch_size, fetched)
+
+
+def _extract(
+    photographs: PhotoFolder,
+    split: str,
+    config: ExtractionConfig,
+    out: Path,
+    device: torch.device,
+    corruption: Corruption | None,
+    batch_size: int | None,
+    fetched: Path | None,
+) -> int:
+    """Write a cache that no other process writes to; returns the number of images done now."""
     photographs = photographs.of_split(split)
     ids = photographs.ids(split)
     photographs.check(ids)

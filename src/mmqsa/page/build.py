@@ -11,11 +11,11 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from mmqsa import __version__
-from mmqsa.atomic import write_text
+from mmqsa.atomic import claimed, write_text
 from mmqsa.errors import InputError
 from mmqsa.page.spec import PageSpec
 from mmqsa.page.summary import PageTable, facts, page_table, verdicts, warnings
-from mmqsa.paths import Paths
+from mmqsa.paths import Paths, is_inside
 
 STATIC = Path(__file__).with_name("static")
 PICTURES = {
@@ -39,9 +39,10 @@ def make_page(spec: PageSpec, paths: Paths, out: Path, explorer: Explorer | None
     Raises InputError where ``out`` is anything else, and where a table or a figure is missing.
     """
     out = out.resolve()
-    _check_place(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".page-", dir=out.parent) as scratch:
+    if is_inside(paths.results, out):  # which goes when a page is replaced
+        raise InputError(f"{out}: has the results {paths.results} in it; name another folder")
+    with claimed(out), TemporaryDirectory(prefix=".page-", dir=out.parent) as scratch:
+        _check_place(out)
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         if explorer:
             explorer(new)

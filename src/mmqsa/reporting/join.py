@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmqsa.atomic import claimed
 from mmqsa.config.files import read_text
 from mmqsa.errors import InputError
 from mmqsa.paths import Paths
@@ -67,6 +68,12 @@ def join(several: Sequence[Results], out: Path) -> list[Path]:
 
     Raises InputError where ``out`` has anything but what this wrote.
     """
+    with claimed(out):
+        return _join(several, out)
+
+
+def _join(several: Sequence[Results], out: Path) -> list[Path]:
+    """Write the joined tables to a folder that no other process writes to."""
     _check(several, out)
     paths, name = Paths(out), several[0].spec.name
     tidy, printed = joined_table(several)

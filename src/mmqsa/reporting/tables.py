@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmqsa.atomic import write_text
+from mmqsa.atomic import claimed, write_text
 from mmqsa.paths import Paths
 from mmqsa.reporting.claims import claims_table
 from mmqsa.reporting.comparisons import comparisons_table
@@ -47,6 +47,7 @@ def write_table(results: Paths, name: str, tidy: pd.DataFrame, printed: Printed)
         "html": to_html(printed),
     }
     paths = [results.table(name, suffix) for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        write_text(path, text)
+    with claimed(paths[0], wait=True):  # two who write at once would leave files of both
+        for path, text in zip(paths, texts.values(), strict=True):
+            write_text(path, text)
     return paths

@@ -4,7 +4,6 @@ Either is trained as the run was: the merged slots are decoded and compared with
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mmqsa.atomic import whole_file, write_text
+from mmqsa.atomic import claimed, whole_file, write_text
 from mmqsa.config.base import Finite, Section, validated
 from mmqsa.config.evaluation import FusionConfig, SimilarityConfig
 from mmqsa.config.files import read_json
@@ -27,10 +26,10 @@ from mmqsa.memory import keep_freed_memory
 from mmqsa.model.learned_similarity import LearnedSimilarity
 from mmqsa.model.matching import align
 from mmqsa.model.slot_fusion import SlotFusion
-from mmqsa.paths import FUSION, METRICS, SIMILARITY
+from mmqsa.paths import FUSION, SIMILARITY
 from mmqsa.progress import notice, progress_bar
 from mmqsa.training.batches import Batches
-from mmqsa.training.run import Run, first_difference
+from mmqsa.training.run import Run, first_difference, remove_metrics
 
 
 class Outcome(Section):
@@ -76,27 +75,41 @@ def train_merging(
     with the features, as training does; only the merge learns. Returns the mean loss of the first
     and the last tenth of the steps. One that is there and was learned in the same way stays as it
     is; ``overwrite`` removes it first, with the run's metrics. Raises InputError when another one
-    is there, the run has a single head, the cache is another network's, or the loss is not finite.
+    is there, another process learns it or is at work on the run, the run has a single head, the
+    cache is another network's, or the loss is not finite.
     """
     kind = FUSION_KIND if isinstance(config, FusionConfig) else SIMILARITY_KIND
     if run.model.num_heads == 1:
         raise InputError(f"{folder}: has one head, so there is nothing to match")
     run.check_cache(cache)
     path = folder / kind.file
-    if overwrite:
-        for old in (path, path.with_suffix(".json")):
-            old.unlink(missing_ok=True)
-        shutil.rmtree(folder / METRICS, ignore_errors=True)
-    if there := _finished(path, kind, config, cache):
-        notice(f"{path}: already learned with these settings; nothing to do")
-        return there.first_loss, there.final_loss
+    with claimed(folder, shared=not overwrite), claimed(path):  # metrics of others are removed
+        if overwrite:
+            for old in (path, path.with_suffix(".json")):
+                old.unlink(missing_ok=True)
+            remove_metrics(folder)
+        if there := _finished(path, kind, config, cache):
+            notice(f"{path}: already learned with these settings; nothing to do")
+            return there.first_loss, there.final_loss
+        return _train(kind, run, cache, config, path, device)
+
+
+def _train(
+    kind: Kind,
+    run: Run,
+    cache: FeatureCache,
+    config: SimilarityConfig | FusionConfig,
+    path: Path,
+    device: torch.device,
+) -> tuple[float, float]:
+    """Learn a merge and write it to ``path``; the loss at first and at last."""
     keep_freed_memory()
     with naming_when_memory_ends(f"matching.{kind.name}.batch_size"):
         learned, losses = _learned(run, cache, config, device)
     state = {name: value.cpu() for name, value in learned.state_dict().items()}
     if not all(bool(values.isfinite().all()) for values in (losses, *state.values())):
         raise InputError(
-            f"{folder}: the {kind.name}'s loss is not finite; lower "
+            f"{path.parent}: the {kind.name}'s loss is not finite; lower "
             f"matching.{kind.name}.learning_rate"
         )
     tenth = max(1, config.steps // 10)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import mmqsa
+from mmqsa.atomic import claimed
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 from mmqsa.device import choose_precision, describe, naming_when_memory_ends
 from mmqsa.digest import code_digest
@@ -52,8 +53,9 @@ def train(
     A training that was killed goes on from its checkpoint, to the same bits; a finished one of the
     same config, seed and features is left as it is. ``overwrite`` removes whatever run is there,
     with all that was made from it. ``on_step`` is called before each step with its 0-based index.
-    Raises InputError when ``out`` holds another run, and on a loss that is not finite, naming the
-    step; Stopped after SIGTERM or SIGINT, with a checkpoint of that step.
+    Raises InputError when ``out`` holds another run or another process trains into it, and on a
+    loss that is not finite, naming the step; Stopped after SIGTERM or SIGINT, with a checkpoint of
+    that step.
 
     >>> from mmqsa.config import Config
     >>> config = Config.load("config.yaml").changed("example", {"training": {"steps": 5}})
@@ -63,11 +65,24 @@ def train(
     >>> Run.load("new").model.num_slots
     4
     """
-    if overwrite:
-        remove_run(out)
-    if finished := finished_run(out, config, cache, seed):
-        notice(f"{out}: already trained with these settings; nothing to do")
-        return finished
+    with claimed(out):
+        if overwrite:
+            remove_run(out)
+        if finished := finished_run(out, config, cache, seed):
+            notice(f"{out}: already trained with these settings; nothing to do")
+            return finished
+        return _train(cache, config, seed, out, device, on_step)
+
+
+def _train(
+    cache: FeatureCache,
+    config: RunConfig,
+    seed: int,
+    out: Path,
+    device: torch.device,
+    on_step: Callable[[int], None] | None,
+) -> dict:
+    """Train a run that is not finished into ``out``, from its checkpoint if there is one."""
     keep_freed_memory()
     training, path = config.training, out / CHECKPOINT
     with stop_signals() as asked, naming_when_memory_ends("training.batch_size"):

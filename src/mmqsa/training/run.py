@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,8 @@ class Run:
         The folder of snapshots is always there, which a rule declares. The weights of the end come
         last, so that they vouch for the rest.
         """
-        shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)  # of another training
-        (folder / SNAPSHOTS).mkdir(parents=True)
+        _remove_snapshots(folder)  # of another training
+        (folder / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
         settings = self.config.dependencies()
         about = {CONFIG_SHA256: config_sha256(settings)}
         for step, weights in snapshots.items():
@@ -150,6 +150,8 @@ def finished_run(
     the same names.
     """
     mine = [folder / name for name in (CONFIG, HISTORY, PROVENANCE)]
+    if (folder / SNAPSHOTS).exists() and not (folder / SNAPSHOTS).is_dir():
+        raise InputError(f"{folder / SNAPSHOTS}: a file, where a run has a folder; name another")
     if not (folder / WEIGHTS).exists():
         others = [path for path in mine if path.exists()]
         if others and not (folder / CHECKPOINT).exists():
@@ -177,8 +179,25 @@ def remove_run(folder: Path) -> None:
     for name in LEARNED:
         (folder / name).unlink(missing_ok=True)
         (folder / name).with_suffix(".json").unlink(missing_ok=True)
-    for name in (SNAPSHOTS, METRICS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    _remove_snapshots(folder)
+    remove_metrics(folder)
+
+
+def remove_metrics(folder: Path) -> None:
+    """Remove a run's scores and label maps; other files stay, and so does their folder."""
+    _remove(folder / METRICS, "*.csv", "*.csv.gz", "*-label_maps.h5")
+
+
+def _remove_snapshots(folder: Path) -> None:
+    _remove(folder / SNAPSHOTS, "step*")
+
+
+def _remove(folder: Path, *patterns: str) -> None:
+    """Remove the files of some names from a folder, and the folder if it is empty then."""
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def first_difference(there: Mapping[str, Any], asked: Mapping[str, Any], where: str = "") -> str:
