@@ -156,7 +156,8 @@ class CocoPredictions:
             if (boxes[:, 2:] < boxes[:, :2]).any():
                 raise InputError(f"{about}: a bbox (x, y, width, height) has a negative size")
             self._check_unit(boxes, (width, height), about)
-        return Prediction(slots_of(painted, about), boxes)
+        sized = self._said_size(image_id, objects, about) is not None
+        return Prediction(slots_of(painted, about), boxes, sized)
 
     def _check_unit(self, boxes: np.ndarray, size: Size, about: str) -> None:
         """A notice, once, on boxes that look like ones of another convention."""
@@ -169,7 +170,14 @@ class CocoPredictions:
     def _size(
         self, image_id: str, objects: list[Detection], size: Size | None, about: str
     ) -> tuple[int, int]:
-        """Width and height of what the objects are in px of."""
+        """Width and height of what the objects are in px of: as the file says, or ``size``."""
+        found = self._said_size(image_id, objects, about) or size
+        if found is None:
+            raise InputError(f"{about}: of unknown size; give --data in place of --features")
+        return found
+
+    def _said_size(self, image_id: str, objects: list[Detection], about: str) -> Size | None:
+        """Width and height that masks, or the listed images, say."""
         sizes: set[tuple[int, int]] = set()
         for shape in (one.shape for one in objects if isinstance(one.shape, dict)):
             match shape.get("size"):
@@ -179,11 +187,7 @@ class CocoPredictions:
                     raise InputError(f"{about}: a mask whose size is {quoted(other)}")
         if len(sizes) > 1:
             raise InputError(f"{about}: its masks are of different sizes, {sorted(sizes)}")
-        listed = self._sizes.get(self._keys.get(image_id, ""))
-        found = next(iter(sizes), listed or size)
-        if found is None:
-            raise InputError(f"{about}: of unknown size; give --data in place of --features")
-        return found
+        return next(iter(sizes), self._sizes.get(self._keys.get(image_id, "")))
 
 
 def _inside(one: Detection, size: Size, about: str) -> Any:
