@@ -1,14 +1,11 @@
 """Photographs are upright in every layout, and labels with them, for each EXIF orientation."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as run_lengths
-from turned import TURNS, extents, stored, write_turned, write_xml
+from turned import TURNS, coco_of, extents, stored, write_turned, write_xml
 
-from mmqsa.data.coco import CocoFolder, _index
+from mmqsa.data.coco import CocoFolder
 from mmqsa.data.photograph import read_photograph, read_upright
 from mmqsa.data.upright import orientation_of
 from mmqsa.data.voc import VocFolder
@@ -85,26 +82,6 @@ def test_labels_of_another_size_are_refused_all_the_same(voc):
     label(voc, np.rot90(INSTANCES).copy())
     with pytest.raises(InputError, match="30x40 px, but its photograph is 40x30"):
         voc.classes("a", (WIDTH, HEIGHT))
-
-
-def coco_of(root, instances, shapes):
-    """COCO's json of one image with the instances as polygons or run lengths."""
-    height, width = instances.shape
-    annotations = []
-    for key, (x0, y0, x1, y1) in enumerate(extents(instances).tolist(), start=1):
-        shape = [[x0, y0, x1, y0, x1, y1, x0, y1]]
-        if shapes == "rle":
-            runs = run_lengths.encode(np.asfortranarray(instances == key, dtype=np.uint8))
-            shape = {"size": [height, width], "counts": runs["counts"].decode()}
-        bbox = [x0, y0, x1 - x0, y1 - y0]
-        annotations.append({"id": key, "image_id": 1, "category_id": key, "bbox": bbox})
-        annotations[-1] |= {"segmentation": shape, "iscrowd": 0}
-    image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
-    content = {"images": [image], "annotations": annotations}
-    content["categories"] = [{"id": 1}, {"id": 2}]
-    (root / "annotations").mkdir(exist_ok=True)
-    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
-    _index.cache_clear()
 
 
 @pytest.mark.parametrize("orientation", TURNS)

@@ -1,7 +1,12 @@
 """Photographs that EXIF turns, with what was drawn on them, for tests."""
 
+import json
+
 import numpy as np
 from PIL import Image
+from pycocotools import mask as run_lengths
+
+from mmqsa.data.coco import _index
 
 TURNS = {
     **{1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180},
@@ -44,3 +49,23 @@ def extents(instances: np.ndarray) -> np.ndarray:
         rows, columns = np.nonzero(instances == value)
         found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     return np.array(found)
+
+
+def coco_of(root, instances, shapes):
+    """COCO's json of one image with the instances as polygons or run lengths."""
+    height, width = instances.shape
+    annotations = []
+    for key, (x0, y0, x1, y1) in enumerate(extents(instances).tolist(), start=1):
+        shape = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        if shapes == "rle":
+            runs = run_lengths.encode(np.asfortranarray(instances == key, dtype=np.uint8))
+            shape = {"size": [height, width], "counts": runs["counts"].decode()}
+        bbox = [x0, y0, x1 - x0, y1 - y0]
+        annotations.append({"id": key, "image_id": 1, "category_id": key, "bbox": bbox})
+        annotations[-1] |= {"segmentation": shape, "iscrowd": 0}
+    image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
+    content = {"images": [image], "annotations": annotations}
+    content["categories"] = [{"id": 1}, {"id": 2}]
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
+    _index.cache_clear()

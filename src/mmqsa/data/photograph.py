@@ -78,8 +78,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     stretched from its lowest value to its highest. Raises ValueError when a float is not finite.
     """
     image.load()  # before its orientation is asked for: Pillow turns a TIFF itself
-    turn = TURNS.get(orientation_of(image))
-    image = image if turn is None else image.transpose(turn)
+    if (turn := TURNS.get(orientation_of(image))) is not None:
+        image = image.transpose(turn)
+        # Without the EXIF data: who gets this image does not turn it again.
+        image.info = {key: value for key, value in image.info.items() if key == "transparency"}
     if image.mode == "RGB" and not image.has_transparency_data:
         return image  # of 50 megapixels one copy
     low, high = _range(image) if image.mode == "F" else (0.0, 0.0)

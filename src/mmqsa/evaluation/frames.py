@@ -104,8 +104,8 @@ class Placement:
             raise InputError(f"{its}, which is no square ({of}){advice}")
         if _same_aspect(size, photograph[::-1]):
             raise InputError(
-                f"{its}, but {of}: it lies on its side; turn it by 90 degrees, or give --data in "
-                "place of --features, which reads how EXIF turns the photograph"
+                f"{its}, but {of}: it lies on its side; turn it by 90 degrees (--data in place of "
+                "--features knows how EXIF turns a photograph)"
             )
         central = "square if it covers the central square, " if square else ""
         raise InputError(

@@ -232,6 +232,12 @@ class _Placed:
                 if photograph and not self._place.told(found, photograph):
                     untold[self._ids[index]] = None
         notice_untold(untold, len(self._ids), "predictions")
+        if turned := self._labels.attributes.get("exif_turned"):
+            notice(
+                f"{self._labels.path}: EXIF turns {turned} of {len(self._ids)} photographs, and "
+                "predictions count as those of upright ones; if they were made on the stored "
+                "pixels, give --data in place of --features, which tells from their sizes"
+            )
         if alike:
             raise InputError(
                 f"{self._predictions[min(alike)].path}: the same predictions as "
