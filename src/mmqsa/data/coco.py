@@ -39,6 +39,7 @@ class CocoFolder(PhotoFolder):
     split: str | None = field(default=None, compare=False)
     """whose photographs and annotations they are; None: each photograph's folder says it"""
     link: ClassVar[str] = "coco"
+    entry: ClassVar[str] = "its image and annotations"
     num_classes: ClassVar[int] = 80
     year: ClassVar[str] = "2017"
     splits: ClassVar[tuple[str, ...]] = ("train", "val")

@@ -75,6 +75,9 @@ class PhotoFolder(ABC):
         """The folder with the labels of a split, where that has labels of its own."""
         return self
 
+    entry: ClassVar[str] = "its id"
+    """What a photograph has in ``listing``."""
+
     @property
     def listing(self) -> str:
         """What names the photographs of a split, for messages."""
@@ -88,7 +91,7 @@ class PhotoFolder(ABC):
             return
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         image_id, path = next(iter(missing.items()))
-        what_to_do = f"restore the photograph, or take its id out of {self.listing}"
+        what_to_do = f"restore the photograph, or take {self.entry} out of there"
         for other in files_in(path.parent):
             if other.stem == image_id and (kind := kind_of(other)):
                 what_to_do = f"{other.name} is there: {CONVERTED[kind]}"

@@ -41,7 +41,7 @@ KINDS |= dict.fromkeys(
 KINDS |= {".jxl": "JPEG XL"}
 # Formats that begin with bytes no other file begins with: a file without a suffix is one of these.
 BY_CONTENT = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "WEBP")
-SHOWN = 8  # suffixes in a notice
+SHOWN = 12  # suffixes in a notice
 
 
 @cache
@@ -96,7 +96,8 @@ def photographs_among(files: Iterable[Path], folder: Path) -> list[Path]:
         elif suffix in suffixes():
             others[f".*{suffix}"] += 1
     if others:
-        number, counts = others.total(), [f"{n} {suffix}" for suffix, n in others.most_common()]
+        number, ordered = others.total(), sorted(others.items(), key=lambda one: (-one[1], one[0]))
+        counts = [f"{count} {suffix}" for suffix, count in ordered]
         more = ["…"] if len(counts) > SHOWN else []
         kinds = {KINDS.get(suffix) for suffix in others}
         advice = [what_to_do for kind, what_to_do in CONVERTED.items() if kind in kinds]
