@@ -1,5 +1,8 @@
 """Photographs are upright in every layout, and labels with them, for each EXIF orientation."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,3 +112,16 @@ def test_an_orientation_that_there_is_not_is_none(value):
 def test_damaged_exif_data_are_no_reason_to_lose_a_photograph(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff junk")
     assert read_photograph(tmp_path / "a.jpg").size == read_upright(tmp_path / "a.jpg").size
+
+
+def test_the_lines_of_the_page_take_the_orientation_out(tmp_path, monkeypatch):
+    """docs/data.md: the stored pixels are the photograph then, as the notice advises."""
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    (lines,) = re.findall("```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    smooth = np.array(Image.fromarray(PIXELS[:6, :8]).resize((WIDTH, HEIGHT)))
+    write_turned("photo.jpg", smooth, 3, "JPEG")
+    exec(lines, {})
+    assert read_upright(Path("photo.jpg")).orientation == 1
+    found = np.asarray(read_photograph(Path("photo.jpg")), dtype=int)
+    assert np.abs(found - stored(smooth, 3)).mean() < 12

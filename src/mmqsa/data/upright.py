@@ -47,7 +47,7 @@ class Upright:
            [4, 1],
            [5, 2]], dtype=uint8)
     >>> photograph.boxes(np.array([[0, 0, 120, 30]]), (120, 90))  # what is above goes to the right
-    array([[60,  0, 90, 120]])
+    array([[ 60,   0,  90, 120]])
     """
 
     size: Size
