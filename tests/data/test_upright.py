@@ -71,9 +71,11 @@ def test_what_no_size_tells(voc):
     assert not voc.told("a", voc.upright("a"))
     assert np.array_equal(voc.classes("a", (HEIGHT, HEIGHT)), INSTANCES[:, :HEIGHT])
     write_turned(voc.path / "JPEGImages/a.jpg", PIXELS, 6)
-    for size, told in (((WIDTH, HEIGHT), True), ((HEIGHT, WIDTH), True), ((0, 0), False)):
+    for size, told in (((WIDTH, HEIGHT), True), ((30.0, "\n 40.0"), True), ((0, 0), False)):
         write_xml(voc.path / "Annotations/a.xml", [[1, 2, 3, 4]], size)
         assert voc.told("a", voc.upright("a")) == told
+    write_xml(voc.path / "Annotations/a.xml", [[0, 30, 10, 40]], (30.0, "\n 40.0"))
+    assert voc.boxes("a").tolist() == [[0, 0, 10, 10]]
 
 
 def test_labels_of_another_size_are_refused_all_the_same(voc):

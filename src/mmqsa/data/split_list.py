@@ -3,15 +3,18 @@
 import codecs
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Set
 from pathlib import Path
+from unicodedata import normalize
 
 from mmqsa.config.files import quoted, read_bytes
 from mmqsa.data.photograph_files import suffixes
 from mmqsa.errors import InputError
 from mmqsa.progress import notice
 
-FLAGGED = re.compile(r"(.*\S)[ \t]+(-1|0|1)")  # VOC: contains the class, is difficult, or does not
+FLAGGED = re.compile(
+    r"(.*\S)[ \t]+(-1|0|\+?1)"
+)  # VOC: contains the class, is difficult, or does not
 
 
 def read_lines(path: Path) -> list[str]:
@@ -29,17 +32,21 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def listed_ids(path: Path, known: Collection[str]) -> list[str]:
+def listed_ids(path: Path, known: Set[str]) -> list[str]:
     """The image ids in a list; ``known`` are those of the photographs that are there.
 
     Of a class's list, with a second column of 1, 0 and -1, they are those with 1, and a notice
     counts the others. Raises InputError where a line is something else than a name.
     """
     lines = read_lines(path)
+    if not all(line in known for line in lines):
+        # macOS writes "é" as two characters where others write one.
+        composed = {normalize("NFC", name): name for name in known}
+        lines = [composed.get(normalize("NFC", line), line) for line in lines]
     flagged = [FLAGGED.fullmatch(line) for line in lines]
     if lines and all(flagged) and not any(line in known for line in lines):
         found = [match.groups() for match in flagged if match]
-        ids = [name for name, flag in found if flag == "1"]
+        ids = [name for name, flag in found if flag in ("1", "+1")]
         counts = Counter(flag for _, flag in found)
         if not ids:
             raise InputError(f"{path}: the second column is nowhere 1; it chooses no photograph")
@@ -54,7 +61,7 @@ def listed_ids(path: Path, known: Collection[str]) -> list[str]:
     return lines
 
 
-def _check_name(line: str, known: Collection[str], path: Path) -> None:
+def _check_name(line: str, known: Set[str], path: Path) -> None:
     """Raises InputError that says what to do where a line is more than the name of a photograph."""
     name, parts = Path(line.replace("\\", "/")).name, re.split(r"[ \t,;]+", line)
     stem, suffix = Path(name).stem, Path(name).suffix.lower()

@@ -22,6 +22,7 @@ from mmqsa.data.photograph_files import (
 from mmqsa.data.split_list import listed_ids
 from mmqsa.data.upright import Size, Upright
 from mmqsa.errors import InputError
+from mmqsa.progress import notice
 
 # Class c of a label map is CLASSES[c - 1]; 0 is background.
 CLASSES = (
@@ -84,7 +85,13 @@ class VocFolder(PhotoFolder):
         if split == "all-but-val":
             held_out, folder = set(self.ids("val")), self.path / "JPEGImages"
             photographs_among(files_in(folder), folder)  # its notice accounts for every file
-            return check_ids(sorted(photographs_by_id(folder).keys() - held_out), folder)
+            known = photographs_by_id(folder).keys()
+            if absent := sorted(held_out - known):
+                notice(
+                    f"{folder}: all-but-val leaves out the photographs of val, but has none of "
+                    f"{len(absent)} of them, such as {absent[0]}; are they here by other names?"
+                )
+            return check_ids(sorted(known - held_out), folder)
         challenge = "Main" if split.startswith("detection-") else "Segmentation"
         path = self.path / "ImageSets" / challenge / f"{split.removeprefix('detection-')}.txt"
         if split == "trainaug":
@@ -99,7 +106,7 @@ class VocFolder(PhotoFolder):
         if not path.is_file():
             lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise InputError(f"{path}: split list missing; expected one of {lists}")
-        known = photographs_by_id(self.path / "JPEGImages")
+        known = photographs_by_id(self.path / "JPEGImages").keys()
         return check_ids(listed_ids(path, known), path)
 
     def of_split(self, split: str) -> "VocFolder":
@@ -197,10 +204,16 @@ def _annotated(path: Path) -> tuple[np.ndarray, Size | None]:
         raise InputError(
             f"{path}: not a VOC annotation ({error}); restore it, or save it as UTF-8"
         ) from None
-    size = tuple(root.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
-    width, height = (int(side) if side.isdecimal() and len(side) < 10 else 0 for side in size)
+    width, height = (_side(root.findtext(f"size/{name}", "")) for name in ("width", "height"))
     boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
     return boxes, (width, height) if width and height else None
+
+
+def _side(text: str) -> int:
+    """A width or height, px; 0 where it is none."""
+    with suppress(ValueError, OverflowError):
+        return int(float(text))
+    return 0
 
 
 def _xml(content: bytes) -> ElementTree.Element:
