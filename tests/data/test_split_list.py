@@ -44,6 +44,7 @@ def test_names_that_end_in_a_number_are_names(tmp_path, capsys):
     path = tmp_path / "val.txt"
     path.write_text("scan 0\nscan 1\n")
     assert listed_ids(path, {"scan 0", "scan 1", "scan"}) == ["scan 0", "scan 1"]
+    assert listed_ids(path, {"other"}) == ["scan 0", "scan 1"]  # which are missing
     assert capsys.readouterr().err == ""
 
 
@@ -55,6 +56,7 @@ def test_names_that_end_in_a_number_are_names(tmp_path, capsys):
         ("JPEGImages/a.JPG\n", "names are without folder and suffix: write a", "a\n"),
         ("C:\\photos\\a.jpg\n", "names are without folder and suffix: write a", "a\n"),
         ("a 1\nb\n", "'a 1': more than the name a; .*or have 1, 0 or -1 behind every", "a 1\nb 0"),
+        ("a.jpg 1\nb.jpg -1\n", "'a.jpg' is a file; .*write a, and", "a 1\nb -1\n"),
         ("a 3\nb 4\n", "'a 3': more than the name a; leave the name alone", "a\n"),
         ("a,1\n", "more than the name a", "a\n"),
         ("a -1\nb -1\n", "the second column is nowhere 1", "a 1\nb -1\n"),
@@ -90,6 +92,8 @@ def test_accents_of_two_characters_are_those_of_one(own_voc, capsys):
     path.write_text("b\u00e9b\u00e9 1\nval_00001\n")
     assert voc.ids("val") == [two, "val_00001"]
     assert {one.partition("_")[0] for one in voc.ids("all-but-val")} == {"train"}
+    path.write_text("b\u00e9b\u00e9 1 1\nval_00001 -1\n")
+    assert voc.ids("val") == [two]
     path.write_text("other 1\nVAL_00001\n")
     capsys.readouterr()
     assert len(voc.ids("all-but-val")) == 5

@@ -38,23 +38,23 @@ def listed_ids(path: Path, known: Set[str]) -> list[str]:
     Of a class's list, with a second column of 1, 0 and -1, they are those with 1, and a notice
     counts the others. Raises InputError where a line is something else than a name.
     """
-    lines = read_lines(path)
-    if not all(line in known for line in lines):
-        # macOS writes "é" as two characters where others write one.
-        composed = {normalize("NFC", name): name for name in known}
-        lines = [composed.get(normalize("NFC", line), line) for line in lines]
-    flagged = [FLAGGED.fullmatch(line) for line in lines]
-    if lines and all(flagged) and not any(line in known for line in lines):
-        found = [match.groups() for match in flagged if match]
-        ids = [name for name, flag in found if flag in ("1", "+1")]
-        counts = Counter(flag for _, flag in found)
+    # macOS writes "é" as two characters where others write one.
+    composed = {normalize("NFC", name): name for name in known}
+    lines = [composed.get(normalize("NFC", line), line) for line in read_lines(path)]
+    flagged = [match.groups() for line in lines if (match := FLAGGED.fullmatch(line))]
+    names = [name for name, _ in flagged]
+    of_class = any(name in known for name in names) or len(set(names)) == len(names)
+    if len(flagged) == len(lines) > 0 and of_class and not any(line in known for line in lines):
+        ids = [name for name, flag in flagged if flag in ("1", "+1")]
+        ids = [composed.get(normalize("NFC", name), name) for name in ids]
+        counts = Counter(flag for _, flag in flagged)
         if not ids:
             raise InputError(f"{path}: the second column is nowhere 1; it chooses no photograph")
         notice(
             f"{path}: has a second column: taken are the photographs with 1, which are {len(ids)}; "
             f"{counts['-1']} with -1 and {counts['0']} with 0 are left out"
         )
-        return ids
+        lines = ids
     for line in lines:
         if line not in known:
             _check_name(line, known, path)
