@@ -91,6 +91,18 @@ def test_a_folder_of_photographs_alone_is_nothing_to_speak_of(own_voc, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_folders_among_photographs_are_counted(own_voc, capsys):
+    for name in ("album.jpg", "more", ".thumbnails"):
+        (own_voc / "JPEGImages" / name).mkdir()
+        (own_voc / "JPEGImages" / name / "a.jpg").write_bytes(JPEG)
+    capsys.readouterr()
+    ids = VocFolder(own_voc).ids("all-but-val")
+    assert "not searched, such as album.jpg (of 2)" in capsys.readouterr().err
+    assert len(ids) == 3
+    (own_voc / "JPEGImages/more/a.jpg").rename(own_voc / "JPEGImages/a.jpg")  # as it says
+    assert set(VocFolder(own_voc).ids("all-but-val")) == {*ids, "a"}
+
+
 @pytest.mark.faults
 def test_two_photographs_of_one_id_are_refused(own_voc):
     voc = VocFolder(own_voc)
@@ -113,6 +125,7 @@ def test_two_photographs_of_one_id_are_refused(own_voc):
         ("a.mov", VIDEO, "take frames out of videos"),
         ("a.jpg", VIDEO, "take frames out of videos"),
         ("a.jxl", b"\xff\x0a", "djxl FILE FILE.jpg"),
+        ("a.avif", b"\0\0\0\x18ftypavif" + b"\0" * 40, ""),
         ("a.txt", b"text", "no image that Pillow can read"),
     ],
 )
@@ -180,6 +193,9 @@ def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, heif, capsys):
     folder = fill(tmp_path / "in")
     assert photographs_by_id(folder).keys() >= {"a", "g", "m"}
     assert read_photograph(folder / "g.HEIC").size == (30, 20)
+    (tmp_path / "damaged.heic").write_bytes(HEIC[:6])
+    with pytest.raises(InputError, match=r"damaged.heic: cannot be decoded \(no image that Pillow"):
+        read_photograph(tmp_path / "damaged.heic")
     find_photographs([folder], tmp_path / "out")
     said = capsys.readouterr().err
     assert "10 files left out" in said and "heif" not in said

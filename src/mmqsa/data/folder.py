@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmqsa.config.files import quoted
 from mmqsa.data.photograph import read_photograph, read_upright
-from mmqsa.data.photograph_files import CONVERTED, files_in, kind_of
+from mmqsa.data.photograph_files import advice_on, files_in
 from mmqsa.data.upright import Upright
 from mmqsa.errors import InputError
 
@@ -93,8 +93,8 @@ class PhotoFolder(ABC):
         image_id, path = next(iter(missing.items()))
         what_to_do = f"restore the photograph, or take {self.entry} out of there"
         for other in files_in(path.parent):
-            if other.stem == image_id and (kind := kind_of(other)):
-                what_to_do = f"{other.name} is there: {CONVERTED[kind]}"
+            if other.stem == image_id and (advice := advice_on(other)):
+                what_to_do = f"{other.name} is there: {advice}"
         raise InputError(f"{path}: missing{others}, but {self.listing} names it; {what_to_do}")
 
     def upright(self, image_id: str) -> Upright:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mmqsa.config.files import check_regular
-from mmqsa.data.photograph_files import CONVERTED, KINDS, image_formats, kind_of
+from mmqsa.data.photograph_files import KINDS, advice_on, image_formats
 from mmqsa.data.upright import TURNS, Upright, orientation_of
 from mmqsa.errors import InputError
 
@@ -40,7 +40,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file or folder") from None
     except UnidentifiedImageError:
-        reason = CONVERTED.get(kind_of(path) or "", "no image that Pillow can read")
+        reason = advice_on(path) or "no image that Pillow can read"
         raise InputError(f"{path}: cannot be decoded ({reason})") from None
     except Exception as error:  # a decoder raises anything on a damaged file
         raise InputError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None

@@ -109,9 +109,26 @@ def photographs_among(files: Iterable[Path], folder: Path) -> list[Path]:
 
 def files_in(folder: Path) -> list[Path]:
     """The files of a folder, without those of its subfolders; none where there is no folder."""
+    return [path for path, is_folder in _inside(folder) if not is_folder]
+
+
+def photographs_of(folder: Path) -> list[Path]:
+    """The photographs of a folder; notices count its other files, and subfolders."""
+    folders = [path.name for path, is_folder in _inside(folder) if is_folder]
+    folders = [name for name in folders if not name.startswith(".")]
+    if folders:
+        notice(
+            f"{folder}: folders in it are not searched, such as {folders[0]} (of {len(folders)}); "
+            "move their photographs out if they belong here"
+        )
+    return photographs_among(files_in(folder), folder)
+
+
+def _inside(folder: Path) -> list[tuple[Path, bool]]:
+    """What is in a folder, in order, and whether each is a folder itself."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(folder / entry.name for entry in entries if not entry.is_dir())
+            return sorted((folder / entry.name, entry.is_dir()) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -153,6 +170,16 @@ def kind_of(path: Path) -> str | None:
     if head[4:8] != b"ftyp":
         return None
     brand = head[8:12]
+    if brand in (b"avif", b"avis"):  # damaged, or Pillow was built without it
+        return None
     if brand == b"crx ":
         return "raw"
     return HEIC if brand[:3] in (b"hei", b"hev", b"mif", b"msf") else "video"
+
+
+def advice_on(path: Path) -> str | None:
+    """What to do with a file that Pillow does not read; None where nothing but its repair helps."""
+    kind = kind_of(path)
+    if kind == HEIC and "HEIF" in image_formats():
+        return None
+    return CONVERTED.get(kind or "")

@@ -13,12 +13,7 @@ from PIL import Image
 from mmqsa.config.files import read_bytes
 from mmqsa.data.folder import PhotoFolder, check_boxes, check_ids
 from mmqsa.data.geometry import VOID
-from mmqsa.data.photograph_files import (
-    files_in,
-    image_formats,
-    photographs_among,
-    photographs_by_id,
-)
+from mmqsa.data.photograph_files import image_formats, photographs_by_id, photographs_of
 from mmqsa.data.split_list import listed_ids
 from mmqsa.data.upright import Size, Upright
 from mmqsa.errors import InputError
@@ -84,7 +79,7 @@ class VocFolder(PhotoFolder):
         """
         if split == "all-but-val":
             held_out, folder = set(self.ids("val")), self.path / "JPEGImages"
-            photographs_among(files_in(folder), folder)  # its notice accounts for every file
+            photographs_of(folder)  # its notices account for every file
             known = photographs_by_id(folder).keys()
             if absent := sorted(held_out - known):
                 notice(
