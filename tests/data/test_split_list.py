@@ -35,7 +35,7 @@ def test_a_list_of_a_class(tmp_path, capsys):
     path.write_text("2008_000002 -1\n2008_000003  1\n2008_000007  0\na b\t1\n2008_000009 -1\n")
     assert listed_ids(path, {"2008_000003", "a b"}) == ["2008_000003", "a b"]
     said = capsys.readouterr().err
-    assert "with 1, which are 2; 2 with -1 and 1 with 0 are left out" in said
+    assert "with 1 are taken (2), those with -1 (2) and 0 (1) are left out" in said
     assert said.count("\n") == 1
 
 

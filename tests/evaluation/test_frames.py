@@ -101,7 +101,7 @@ def test_perfect_label_maps_are_perfect(tmp_path, score, orientation):
             maps = write_predictions(tmp_path / f"{side}-{other}", orientation, other, scale=2)
             values, said = score(root, maps, *NATIVE)
             assert len(values) > 15 and (values == 100).all()
-            assert ("EXIF turns 2 of 2 photographs" in said) == (orientation in (2, 3, 4))
+            assert ("EXIF: for 2 of 2 photographs" in said) == (orientation in (2, 3, 4))
     assert (score(root, maps)[0] == 100).all()  # the central square
 
 
@@ -143,7 +143,7 @@ def test_predictions_whose_size_tells_nothing_are_noticed(tmp_path, score):
         Image.fromarray(labels).resize((480, 480), 0).save(squares / f"{name}.png")
     for options in ([tmp_path / "own.json"], [squares, "--frame", "squashed"]):
         values, said = score(root, *options, *NATIVE)
-        assert said.count("EXIF turns 2 of 2 photographs, such as im0") == 1
+        assert said.count("EXIF: for 2 of 2 photographs, such as im0") == 1
         assert "whether predictions were drawn before or after" in said
         assert values.min() > 90
 

@@ -273,7 +273,7 @@ def test_photographs_that_exif_turns_are_upright(tmp_path, own_voc, config, orie
     capsys.readouterr()
     extract(voc, "val", config, tmp_path / "turned.h5", CPU)
     # Of a half turn no size tells on which side of it the labels were drawn.
-    assert ("EXIF turns 2 of 2 photographs" in capsys.readouterr().err) == (orientation == 3)
+    assert ("EXIF: for 2 of 2 photographs" in capsys.readouterr().err) == (orientation == 3)
     upright, turned = (FeatureCache(tmp_path / f"{name}.h5") for name in ("upright", "turned"))
     for name in ("features", "classes", "instances"):
         np.testing.assert_array_equal(getattr(turned, name)[:], getattr(upright, name)[:])

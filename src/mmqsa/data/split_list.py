@@ -51,8 +51,8 @@ def listed_ids(path: Path, known: Set[str]) -> list[str]:
         if not ids:
             raise InputError(f"{path}: the second column is nowhere 1; it chooses no photograph")
         notice(
-            f"{path}: has a second column: taken are the photographs with 1, which are {len(ids)}; "
-            f"{counts['-1']} with -1 and {counts['0']} with 0 are left out"
+            f"{path}: has a second column: the photographs with 1 are taken ({len(ids)}), those "
+            f"with -1 ({counts['-1']}) and 0 ({counts['0']}) are left out"
         )
         lines = ids
     for line in lines:

@@ -92,8 +92,8 @@ def notice_untold(
     untold = list(ids)
     if untold:
         notice(
-            f"EXIF turns {len(untold)} of {num_images} photographs, such as {untold[0]}, and no "
-            f"size tells whether {what} were drawn before or after: they count as drawn on the "
+            f"EXIF: for {len(untold)} of {num_images} photographs, such as {untold[0]}, no size "
+            f"tells whether {what} were drawn before or after the turn: they count as drawn on the "
             "upright photograph. If they were drawn on the stored pixels, take the EXIF "
             "orientation out of these files (`exiftool -Orientation= FILE`) and leave the pixels"
         )

@@ -84,7 +84,7 @@ class Placement:
     def told(self, found: Prediction, photograph: Upright) -> bool:
         """Whether its size tells if a prediction was made on the stored pixels.
 
-        Of a photograph for which a label map tells it.
+        Photographs for which no label map tells it either are counted with the labels.
         """
         if not photograph.quarter or not photograph.told:
             return True
