@@ -16,7 +16,7 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
 from mmqsa.config.data import DatasetConfig
-from mmqsa.data.coco import CocoFolder
+from mmqsa.data.coco import CocoFolder, _index
 from mmqsa.data.download import RECEIPT, download
 from mmqsa.data.layouts import open_folder
 from mmqsa.errors import InputError
@@ -167,6 +167,29 @@ def test_what_is_wrong_is_named(coco_root, tmp_path):
         CocoFolder.find(tmp_path).ids("val")
     with pytest.raises(InputError, match="is for 120x100 px, but the photograph is 60x50"):
         CocoFolder(coco_root).classes(CocoFolder(coco_root).ids("val")[0], (60, 50))
+
+
+@pytest.mark.faults
+def test_a_photograph_that_is_gone_is_named_at_its_own_place(tmp_path, coco_root):
+    """With the json that names it; what the line says then works."""
+    root = tmp_path / "coco"
+    shutil.copytree(coco_root, root)
+    folder, path = CocoFolder(root).of_split("val"), root / "val2017/000000000007.jpg"
+    ids, kept = folder.ids("val"), path.read_bytes()
+    path.unlink()
+    said = r"val2017/0+7.jpg: missing, but annotations/instances_val2017.json names it; restore"
+    with pytest.raises(InputError, match=said):
+        folder.check(ids)
+    path.write_bytes(kept)
+    folder.check(ids)
+    path.unlink()
+    json_path = root / "annotations/instances_val2017.json"
+    content = json.loads(json_path.read_text())
+    content["images"] = [one for one in content["images"] if one["id"] != 7]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 7]
+    json_path.write_text(json.dumps(content))
+    _index.cache_clear()
+    folder.check(folder.ids("val"))
 
 
 @pytest.mark.workflow

@@ -171,5 +171,6 @@ def test_the_advice_for_a_flat_polygon_works(tmp_path, mmqsa):
     assert "not a list of polygons, [[x1, y1" in err
     for mended in ([flat], None):  # put into a list, or taken out
         coco(tmp_path, mended, "own")
-        code, _, _ = mmqsa("score", *options, "--name", f"own{mended is None}", "--no-controls")
+        anew = ["--results", tmp_path / f"results-{mended is None}"]  # of other labels
+        code, _, _ = mmqsa("score", *options, *anew, "--no-controls")
         assert not code

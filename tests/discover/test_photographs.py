@@ -25,6 +25,7 @@ def test_an_image_is_shown_upright():
     turned[274] = 6  # to be turned by 90 degrees clockwise
     image = reopened(Image.fromarray(RGB), "PNG", exif=turned)
     assert np.array_equal(as_rgb(image), np.rot90(RGB, -1))
+    assert np.array_equal(as_rgb(as_rgb(image)), np.rot90(RGB, -1))  # once
 
 
 def test_transparency_lies_over_white():

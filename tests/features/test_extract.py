@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import CPU
 from PIL import Image
+from turned import stored, write_turned
 
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.voc import VocFolder
@@ -243,3 +244,50 @@ def test_a_stage_that_needs_squares_refuses_photographs_at_their_own_size(
     ):
         with pytest.raises(InputError, match=r"val.h5: holds photographs at their own size"):
             needs()
+
+
+def rewrite(voc, orientation, tagged, labels_too):
+    """Photographs of val, 64 x 48 px upright, stored for ``orientation``, with its tag or without.
+
+    ``labels_too``: their label maps are drawn on the stored pixels.
+    """
+    for number, image_id in enumerate(voc.ids("val")):
+        upright = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        path = voc.image_path(image_id)
+        write_turned(path, upright, orientation)
+        if not tagged:
+            Image.open(path).save(path, "PNG", exif=b"")
+        instances = np.zeros((48, 64), dtype=np.uint8)
+        instances[5:20, 10:40] = 1
+        labels = stored(instances, orientation) if labels_too else instances
+        for kind in ("SegmentationClass", "SegmentationObject"):
+            Image.fromarray(labels).save(voc.path / kind / f"{image_id}.png")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_photographs_that_exif_turns_are_upright(tmp_path, own_voc, config, orientation, capsys):
+    voc = VocFolder(own_voc)
+    rewrite(voc, 1, tagged=False, labels_too=False)
+    extract(voc, "val", config, tmp_path / "upright.h5", CPU)
+    rewrite(voc, orientation, tagged=True, labels_too=orientation == 6)
+    capsys.readouterr()
+    extract(voc, "val", config, tmp_path / "turned.h5", CPU)
+    # Of a half turn no size tells on which side of it the labels were drawn.
+    assert ("EXIF: for 2 of 2 photographs" in capsys.readouterr().err) == (orientation == 3)
+    upright, turned = (FeatureCache(tmp_path / f"{name}.h5") for name in ("upright", "turned"))
+    for name in ("features", "classes", "instances"):
+        np.testing.assert_array_equal(getattr(turned, name)[:], getattr(upright, name)[:])
+    assert "exif_turned" not in upright.attributes and turned.attributes["exif_turned"] == 2
+
+
+@pytest.mark.faults
+def test_a_cache_of_photographs_that_exif_did_not_turn_is_refused(tmp_path, own_voc, config):
+    """As versions before wrote them; and the other way round."""
+    voc, out = VocFolder(own_voc), tmp_path / "val.h5"
+    for tagged, said in ((False, "None, but .* expects 2"), (True, "2, but .* expects None")):
+        rewrite(voc, 6, tagged, labels_too=True)
+        assert extract(voc, "val", config, out, CPU) == 2
+        rewrite(voc, 6, not tagged, labels_too=True)
+        with pytest.raises(InputError, match=f"exif_turned = {said}; .*delete it and extract"):
+            extract(voc, "val", config, out, CPU)
+        out.unlink()

@@ -66,12 +66,20 @@ def check_regular(path: str | Path) -> None:
 def read_text(path: str | Path) -> str:
     """A text file in UTF-8. Raises InputError when it is missing, binary or oversized."""
     try:
-        content = _content(path)
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it the right file?")
-        return content.decode()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
+        return read_bytes(path).decode()
+    except UnicodeError as error:
         raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a small file. Raises InputError when it is missing or oversized."""
+    try:
+        content = _content(path)
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise InputError(f"{path}: cannot be read ({_one_line(error)})") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it the right file?")
+    return content
 
 
 def _content(path: str | Path) -> bytes:

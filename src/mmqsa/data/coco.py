@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -11,10 +12,13 @@ import numpy as np
 from pycocotools.coco import COCO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmqsa.config.files import quoted, read_text
+from mmqsa.config.files import quoted
 from mmqsa.data.coco_shapes import is_absent, mask_of
 from mmqsa.data.folder import MAX_COORDINATE, PhotoFolder, check_boxes, check_id, check_ids
 from mmqsa.data.geometry import VOID
+from mmqsa.data.photograph_files import photographs_by_id
+from mmqsa.data.split_list import read_lines
+from mmqsa.data.upright import Size, Upright
 from mmqsa.errors import InputError
 from mmqsa.progress import notice
 
@@ -22,6 +26,7 @@ CHOSEN = "coco_20k_filenames.txt"  # the images of COCO 20k, train2014/NAME.jpg 
 DAMAGE = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
+@dataclass(frozen=True)
 class CocoFolder(PhotoFolder):
     """The folder that holds annotations/instances_*2017.json, train2017 and val2017.
 
@@ -31,8 +36,11 @@ class CocoFolder(PhotoFolder):
     have boxes alone, the image has no label maps.
     """
 
-    link = "coco"
-    num_classes = 80
+    split: str | None = field(default=None, compare=False)
+    """whose photographs and annotations they are; None: each photograph's folder says it"""
+    link: ClassVar[str] = "coco"
+    entry: ClassVar[str] = "its image and annotations"
+    num_classes: ClassVar[int] = 80
     year: ClassVar[str] = "2017"
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 
@@ -63,10 +71,11 @@ class CocoFolder(PhotoFolder):
         path = self._annotations(split)
         ids = check_ids(sorted(_index(path).by_name), path)
         for other in set(self.splits) - {split}:
-            folder = self.path / f"{other}{self.year}"
-            twice = {photo.stem for photo in folder.glob("*.jpg")} & set(ids)
+            theirs = photographs_by_id(self.path / f"{other}{self.year}")
+            twice = theirs.keys() & set(ids)
             if twice:  # a photograph's file says which annotations it has
-                raise InputError(f"{self.path}: {min(twice)}.jpg is in both splits; rename one")
+                name = theirs[min(twice)].name
+                raise InputError(f"{self.path}: {name} is in both splits; rename one")
         return ids
 
     def _split(self, split: str) -> str:
@@ -77,32 +86,53 @@ class CocoFolder(PhotoFolder):
             raise InputError(f"{self.path}: unknown split {split!r}; expected {expected}")
         return split
 
+    def of_split(self, split: str) -> "CocoFolder":
+        return replace(self, split=self._split(split))
+
+    @property
+    def listing(self) -> str:
+        return f"annotations/{self._annotations(self.split or self.splits[0]).name}"
+
     def photographs(self) -> list[Path]:
         folders = (self.path / f"{split}{self.year}" for split in self.splits)
-        return [path for folder in folders for path in folder.glob("*.jpg")]
+        return [path for folder in folders for path in photographs_by_id(folder).values()]
 
     def image_path(self, image_id: str) -> Path:
-        paths = [self.path / f"{split}{self.year}" / f"{image_id}.jpg" for split in self.splits]
-        return next((path for path in paths if path.is_file()), paths[0])
+        splits = self.splits if self.split is None else [self.split]
+        folders = [self.path / f"{split}{self.year}" for split in splits]
+        found = (photographs_by_id(folder).get(image_id) for folder in folders)
+        return next(filter(None, found), folders[0] / f"{image_id}.jpg")
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         index = self._index_of(image_id)
         labels = [index.classes[entry["category_id"]] for entry in index.objects(image_id)]
-        return index.painted(image_id, size, labels)
+        return index.painted(image_id, self._read(image_id, size), labels)
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         index, counted = self._index_of(image_id), iter(range(1, VOID))
         objects = index.objects(image_id)
         labels = [VOID if index.is_void(entry) else next(counted) for entry in objects]
-        return index.painted(image_id, size, labels)
+        return index.painted(image_id, self._read(image_id, size), labels)
 
     def boxes(self, image_id: str) -> np.ndarray:
         """Boxes (M, 4) of all objects but crowds: x0 y0 x1 y1 in px."""
-        objects = self._index_of(image_id).objects(image_id)
+        index = self._index_of(image_id)
+        objects, size = index.objects(image_id), index.size(image_id)
         boxes = [entry["bbox"] for entry in objects if not entry["iscrowd"]]
         corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        return check_boxes(corners, f"{self.path}: {image_id}")
+        check_boxes(corners, f"{self.path}: {image_id}")
+        photograph = self.upright(image_id)
+        return photograph.boxes(corners, size) if photograph.is_stored(size) else corners
+
+    def told(self, image_id: str, photograph: Upright) -> bool:
+        sized = not photograph.quarter or None not in self._index_of(image_id).size(image_id)
+        return photograph.told and sized
+
+    def _read(self, image_id: str, size: Size) -> Upright:
+        """The photograph of ``size``. Raises InputError."""
+        photograph = self.upright(image_id)
+        return photograph if photograph.size == size else Upright(size)
 
     def _index_of(self, image_id: str) -> "_Index":
         split = self.image_path(image_id).parent.name.removesuffix(self.year)
@@ -119,9 +149,9 @@ class Coco20kFolder(CocoFolder):
     corners rounded to whole pixels.
     """
 
-    link = "coco2014"
-    year = "2014"
-    splits = ("train",)
+    link: ClassVar[str] = "coco2014"
+    year: ClassVar[str] = "2014"
+    splits: ClassVar[tuple[str, ...]] = ("train",)
 
     def ids(self, split: str) -> list[str]:
         """Image ids of ``train`` (also called all-but-val), in the order of the list."""
@@ -132,7 +162,7 @@ class Coco20kFolder(CocoFolder):
                 f"{path}: missing; it lists the images of COCO 20k: run `mmqsa download --part "
                 "coco20k`"
             )
-        ids = check_ids((Path(line).stem for line in read_text(path).split()), path)
+        ids = check_ids((Path(line).stem for line in read_lines(path)), path)
         known = _index(self._annotations("train")).by_name
         for image_id in ids:
             if image_id not in known:
@@ -269,8 +299,13 @@ class _Index:
         keys = self._coco.getAnnIds(imgIds=[self.by_name[image_id]])
         return self._coco.loadAnns(sorted(set(keys) - self._nothing))
 
-    def painted(self, image_id: str, size: tuple[int, int], labels: list[int]) -> np.ndarray | None:
-        """The label map (h, w) of a photograph of ``size`` (w, h): a label for each object.
+    def size(self, image_id: str) -> tuple[Any, Any]:
+        """Width and height that it says of a photograph; None where it does not."""
+        listed = self._coco.imgs[self.by_name[image_id]]
+        return listed.get("width"), listed.get("height")
+
+    def painted(self, image_id: str, photograph: Upright, labels: list[int]) -> np.ndarray | None:
+        """The label map (h, w) of a photograph, upright: a label for each object.
 
         None where its objects, or all those of the file, have boxes alone.
         """
@@ -278,33 +313,35 @@ class _Index:
         unknown = objects and all(entry["id"] in self._box_alone for entry in objects)
         if unknown or (self._box_alone and not self.has_shapes):
             return None
-        width, height = size
+        width, height = photograph.size
         painted = np.zeros((height, width), dtype=np.uint8)
         # One mask at a time: those of a large photograph would not fit into memory together.
-        areas = [entry.get("area") or self._mask(entry, image_id, size).sum() for entry in objects]
+        areas = [
+            entry.get("area") or self._mask(entry, image_id, photograph).sum() for entry in objects
+        ]
         order = sorted(
             range(len(objects)),  # crowds last: no metric counts what lies in one
             key=lambda i: (objects[i]["iscrowd"], -areas[i]),
         )
         for index in order:
-            mask = self._mask(objects[index], image_id, size)
+            mask = self._mask(objects[index], image_id, photograph)
             painted[mask] = VOID if self.is_void(objects[index]) else labels[index]
         return painted
 
-    def _mask(self, entry: dict[str, Any], image_id: str, size: tuple[int, int]) -> np.ndarray:
+    def _mask(self, entry: dict[str, Any], image_id: str, photograph: Upright) -> np.ndarray:
         """The mask (h, w) of an annotation; pycocotools crashes on shapes that are not checked."""
-        (width, height), shape = size, entry["segmentation"]
-        about = f"{self._path}: {image_id}: annotation {entry['id']}"
-        listed = self._coco.imgs[entry["image_id"]]
-        of = (listed.get("width"), listed.get("height"))
+        (width, height), shape = photograph.size, entry["segmentation"]
+        about, of = f"{self._path}: {image_id}: annotation {entry['id']}", self.size(image_id)
         if isinstance(shape, dict) and isinstance(shape.get("size"), list):
             of = tuple(shape["size"][::-1])
-        if of != size:
+        if photograph.is_stored(of):
+            return photograph.labels(self._pixels(entry, photograph.stored, about))
+        if of != photograph.size:
             raise InputError(
                 f"{about} is for {'x'.join(map(quoted, of))} px, but the photograph is "
                 f"{width}x{height}; restore the one that was changed"
             )
-        return self._pixels(entry, size, about)
+        return self._pixels(entry, photograph.size, about)
 
     def _pixels(self, entry: dict[str, Any], size: tuple[int, int], about: str) -> np.ndarray:
         """The pixels (h, w) bool of an annotation: of its box, where it has no shape."""

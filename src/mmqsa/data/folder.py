@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from mmqsa.config.files import quoted
-from mmqsa.data.photograph import check_pixels, image_formats, read_photograph
+from mmqsa.data.photograph import read_photograph, read_upright
+from mmqsa.data.photograph_files import advice_on, files_in
+from mmqsa.data.upright import Upright
 from mmqsa.errors import InputError
 
 MAX_ID = 240  # bytes: a file's name has at most 255, its suffix among them
@@ -21,7 +23,11 @@ MAX_ASPECT = 100  # of a photograph: cropping resizes its shorter side to that o
 
 @dataclass(frozen=True)
 class PhotoFolder(ABC):
-    """Photographs in splits, with labels and boxes where they are present."""
+    """Photographs in splits, with labels and boxes where they are present.
+
+    Photographs are turned upright as EXIF says, and sizes, labels and boxes are those of the
+    upright photograph.
+    """
 
     path: Path
     root: Path | None = field(default=None, compare=False)
@@ -51,7 +57,7 @@ class PhotoFolder(ABC):
 
     @abstractmethod
     def image_path(self, image_id: str) -> Path:
-        """The file of a photograph."""
+        """The file of a photograph, or where one would be that is missing."""
 
     @abstractmethod
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
@@ -69,28 +75,42 @@ class PhotoFolder(ABC):
         """The folder with the labels of a split, where that has labels of its own."""
         return self
 
+    entry: ClassVar[str] = "its id"
+    """What a photograph has in ``listing``."""
+
+    @property
+    def listing(self) -> str:
+        """What names the photographs of a split, for messages."""
+        return "the split list"
+
     def check(self, ids: list[str]) -> None:
         """Raises InputError when a photograph of ``ids`` is missing."""
-        missing = [image_id for image_id in ids if not self.image_path(image_id).is_file()]
-        if missing:
-            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise InputError(
-                f"{self.image_path(missing[0])}: missing{others}, but the split list names it; "
-                "restore the photograph or take its id out of the list"
-            )
+        paths = ((image_id, self.image_path(image_id)) for image_id in ids)
+        missing = {image_id: path for image_id, path in paths if not path.is_file()}
+        if not missing:
+            return
+        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        image_id, path = next(iter(missing.items()))
+        what_to_do = f"restore the photograph, or take {self.entry} out of there"
+        for other in files_in(path.parent):
+            if other.stem == image_id and (advice := advice_on(other)):
+                what_to_do = f"{other.name} is there: {advice}"
+        raise InputError(f"{path}: missing{others}, but {self.listing} names it; {what_to_do}")
+
+    def upright(self, image_id: str) -> Upright:
+        """A photograph's size, and how EXIF turns it; its pixels are not decoded."""
+        try:
+            return read_upright(self.image_path(image_id))
+        except InputError as error:
+            raise InputError(f"{error}; restore the file") from None
 
     def size(self, image_id: str) -> tuple[int, int]:
-        """Width and height of a photograph, as it is stored; its pixels are not decoded."""
-        path = self.image_path(image_id)
-        try:
-            with Image.open(path, formats=image_formats()) as image:
-                check_pixels(path, image.size)
-                return image.size
-        except InputError:
-            raise
-        except Exception as error:  # a decoder raises anything on a damaged file
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: cannot be decoded ({reason}); restore the file") from None
+        """Width and height of a photograph, upright."""
+        return self.upright(image_id).size
+
+    def told(self, image_id: str, photograph: Upright) -> bool:
+        """Whether sizes tell what of its labels is drawn on a photograph's stored pixels."""
+        return photograph.told
 
     def held(self, name: str) -> Path:
         """Where a part of the data set is: in the folder itself, else in its root."""
@@ -98,10 +118,10 @@ class PhotoFolder(ABC):
         return own if own.exists() or self.root is None else self.root / name
 
     def image(self, image_id: str) -> Image.Image:
-        """The photograph, decoded, RGB, as it is stored. Raises InputError on a damaged file."""
+        """The photograph, decoded, RGB, upright. Raises InputError on a damaged file."""
         path = self.image_path(image_id)
         try:
-            image = read_photograph(path, upright=False)
+            image = read_photograph(path)
         except InputError as error:
             raise InputError(f"{error}; restore the file, or take its id out of the list") from None
         if max(image.size) > MAX_ASPECT * min(image.size):
@@ -115,7 +135,10 @@ class PhotoFolder(ABC):
 def check_id(image_id: str, origin: Path) -> str:
     """An image id, which is the name of files. Raises InputError that names its ``origin``."""
     if not image_id.isprintable() or "/" in image_id or image_id in ("", ".", ".."):
-        raise InputError(f"{origin}: {quoted(image_id)} is no image id; correct it")
+        raise InputError(
+            f"{origin}: {quoted(image_id)} is no image id; correct it: a name without folder and "
+            "suffix"
+        )
     if len(os.fsencode(image_id)) > MAX_ID:
         raise InputError(
             f"{origin}: {quoted(image_id)} is no image id: more than {MAX_ID} bytes; shorten it"

@@ -2,46 +2,63 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mmqsa.config.files import check_regular
+from mmqsa.data.photograph_files import KINDS, advice_on, image_formats
+from mmqsa.data.upright import TURNS, Upright, orientation_of
 from mmqsa.errors import InputError
 
-ORIENTATION = 274  # the EXIF tag
 MAX_PIXELS = 100_000_000  # 300 MB decoded; known from a file's head, before anything is decoded
 TILE = 2048  # px a side, of what is converted at a time
 # Pillow warns of what is refused here, or is read all the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def image_formats() -> list[str]:
-    """Formats of images that Pillow opens: not, for example, HDF5, MPEG or PostScript programs."""
-    Image.init()
-    return [name for name in Image.OPEN if Image.MIME.get(name, "").startswith("image/")]
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, its pixels not decoded yet.
 
-
-def read_photograph(path: Path, upright: bool = True) -> Image.Image:
-    """Read a file as 8-bit RGB. Raises InputError when it is no image, or too large a one.
-
-    Not ``upright``: as stored, which is how a data set's labels are drawn.
+    Raises InputError when it is no image, or too large a one, or what is done with it fails.
     """
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: holds no photograph that can be read")
         check_regular(path)
         with Image.open(path, formats=image_formats()) as image:
+            if image.format == "TIFF" and KINDS.get(path.suffix.lower()):
+                raise UnidentifiedImageError  # a raw file's small preview
             check_pixels(path, image.size)
-            return as_rgb(image, upright)
+            yield image
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file or folder") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: cannot be decoded (no image that Pillow can read)") from None
+        reason = advice_on(path) or "no image that Pillow can read"
+        raise InputError(f"{path}: cannot be decoded ({reason})") from None
     except Exception as error:  # a decoder raises anything on a damaged file
         raise InputError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
+
+
+def read_photograph(path: Path) -> Image.Image:
+    """Read a file as 8-bit RGB, upright. Raises InputError as `opened` does."""
+    with opened(path) as image:
+        return as_rgb(image)
+
+
+def read_upright(path: Path) -> Upright:
+    """A photograph's size and how it is turned, without its pixels. Raises InputError."""
+    with opened(path) as image:
+        orientation, size = orientation_of(image), image.size
+        # Pillow turns a TIFF itself, and says the size that it will have.
+        turned = orientation > 4 and image.format != "TIFF"
+        return Upright(size[::-1] if turned else size, orientation)
 
 
 def check_pixels(path: Path | str, size: tuple[int, int]) -> None:
@@ -54,16 +71,17 @@ def check_pixels(path: Path | str, size: tuple[int, int]) -> None:
         )
 
 
-def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
-    """Convert any PIL image to 8-bit RGB, with transparency over white.
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Convert any PIL image to 8-bit RGB, upright as its EXIF data say, transparency over white.
 
     Of an animation the first frame; 16-bit grey keeps its 8 highest bits, and grey in floats is
-    stretched from its lowest value to its highest. ``upright`` turns it as its EXIF data say.
-    Raises ValueError when a float is not finite.
+    stretched from its lowest value to its highest. Raises ValueError when a float is not finite.
     """
-    if upright and image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    image.load()
+    image.load()  # before its orientation is asked for: Pillow turns a TIFF itself
+    if (turn := TURNS.get(orientation_of(image))) is not None:
+        image = image.transpose(turn)
+        # Without the EXIF data: who gets this image does not turn it again.
+        image.info = {key: value for key, value in image.info.items() if key == "transparency"}
     if image.mode == "RGB" and not image.has_transparency_data:
         return image  # of 50 megapixels one copy
     low, high = _range(image) if image.mode == "F" else (0.0, 0.0)

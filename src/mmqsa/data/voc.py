@@ -1,6 +1,8 @@
 """A folder in PASCAL VOC layout: split lists, photographs, label maps and boxes."""
 
+import re
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -8,11 +10,14 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from mmqsa.config.files import read_text
+from mmqsa.config.files import read_bytes
 from mmqsa.data.folder import PhotoFolder, check_boxes, check_ids
 from mmqsa.data.geometry import VOID
-from mmqsa.data.photograph import image_formats
+from mmqsa.data.photograph_files import image_formats, photographs_by_id, photographs_of
+from mmqsa.data.split_list import listed_ids
+from mmqsa.data.upright import Size, Upright
 from mmqsa.errors import InputError
+from mmqsa.progress import notice
 
 # Class c of a label map is CLASSES[c - 1]; 0 is background.
 CLASSES = (
@@ -21,6 +26,8 @@ CLASSES = (
     *("train", "tvmonitor"),
 )
 AUGMENTED = "SegmentationClassAug"  # SBD's masks
+# How UTF-16 begins.
+WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
 TRAINAUG = "ImageSets/Segmentation/trainaug.txt"
 
 
@@ -71,11 +78,17 @@ class VocFolder(PhotoFolder):
         lists, in Main.
         """
         if split == "all-but-val":
-            held_out = set(self.ids("val"))
-            photographs = {photograph.stem for photograph in self.photographs()}
-            return check_ids(sorted(photographs - held_out), self.path / "JPEGImages")
-        folder = "Main" if split.startswith("detection-") else "Segmentation"
-        path = self.path / "ImageSets" / folder / f"{split.removeprefix('detection-')}.txt"
+            held_out, folder = set(self.ids("val")), self.path / "JPEGImages"
+            photographs_of(folder)  # its notices account for every file
+            known = photographs_by_id(folder).keys()
+            if absent := sorted(held_out - known):
+                notice(
+                    f"{folder}: all-but-val leaves out the photographs of val, but has none of "
+                    f"{len(absent)} of them, such as {absent[0]}; are they here by other names?"
+                )
+            return check_ids(sorted(known - held_out), folder)
+        challenge = "Main" if split.startswith("detection-") else "Segmentation"
+        path = self.path / "ImageSets" / challenge / f"{split.removeprefix('detection-')}.txt"
         if split == "trainaug":
             path = self.held(TRAINAUG)
             for needed in (self.augmented(), path):
@@ -88,7 +101,8 @@ class VocFolder(PhotoFolder):
         if not path.is_file():
             lists = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise InputError(f"{path}: split list missing; expected one of {lists}")
-        return check_ids(read_text(path).split(), path)
+        known = photographs_by_id(self.path / "JPEGImages").keys()
+        return check_ids(listed_ids(path, known), path)
 
     def of_split(self, split: str) -> "VocFolder":
         """For trainaug with SBD's masks: those that were fetched are no labels of other splits."""
@@ -99,17 +113,18 @@ class VocFolder(PhotoFolder):
         return self.held(AUGMENTED)
 
     def image_path(self, image_id: str) -> Path:
-        return self.path / "JPEGImages" / f"{image_id}.jpg"
+        folder = self.path / "JPEGImages"
+        return photographs_by_id(folder).get(image_id, folder / f"{image_id}.jpg")
 
     def photographs(self) -> list[Path]:
-        return list((self.path / "JPEGImages").glob("*.jpg"))
+        return list(photographs_by_id(self.path / "JPEGImages").values())
 
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         own = (self.path / name for name in ("SegmentationClass", AUGMENTED))
         for folder in (*own, *self.labels):
             path = folder / f"{image_id}.png"
             if path.is_file():
-                labels = _label_map(path, size)
+                labels = self._label_map(path, image_id, size)
                 unknown = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
                 if unknown.size:
                     raise InputError(
@@ -121,21 +136,50 @@ class VocFolder(PhotoFolder):
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         path = self.path / "SegmentationObject" / f"{image_id}.png"
-        return _label_map(path, size) if path.is_file() else None
+        return self._label_map(path, image_id, size) if path.is_file() else None
 
     def boxes(self, image_id: str) -> np.ndarray | None:
         path = self.path / "Annotations" / f"{image_id}.xml"
         if not path.is_file():
             return None
+        corners, size = _annotated(path)
+        boxes = check_boxes(corners, path)
+        boxes = boxes - [1, 1, 0, 0]  # VOC counts pixels from 1; its boxes include both corners
+        if size is None:
+            return boxes
+        photograph = self.upright(image_id)
+        return photograph.boxes(boxes, size) if photograph.is_stored(size) else boxes
+
+    def told(self, image_id: str, photograph: Upright) -> bool:
+        path = self.path / "Annotations" / f"{image_id}.xml"
+        sized = not (photograph.quarter and path.is_file()) or _annotated(path)[1] is not None
+        return photograph.told and sized
+
+    def _label_map(self, path: Path, image_id: str, size: Size) -> np.ndarray:
+        """A palette or grey PNG as (h, w) uint8, upright as its photograph.
+
+        Raises InputError when it fits neither ``size`` nor the photograph's stored pixels.
+        """
         try:
-            corners = [
-                [float(box.findtext(tag, "")) for tag in ("xmin", "ymin", "xmax", "ymax")]
-                for box in ElementTree.fromstring(read_text(path)).iterfind("object/bndbox")
-            ]
-        except (ElementTree.ParseError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not a VOC annotation ({error})") from None
-        boxes = check_boxes(np.array(corners, dtype=np.float64).reshape(-1, 4), path)
-        return boxes - [1, 1, 0, 0]  # VOC counts pixels from 1; its boxes include both corners
+            with Image.open(path, formats=image_formats()) as image:
+                if image.mode not in ("P", "L"):
+                    raise InputError(
+                        f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"
+                    )
+                if image.size == size:
+                    return np.array(image, dtype=np.uint8)
+                # Before it is decoded: it may be of any size.
+                photograph = self.upright(image_id)
+                if photograph.size == size and photograph.is_stored(image.size):
+                    return photograph.labels(np.array(image, dtype=np.uint8))
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} px, but its photograph is "
+                    f"{size[0]}x{size[1]}; restore the one that was changed"
+                )
+        except InputError:
+            raise
+        except Exception as error:  # a decoder raises anything on a damaged file
+            raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None
 
 
 class Voc2007Folder(VocFolder):
@@ -144,21 +188,45 @@ class Voc2007Folder(VocFolder):
     link = "VOC2007"
 
 
-def _label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A palette or grey PNG as (h, w) uint8. Raises InputError when it does not fit ``size``."""
+def _annotated(path: Path) -> tuple[np.ndarray, Size | None]:
+    """Boxes (M, 4) as VOC's XML has them, and the size of what they are drawn on, if it says so."""
     try:
-        with Image.open(path, formats=image_formats()) as image:
-            if image.mode not in ("P", "L"):
-                raise InputError(
-                    f"{path}: a label map is a palette or grey PNG, this one is {image.mode}"
-                )
-            if image.size != size:  # before it is decoded: it may be of any size
-                raise InputError(
-                    f"{path}: {image.width}x{image.height} px, but its photograph is "
-                    f"{size[0]}x{size[1]}; restore the one that was changed"
-                )
-            return np.array(image, dtype=np.uint8)
-    except InputError:
+        root = _xml(read_bytes(path))
+        corners = [
+            [float(box.findtext(tag, "")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+            for box in root.iterfind("object/bndbox")
+        ]
+        if corners and (without := len(root.findall("object")) - len(corners)) > 0:
+            raise ValueError(f"{without} objects have no bndbox; a rotated box (robndbox) is none")
+    except (ElementTree.ParseError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a VOC annotation ({error}); restore it, correct it, or save it as UTF-8"
+        ) from None
+    width, height = (_side(root.findtext(f"size/{name}", "")) for name in ("width", "height"))
+    boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
+    return boxes, (width, height) if width and height else None
+
+
+def _side(text: str) -> int:
+    """A width or height, px; 0 where it is none."""
+    with suppress(ValueError, OverflowError):
+        return int(float(text))
+    return 0
+
+
+def _xml(content: bytes) -> ElementTree.Element:
+    """The root of an XML file in the encoding that it declares, or has all the same.
+
+    The parser lacks encodings of several bytes, such as GBK, and some tools declare UTF-16 and
+    write UTF-8.
+    """
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError):
+        declared = re.search(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""", content[:200])
+        names = [declared[1].decode()] if declared else []
+        names += [name for head, name in WIDE.items() if content.startswith(head)] or ["utf-8-sig"]
+        for name in names:
+            with suppress(ElementTree.ParseError, LookupError, ValueError):
+                return ElementTree.fromstring(content.decode(name))
         raise
-    except Exception as error:  # a decoder raises anything on a damaged file
-        raise InputError(f"{path}: cannot be decoded ({error}); restore the file") from None

@@ -5,33 +5,27 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from pathlib import Path
 
-from PIL import Image
-
-from mmqsa.data.photograph import image_formats
+from mmqsa.data.photograph_files import photographs_among
 
 
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
-    """List files, and every image file below folders: (file, name without suffix for its results).
+    """List files, and photographs below folders: (file, name without suffix for its results).
 
     Names are unique, and UTF-8: below a folder a file keeps its place, and two of one name are told
     apart by their suffix, then by a number. Files below ``besides`` are left out. A path that does
     not exist, or a folder without images, stays in the list for its reader to refuse. Raises
     PermissionError on a folder that may not be listed.
     """
-    formats = image_formats()
-    suffixes = {
-        suffix for suffix, format in Image.registered_extensions().items() if format in formats
-    }
     excluded = _real(besides)
     photographs: list[tuple[Path, Path]] = []  # file, path below the folder that was given
     for path in paths:
-        inside = sorted(
+        files = (
             file
             for file in (_files(path) if os.path.isdir(path) else [])
-            if file.suffix.lower() in suffixes
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            if not any(part.startswith(".") for part in file.relative_to(path).parts[:-1])
             and excluded not in _real(file).parents
         )
+        inside = sorted(photographs_among(files, path))
         photographs += [(file, Path(shown(file.relative_to(path)))) for file in inside] or [
             (path, Path(shown(Path(path.name or "photographs"))))
         ]

@@ -120,7 +120,8 @@ class CocoPredictions:
                 extents[number - 1] = _extent(inside)
         self._check_px(objects, px, about)
         boxes = self._own_boxes(objects, extents, px, photographs, about) if self._boxes else None
-        return Prediction(slots_of(painted, about), boxes)
+        in_rle = any(isinstance(one.shape, dict) for one in objects)
+        return Prediction(slots_of(painted, about), boxes, sized=in_rle or listed is not None)
 
     def _px(self, objects: list[Detection], photographs: list[Size], about: str) -> Size:
         """Width and height of what the objects are in px of: RLE masks, or the photograph."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from mmqsa.config.choices import Frame
 from mmqsa.data.geometry import Geometry
+from mmqsa.data.upright import Upright
 from mmqsa.errors import InputError
 from mmqsa.evaluation.prediction_files import Prediction, Size
 
@@ -20,8 +21,9 @@ class Placement:
     - ``square``: it covers the central square of the photograph's shorter side.
     - ``squashed``: it covers the whole photograph, with another aspect ratio.
 
-    The map may have any size. ``sizes_known``: whether photographs' sizes are; a feature cache does
-    not hold them.
+    The map may have any size. One that has the size, or in the frame ``photograph`` the aspect
+    ratio, of the stored pixels and not of the upright photograph is turned with it.
+    ``sizes_known``: whether photographs' sizes are; a feature cache does not hold them.
     """
 
     frame: Frame
@@ -42,9 +44,12 @@ class Placement:
                 "give --data in place of --features"
             )
 
-    def __call__(self, found: Prediction, photograph: Size | None, about: str) -> Prediction:
+    def __call__(self, found: Prediction, upright: Upright | None, about: str) -> Prediction:
         """A prediction and its boxes, in px of the labels. Raises InputError; see `check`."""
+        if upright is not None:
+            found = self._turned(found, upright)
         height, width = found.labels.shape
+        photograph = upright.size if upright else None
         if photograph is not None:
             self.check((width, height), photograph, about)
         elif self.frame == "square" and width != height:
@@ -59,6 +64,33 @@ class Placement:
         boxes = geometry.boxes(found.boxes * scale, *size)
         return Prediction(labels, boxes.astype(np.float64))
 
+    def _fits(self, found: Prediction, size: Size) -> bool:
+        """Whether a prediction could be of a photograph of ``size``, by its own size."""
+        height, width = found.labels.shape
+        if self.frame == "photograph":
+            return _same_aspect((width, height), size)
+        return (width, height) == size
+
+    def _turned(self, found: Prediction, photograph: Upright) -> Prediction:
+        """A prediction, turned if its size tells that it was made on the stored pixels."""
+        if not (photograph.quarter and self._fits(found, photograph.stored)):
+            return found
+        if self._fits(found, photograph.size):
+            return found
+        height, width = found.labels.shape
+        boxes = None if found.boxes is None else photograph.boxes(found.boxes, (width, height))
+        return Prediction(photograph.labels(found.labels), boxes)
+
+    def told(self, found: Prediction, photograph: Upright) -> bool:
+        """Whether its size tells if a prediction was made on the stored pixels.
+
+        Photographs for which no label map tells it either are counted with the labels.
+        """
+        if not photograph.quarter or not photograph.told:
+            return True
+        fits = [self._fits(found, size) for size in (photograph.size, photograph.stored)]
+        return found.sized and sum(fits) == 1
+
     def check(self, size: Size, photograph: Size, about: str) -> None:
         """Raises InputError on a map of ``size`` whose aspect ratio contradicts the frame."""
         square, whole = size[0] == size[1], _same_aspect(size, photograph)
@@ -70,6 +102,11 @@ class Placement:
         if self.frame == "square":
             advice = "; use --frame photograph" if whole else ""
             raise InputError(f"{its}, which is no square ({of}){advice}")
+        if _same_aspect(size, photograph[::-1]):
+            raise InputError(
+                f"{its}, but {of}: it lies on its side; turn it by 90 degrees (--data in place of "
+                "--features knows how EXIF turns a photograph)"
+            )
         central = "square if it covers the central square, " if square else ""
         raise InputError(
             f"{its}, but {of}: another aspect ratio; use --frame {central}squashed if it covers "

@@ -14,6 +14,7 @@ from mmqsa.config.tables import SPLIT, ImageSet
 from mmqsa.data.box_faults import BoxFaults
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import VOID, Geometry
+from mmqsa.data.upright import notice_untold
 from mmqsa.errors import InputError
 
 __all__ = ["GeometryName", "LabelledFolder", "LabelledImages"]
@@ -97,16 +98,21 @@ class LabelledFolder:
         self.path, self.folder, self.side = folder.path, folder, side
         self.ids = folder.ids(split)
         folder.check(self.ids)
+        self.uprights = [folder.upright(image_id) for image_id in self.ids]
         self.name = ImageSet(dataset, split, "" if geometry == "crop" else geometry).name
         self.attributes: dict[str, Any] = {"geometry": geometry, "image_size": side}
         self.geometry, self.box_faults = Geometry(geometry, side), BoxFaults()
         self.classes = self._present(lambda index: self._map(folder.classes, index))
         self.instances = self._present(lambda index: self._map(folder.instances, index))
         self.boxes = self._present(self._boxes)
+        if any(kind is not None for kind in (self.classes, self.instances, self.boxes)):
+            pairs = zip(self.ids, self.uprights, strict=True)
+            untold = [image_id for image_id, one in pairs if not folder.told(image_id, one)]
+            notice_untold(untold, len(self.ids))
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of a photograph, as it is stored; its pixels are not decoded."""
-        return self.folder.size(self.ids[index])
+        """Width and height of a photograph, upright."""
+        return self.uprights[index].size
 
     def _map(self, read: Callable[[str, Size], np.ndarray | None], index: int) -> Found:
         size = self.size(index)

@@ -32,10 +32,12 @@ class Prediction(NamedTuple):
 
     ``labels`` (h, w) uint8 are its slots 0, 1, … in the order of the file's values. ``boxes``
     (M, 4) are the method's own, the one box first, in px of that map; None: those of the slots.
+    ``sized``: the file says the size; otherwise it is taken to be that of the photograph.
     """
 
     labels: np.ndarray
     boxes: np.ndarray | None = None
+    sized: bool = True
 
 
 class Predictions(Protocol):

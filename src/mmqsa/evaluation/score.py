@@ -16,6 +16,7 @@ from mmqsa.config.files import quoted
 from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.tables import METRICS
 from mmqsa.data.geometry import Geometry
+from mmqsa.data.upright import Upright, notice_untold
 from mmqsa.errors import InputError
 from mmqsa.evaluation.controls import score_controls
 from mmqsa.evaluation.frames import Frame, Placement
@@ -203,9 +204,15 @@ class _Placed:
     def __init__(self, labels: LabelledImages, predictions: Sequence[Predictions], frame: Frame):
         self._labels, self._predictions, self._ids = labels, predictions, labels.ids
         native = labels.attributes["geometry"] == "native"  # a cache of these knows sizes as well
-        self._sizes = labels.size if native or isinstance(labels, LabelledFolder) else None
+        self._sizes_known = native or isinstance(labels, LabelledFolder)
         geometry = Geometry(labels.attributes["geometry"], labels.side)
-        self._place = Placement(frame, geometry, sizes_known=self._sizes is not None)
+        self._place = Placement(frame, geometry, self._sizes_known)
+
+    def _photograph(self, index: int) -> Upright | None:
+        """A photograph's size, and how EXIF turns it, as far as the labels know."""
+        if isinstance(self._labels, LabelledFolder):
+            return self._labels.uprights[index]
+        return Upright(self._labels.size(index)) if self._sizes_known else None
 
     def __iter__(self) -> Iterator[tuple[int, int, Prediction]]:
         for index in progress_bar(range(len(self._ids)), desc="score", unit=" images"):
@@ -215,13 +222,13 @@ class _Placed:
     def _of(self, seed: int, index: int) -> tuple[Prediction, Prediction]:
         """As it is in the file, and in the labels' geometry."""
         predictions, image_id = self._predictions[seed], self._ids[index]
-        size = None if self._sizes is None else self._sizes(index)
-        found = predictions.of(image_id, size)
-        return found, self._place(found, size, f"{predictions.path}: {image_id}")
+        photograph = self._photograph(index)
+        found = predictions.of(image_id, photograph.size if photograph else None)
+        return found, self._place(found, photograph, f"{predictions.path}: {image_id}")
 
     def most_slots(self) -> int:
         """The most slots that any image has. Raises InputError on any prediction that is unfit."""
-        most, squares = 0, True
+        most, squares, untold = 0, True, dict[str, None]()
         alike = set(range(1, len(self._predictions)))  # seeds that are as the first everywhere
         for index in progress_bar(range(len(self._ids)), desc="check", unit=" images"):
             first = None
@@ -232,6 +239,16 @@ class _Placed:
                     alike.discard(seed)
                 most = max(most, len(np.unique(placed.labels)))
                 squares &= found.labels.shape[0] == found.labels.shape[1]
+                photograph = self._photograph(index)
+                if photograph and not self._place.told(found, photograph):
+                    untold[self._ids[index]] = None
+        notice_untold(untold, len(self._ids), "predictions")
+        if turned := self._labels.attributes.get("exif_turned"):
+            notice(
+                f"{self._labels.path}: EXIF turns {turned} of {len(self._ids)} photographs, and "
+                "predictions count as those of upright ones; if they were made on the stored "
+                "pixels, give --data in place of --features, which tells from their sizes"
+            )
         if alike:
             raise InputError(
                 f"{self._predictions[min(alike)].path}: the same predictions as "
@@ -244,7 +261,7 @@ class _Placed:
                 "was it resized with interpolation?"
             )
         cropped = self._place.frame == "photograph" and self._place.geometry.kind == "crop"
-        if squares and cropped and self._sizes is None:
+        if squares and cropped and not self._sizes_known:
             raise InputError(
                 f"{self._predictions[0].path}: all label maps are squares; use --frame square if "
                 "they cover the central squares, or --data in place of --features, which tells"

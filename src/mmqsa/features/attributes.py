@@ -38,6 +38,7 @@ class CacheAttributes(BaseModel):
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     num_classes: Annotated[int, Field(ge=1, le=254)]
     corruption: Annotated[str, Field(pattern=rf"^{NAME}[1-5]$")] | None
+    exif_turned: Annotated[int, Field(ge=1)] | None = None  # absent: none is
     features_sha256: Sha256 | None = None  # once the cache is finished
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from mmqsa.data.box_faults import BoxFaults
 from mmqsa.data.corruptions import Corruption
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.geometry import Geometry, mean_colour
+from mmqsa.data.upright import Upright, notice_untold
 from mmqsa.device import computing_in, out_of_memory
 from mmqsa.errors import InputError
 from mmqsa.features.attributes import check_attributes
@@ -84,19 +85,22 @@ def _extract(
     photographs = photographs.of_split(split)
     ids = photographs.ids(split)
     photographs.check(ids)
+    uprights = [photographs.upright(image_id) for image_id in ids]
     backbone = load_backbone(config.backbone, fetched)
     attributes = cache_attributes(backbone, config, split, ids)
     attributes["num_classes"] = photographs.num_classes
     attributes["corruption"] = corruption.name if corruption else None
+    if turned := sum(photograph.orientation != 1 for photograph in uprights):
+        attributes["exif_turned"] = turned  # caches of before 2026-12 have them lying
     if out.exists():
         _check_ids(FeatureCache(out), ids)
-        check_attributes(FeatureCache(out).attributes, attributes, out)
+        check_attributes(FeatureCache(out).attributes, {"exif_turned": None} | attributes, out)
         _write_identity(out)
         return 0
     native, kind = is_native(attributes), attributes["geometry"]
     side = backbone.patch if native else config.backbone.image_size
     geometry = Geometry(kind, side, mean_colour(backbone.mean))
-    sizes = _sizes(photographs, ids, backbone.patch) if native else None
+    sizes = _sizes(photographs, ids, uprights, backbone.patch) if native else None
     versions = {"mmqsa": mmqsa.__version__}
     versions |= {name: version(name) for name in ("timm", "torch", "pillow")}
     shape = (backbone.grid**2, backbone.feature_dim)
@@ -110,9 +114,14 @@ def _extract(
         prepared = _ahead(
             lambda index: _prepare(photographs, ids[index], geometry, corruption, faults), batches
         )
+        untold: list[str] = []
         bar = progress_bar(batches, desc=f"extract {split}", unit=" batches")
         for indices, batch in zip(bar, prepared, strict=True):
             images, classes, instances, boxes = map(list, zip(*batch, strict=True))
+            for index, *labels_of in zip(indices, classes, instances, boxes, strict=True):
+                has_any = any(one is not None for one in labels_of)
+                if has_any and not photographs.told(ids[index], uprights[index]):
+                    untold.append(ids[index])
             with computing_in(config.backbone.precision, device):
                 features, at_once = _features(images, backbone, device, at_once)
             if not np.isfinite(features).all():
@@ -124,16 +133,19 @@ def _extract(
             writer.write(indices, features, labels, boxes)
         writer.finish()
     faults.say(photographs.path)
+    notice_untold(untold, len(ids), "labels")
     _write_identity(out)
     return len(pending)
 
 
-def _sizes(photographs: PhotoFolder, ids: list[str], patch: int) -> np.ndarray:
+def _sizes(
+    photographs: PhotoFolder, ids: list[str], uprights: list[Upright], patch: int
+) -> np.ndarray:
     """Widths and heights (num_images, 2), px. Raises InputError on one of too few or many patches.
 
     Methods compare each patch of an image with each, and a single one with nothing.
     """
-    sizes = np.array([photographs.size(image_id) for image_id in ids])
+    sizes = np.array([photograph.size for photograph in uprights])
     grids = grids_of(sizes, patch)
     unfit = (grids.min(axis=1) < 2) | (grids.prod(axis=1) > MAX_PATCHES)
     if unfit.any():
