@@ -221,7 +221,7 @@ def test_overwriting_removes_what_was_made_from_the_old_run(copied, caches, conf
         (copied / name).parent.mkdir(exist_ok=True)
         (copied / name).write_text("of the old run")
     (copied / "notes.txt").write_text("mine")
-    shorter = config.changed("test", {"training": {"steps": 3}})
+    shorter = config.changed("test", {"training": {"steps": 6}})
     train(FeatureCache(caches["train"]), shorter, 0, copied, CPU, overwrite=True)
     names = {str(path.relative_to(copied)) for path in contents(copied)}
     files = {"config.yaml", "history.csv", "model.safetensors", "provenance.json"}

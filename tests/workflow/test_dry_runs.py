@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -177,3 +178,38 @@ def test_a_method_of_other_code_makes_what_lists_it_anew_and_nothing_else(tmp_pa
     done = snakemake(folder, "-n", *ARGUMENTS, check=False)
     assert done.returncode and "spot.yaml: " in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["", "--directory"])
+@pytest.mark.parametrize("there", [[], ["config.yaml"], ["config/tables.yaml"]])
+def test_from_elsewhere_it_says_which_config_is_not_there(copy, tmp_path, place, there):
+    """And both pieces of advice work, in a folder whose name needs quotes."""
+    folder = tmp_path / "else where"
+    folder.mkdir()
+    for name in there:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(copy / name, folder / name)
+    arguments = ["-n", "-s", copy / "workflow/Snakefile", "--configfile", copy / "config/demo.yaml"]
+    elsewhere = [place, folder] if place else []
+    started = tmp_path if place else folder
+    refused = snakemake(started, *arguments, *elsewhere, check=False)
+    said = refused.stdout + refused.stderr
+    (line,) = re.findall(r"^\S.*not in the working directory.*$", said, re.MULTILINE)
+    absent = [name for name in ("config.yaml", "config/tables.yaml") if name not in there]
+    assert refused.returncode and line.startswith(f"{' and '.join(absent)}: not in the working")
+    assert f"{folder}, " in line
+    assert planned(snakemake(started, *arguments, "--directory", copy))["train"] == 9
+    subprocess.run(line.partition("or copy: ")[2], shell=True, check=True, cwd=started)
+    assert planned(snakemake(started, *arguments, *elsewhere))["train"] == 9
+
+
+def test_a_clone_that_lost_its_tables_says_how_to_restore_them(copy, tmp_path):
+    lost = copy / "config/tables.yaml"
+    kept = lost.rename(tmp_path / "tables.yaml")
+    try:
+        done = snakemake(copy, "-n", "--configfile", "config/demo.yaml", check=False)
+    finally:
+        kept.rename(lost)
+    said = done.stdout + done.stderr
+    assert done.returncode and "config/tables.yaml: not in the working directory" in said
+    assert "checkout -- config/tables.yaml" in said

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mmqsa.config.base import (
+    DESCRIBES,
     Name,
     OneOrMore,
     Section,
@@ -282,11 +283,13 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         return by_scores
 
     def setting(self, name: str) -> RunConfig:
-        """The configuration of the runs of one setting."""
+        """The configuration of the runs of one setting; one that is not run may be impossible."""
+        context = None if name in self.names else DESCRIBES
         sections = self.model_dump(include=set(RunConfig.model_fields))
         try:
             changed = merged(sections, self.settings[name])
-            return RunConfig.model_validate({key: changed[key] for key in sections})
+            mine = {key: changed[key] for key in sections}
+            return RunConfig.model_validate(mine, context=context)
         except ValidationError as error:
             raise ValueError(f"settings.{name}.{first_error(error)}") from None
 

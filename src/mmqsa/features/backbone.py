@@ -11,7 +11,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmqsa.config.data import BackboneConfig
+from mmqsa.config.data import BackboneConfig, check_sides
 from mmqsa.errors import InputError
 from mmqsa.features.positions import Rule, position_rule, resample
 from mmqsa.features.weights import backbone_weights, create, state_sha256
@@ -141,22 +141,13 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
             f"backbone.name: timm knows no {config.name!r}; "
             f"it has, for example, {near or 'vit_small_patch16_224'}"
         ) from None
-    _check_family(config, native)
+    check_family(config, native)
     patch = native.patch_embed.patch_size[0]
-    if config.image_size % patch:
-        raise InputError(
-            f"backbone.image_size: {config.image_size} is no multiple of the patch, {patch} px"
-        )
-    if not 2 <= config.image_size // patch <= 512:
-        raise InputError(
-            f"backbone.image_size: {config.image_size} is not 2 to 512 patches of {patch} px"
-        )
     depth = len(native.blocks)
-    for block in config.blocks:
-        if not -depth <= block < depth:
-            raise InputError(
-                f"backbone.blocks: {block}, but {config.name} has {depth} blocks: 0 to {depth - 1}"
-            )
+    try:
+        check_sides(config, patch, depth)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     weights, file_sha256 = backbone_weights(config, native)
     digest = state_sha256(weights)
     grid, rule = config.image_size // patch, position_rule(config, native)
@@ -181,7 +172,7 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
     )
 
 
-def _check_family(config: BackboneConfig, native: Any) -> None:
+def check_family(config: BackboneConfig, native: Any) -> None:
     """Raises InputError unless ``native`` is a plain ViT, or timm's Eva, on square patches."""
     if not isinstance(native, VisionTransformer | Eva):
         raise InputError(
