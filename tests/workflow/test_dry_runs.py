@@ -14,6 +14,7 @@ import yaml
 from project import ARGUMENTS, ROOT, copy_project, planned, snakemake
 
 from mmqsa.paths import Paths, beside, label_maps_path
+from mmqsa.reporting.plan import read_plan
 
 pytestmark = pytest.mark.workflow
 
@@ -141,6 +142,7 @@ HALF = {
         ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
         ({"slots": {"heds": 4}}, "slots.heds: no such key"),
         ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
+        ({"backbone": {"image_size": 300}}, "backbone.image_size: 300 .* set it to 304"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
@@ -180,8 +182,7 @@ def test_a_method_of_other_code_makes_what_lists_it_anew_and_nothing_else(tmp_pa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["", "--directory"])
-@pytest.mark.parametrize("there", [[], ["config.yaml"], ["config/tables.yaml"]])
+@pytest.mark.parametrize("place, there", [("", []), ("--directory", []), ("", ["config.yaml"])])
 def test_from_elsewhere_it_says_which_config_is_not_there(copy, tmp_path, place, there):
     """And both pieces of advice work, in a folder whose name needs quotes."""
     folder = tmp_path / "else where"
@@ -213,3 +214,29 @@ def test_a_clone_that_lost_its_tables_says_how_to_restore_them(copy, tmp_path):
     said = done.stdout + done.stderr
     assert done.returncode and "config/tables.yaml: not in the working directory" in said
     assert "checkout -- config/tables.yaml" in said
+
+
+def test_the_plan_counts_the_images_of_a_folder_of_ones_own(copy, tmp_path):
+    """Photographs that are there, in a folder among the sources; GPU-hours for a cluster alone."""
+    voc = tmp_path / "my data" / "VOC2012"
+    for folder in ("JPEGImages", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    names = [f"im{index}" for index in range(7)]
+    for name in names:
+        (voc / "JPEGImages" / f"{name}.jpg").touch()
+    (voc / "ImageSets/Segmentation/val.txt").write_text("\n".join(names[:2]))
+    mine = {"dataset": {"sources": [str(voc.parent)]}, "printed": ["summary"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    for options, columns in (
+        ([], ["CPU-hours"]),
+        (["--workflow-profile", ROOT / "profiles/slurm"], ["GPU-hours", "CPU-hours"]),
+    ):
+        arguments = ["-n", "--configfile", tmp_path / "mine.yaml", *options]
+        plan = read_plan(snakemake(copy, *arguments, env=environment).stdout)
+        assert [name for name in plan.table() if name.endswith("-hours")] == columns
+        assert f"voc2012/all-but-val 5 (counted in {voc})" in plan.images
+        assert f"voc2012/val 2 (counted in {voc})" in plan.images
+    assert (
+        "voc2012/val 1,449 (the official number" in read_plan(snakemake(copy, "-n").stdout).images
+    )

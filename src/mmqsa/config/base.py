@@ -166,7 +166,10 @@ def first_error(error: ValidationError) -> str:
 
 
 def validated(
-    model: type[Model], data: dict[str, Any], origin: str | Path, context: dict[str, Any] | None = None
+    model: type[Model],
+    data: dict[str, Any],
+    origin: str | Path,
+    context: dict[str, Any] | None = None,
 ) -> Model:
     """``data`` as a ``model``. Raises InputError that names ``origin`` and the faulty key."""
     try:

@@ -35,8 +35,11 @@ def networks() -> dict[str, Network]:
     with TABLE.open(newline="") as file:
         return {
             row["name"]: Network(
-                *(int(row[key]) for key in ("patch", "dim", "depth")),
-                *(tuple(row[key].split()) for key in ("tags", "untrained")),
+                int(row["patch"]),
+                int(row["dim"]),
+                int(row["depth"]),
+                tuple(row["tags"].split()),
+                tuple(row["untrained"].split()),
             )
             for row in csv.DictReader(file)
         }
