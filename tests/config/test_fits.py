@@ -23,7 +23,7 @@ DECODERS = (
 
 @pytest.mark.parametrize(
     "initialisation, reads, decoder",
-    product(("learned", "fixed", "queries"), ("all", "block"), DECODERS),
+    list(product(("learned", "fixed", "queries"), ("all", "block"), DECODERS)),
 )
 def test_parameters_are_those_of_the_model(initialisation, reads, decoder):
     slots = SLOTS | {"initialisation": initialisation, "reads": reads}

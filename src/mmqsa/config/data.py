@@ -22,6 +22,17 @@ Sources = Annotated[
     list[Text], Field(min_length=1, description="tried in order: URLs (http, https, file)")
 ]
 Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
+# Splits that a data set's layout has, where it has not all of VOC's.
+OF_VOC_2007 = (
+    *("train", "val", "trainval", "all-but-val"),
+    *("detection-train", "detection-val", "detection-trainval"),
+)
+SPLITS = {
+    "scenes": OF_VOC_2007,
+    "voc2007": OF_VOC_2007,
+    "coco": ("train", "val", "all-but-val"),
+    "coco20k": ("train", "all-but-val"),
+}
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
 MIN_GRID, MAX_GRID = 2, 512  # patches a side
 # Of pixels from 0 to 1; the least std among timm's networks is 1/255.
@@ -109,6 +120,12 @@ class DatasetConfig(Section):
     """1,449 images of VOC 2012"""
     geometry: Literal["crop", "squash", "released"] = "crop"
     """shorter side to image_size, then centre crop, for image and labels alike"""
+
+    def check_split(self, split: str) -> None:
+        """Raises ValueError where no data set of this kind has the split."""
+        if split not in SPLITS.get(self.kind, (split,)):
+            expected = ", ".join(SPLITS[self.kind])
+            raise ValueError(f"{split}: a data set of kind {self.kind} has {expected}; name one")
 
     def parts_of(self, split: str) -> list[PartName]:
         """The parts that a split needs."""

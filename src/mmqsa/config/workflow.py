@@ -22,6 +22,7 @@ from mmqsa.config.base import (
     merged,
     validated,
 )
+from mmqsa.config.choices import MatchingName
 from mmqsa.config.data import (
     DatasetConfig,
     DownloadConfig,
@@ -42,6 +43,7 @@ from mmqsa.config.files import quoted
 from mmqsa.config.tables import SPLIT, ImageSet, PageConfig, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 
+LEARNED: set[MatchingName] = {"learned", "fusion"}  # on a trained run
 STAGES: dict[str, type[StageConfig]] = {
     "download": DownloadConfig,
     "part": PartStageConfig,
@@ -153,6 +155,27 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         return self
 
     @model_validator(mode="after")
+    def _splits_exist(self) -> Self:
+        for key in ("train_split", "eval_split"):
+            try:
+                self.dataset.check_split(getattr(self.dataset, key))
+            except ValueError as error:
+                raise ValueError(f"dataset.{key}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _images_have_enough_patches(self) -> Self:
+        methods = {"kmeans_clusters": "kmeans", "cut_segments": "normalised-cut"}
+        for key, method in methods.items():
+            most, patches = max(getattr(self.evaluation, key)), self.backbone.num_patches
+            if patches and most > patches and method in self.evaluation.baselines:
+                raise ValueError(
+                    f"evaluation.{key}: {most}, but an image has {patches} patches; name no more "
+                    "than these"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, changes in self.settings.items():
             if others := set(changes) - {*RUN_SECTIONS, "seeds"}:
@@ -211,6 +234,59 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                 raise ValueError(
                     f"{where}.images: unknown data set {image_set.dataset!r}; expected one of "
                     f"{', '.join(self.datasets)}"
+                )
+
+            if not self.rows(table):
+                continue  # it is not made
+            try:
+                self.datasets[image_set.dataset].check_split(image_set.split)
+            except ValueError as error:
+                raise ValueError(f"{where}.images: {image_set.name}: {error}") from None
+            if image_set.geometry == "native":
+                self._check_own_size(where, table)
+        self._check_scores(where, table)
+
+    def _check_own_size(self, where: str, table: Table) -> None:
+        """What photographs at their own size cannot be scored with; evaluation/native.py."""
+        if "attention" not in {*table.mask_sources} & {*self.evaluation.mask_sources}:
+            raise ValueError(
+                f"{where}.mask_sources: a decoder has positions for the patches of a square alone, "
+                "and its images have their own size; add attention, here and to "
+                "evaluation.mask_sources"
+            )
+        standardised = {"features": self} | {
+            f"settings.{name}.features": self.setting(name) for name in self.rows(table)
+        }
+        for key, config in standardised.items():
+            if config.features.standardise == "position":
+                raise ValueError(
+                    f"{key}.standardise: position has a mean for each patch of a square, and the "
+                    f"images of {where} have their own size; choose feature or none"
+                )
+
+    def _check_scores(self, where: str, table: Table) -> None:
+        """What a table's scores are made of must be scored, and learned where it can be."""
+        if table.kind in ("compute", "provenance"):
+            return
+        if not {*table.mask_sources} & {*self.evaluation.mask_sources}:
+            raise ValueError(
+                f"{where}.mask_sources: {table.mask_sources[0]} is not scored; add it to "
+                "evaluation.mask_sources"
+            )
+        first, strategies = self.matching.strategies[0], set(table.matchings)
+        if table.kind == "sweep":
+            strategies |= {*self.evaluation.sweep.strategies}
+        if table.kind == "snapshots" and first in LEARNED:
+            raise ValueError(
+                f"matching.strategies: snapshots ({where}) are scored by the first, and {first} is "
+                "learned at the end of a training; put another first, such as hungarian"
+            )
+        for name in self.rows(table):
+            if self.setting(name).slots.num_heads == 1 and (alone := strategies & LEARNED):
+                raise ValueError(
+                    f"{where}: {min(alone)} is learned from several heads, and the setting {name} "
+                    f"has one; take {name} out of its settings, or {min(alone)} out of the "
+                    "matchings"
                 )
 
     @property

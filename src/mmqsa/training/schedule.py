@@ -9,9 +9,9 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     """Factor on the peak learning rate at ``step`` (0-based) of ``steps``.
 
     Linear warm-up over ``schedule.warmup(steps)``, then from 1: halved every ``half_life_steps``,
-    a half cosine to 0 at the end, or constant. ``released`` is halved every ``half_life_steps`` from the
-    first step on, as in the released code: where warm-up and half-life are equal, as they are
-    there, the highest rate is half of the configured one.
+    a half cosine to 0 at the end, or constant. ``released`` is halved every ``half_life_steps``
+    from the first step on, as in the released code: where warm-up and half-life are equal, as they
+    are there, the highest rate is half of the configured one.
     """
     warmup = schedule.warmup(steps)
     if schedule.kind == "released":
