@@ -188,6 +188,13 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
             self.seeds_of(name)
         self._check_settings("grid", self.names)
         self._check_settings("showcase", [self.showcase])
+        if not self.names:
+            raise ValueError("grid: names no setting; name one, or null for all")
+        if self.showcase not in self.names:  # figures show its first run
+            raise ValueError(
+                f"showcase: {self.showcase} is not run; name one of {', '.join(self.names)}, or "
+                "add it to grid"
+            )
         self._check_settings("page.settings", self.page.settings)
         for name, table in self.tables.items():
             self._check_table(f"tables.{name}", table)
