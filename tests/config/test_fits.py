@@ -48,12 +48,12 @@ IMPOSSIBLE = {
     ),
     "side": (
         {"backbone": {"image_size": 300}},
-        "backbone.image_size: 300 is no multiple of the patch, 16 px; set it to 304",
+        "backbone.image_size: 300 is no multiple of the patch, 16 px; use 304",
         {"backbone": {"image_size": 304}},
     ),
     "side of one patch": (
         {"backbone": {"image_size": 16}},
-        "backbone.image_size: 16 is not 2 to 512 times the patch, 16 px; set it to 32",
+        "backbone.image_size: 16 is not 2 to 512 times the patch, 16 px; use 32",
         {"backbone": {"image_size": 32}},
     ),
     "block": (

@@ -142,7 +142,7 @@ HALF = {
         ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
         ({"slots": {"heds": 4}}, "slots.heds: no such key"),
         ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
-        ({"backbone": {"image_size": 300}}, "backbone.image_size: 300 .* set it to 304"),
+        ({"backbone": {"image_size": 300}}, "backbone.image_size: 300 .* use 304"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):

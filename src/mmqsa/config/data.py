@@ -211,7 +211,7 @@ def check_sides(backbone: BackboneConfig, patch: int, depth: int) -> None:
         near = min(max(round(side / patch), MIN_GRID), MAX_GRID, 4096 // patch) * patch
         fault = "no multiple of" if side % patch else f"not {MIN_GRID} to {MAX_GRID} times"
         raise ValueError(
-            f"backbone.image_size: {side} is {fault} the patch, {patch} px; set it to {near}"
+            f"backbone.image_size: {side} is {fault} the patch, {patch} px; use {near}"
         )
     for block in backbone.blocks:
         if not -depth <= block < depth:

@@ -129,9 +129,9 @@ def load_backbone(config: BackboneConfig) -> FrozenViT:
 
     >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False)).grid
     20
-    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=300))
+    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=30))
     Traceback (most recent call last):
-    mmqsa.errors.InputError: backbone.image_size: 300 is no multiple of the patch, 16 px
+    mmqsa.errors.InputError: backbone.image_size: 30 is no multiple of the patch, 16 px; use 32
     """
     try:
         native = create(config, pretrained=False)
