@@ -34,6 +34,7 @@ def test_parameters_are_those_of_the_model(initialisation, reads, decoder):
     assert num_parameters(config, num_patches=25, feature_dim=8) == counted
 
 
+FEW = {"evaluation": {"kmeans_clusters": [2], "cut_segments": [2]}}  # patches of small images
 CLUSTERING = {"start": "clustering", "encoder_dim": 768, "slot_dim": 384}
 IMPOSSIBLE = {
     "warm-up as long": (
@@ -52,7 +53,7 @@ IMPOSSIBLE = {
         {"backbone": {"image_size": 304}},
     ),
     "side of one patch": (
-        {"backbone": {"image_size": 16}},
+        {"backbone": {"image_size": 16}, **FEW},
         "backbone.image_size: 16 is not 2 to 512 times the patch, 16 px; use 32",
         {"backbone": {"image_size": 32}},
     ),
@@ -98,7 +99,7 @@ IMPOSSIBLE = {
         {"slots": {"num_heads": 2}},
     ),
     "ratio": (
-        {"masking": {"ratio": 0.9}, "backbone": {"image_size": 32}},
+        {"masking": {"ratio": 0.9}, "backbone": {"image_size": 32}, **FEW},
         "masking.ratio: 0.9 of 4 patches leaves no patch; lower it to 0.75",
         {"masking": {"ratio": 0.75}},
     ),
