@@ -4,13 +4,13 @@ From the config alone, within a factor of two or so: the seconds per image are o
 1,210 photographs, on a core of an Intel Xeon; benchmarks/run.py measures operations per second.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
 from mmqsa.config.data import BackboneConfig, DatasetConfig, ExtractionConfig
 from mmqsa.config.evaluation import EvaluationConfig, FusionConfig, SimilarityConfig
+from mmqsa.config.networks import Network
 from mmqsa.config.training import RunConfig
 
 # Official splits; a folder of another kind is assumed to be no larger.
@@ -28,8 +28,7 @@ IMAGES = {
 }
 # Photographs, px: most of VOC and COCO have about this size, and none has twice its patches.
 PHOTOGRAPHS = {"voc": (500, 375), "voc2007": (500, 375), "coco": (640, 480), "coco20k": (640, 480)}
-DIMS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "test_vit": 64}
-BLOCKS = {"large": 24, "test_vit": 6}  # the others have 12
+UNKNOWN = Network(patch=16, dim=768, depth=12)  # of another version of timm
 MEGABYTE = 1 << 20
 START = 8  # seconds: Python, torch, the weights
 LIBRARIES, CUDA = 1000, 3000  # MB
@@ -61,17 +60,16 @@ def num_images(dataset: DatasetConfig, split: str) -> int:
 
 def num_patches(backbone: BackboneConfig) -> int:
     """N: patches of the square."""
-    return (backbone.image_size // _patch(backbone)) ** 2
+    return (backbone.image_size // _network(backbone).patch) ** 2
 
 
-def _patch(backbone: BackboneConfig) -> int:
-    patch = re.search(r"patch(\d+)", backbone.name)
-    return int(patch[1] if patch else 16)
+def _network(backbone: BackboneConfig) -> Network:
+    return backbone.network or UNKNOWN
 
 
 def at_own_size(backbone: BackboneConfig, dataset: DatasetConfig) -> BackboneConfig:
     """The backbone of squares that have about as many patches as photographs at their own size."""
-    side, patch = dataset.scenes.side, _patch(backbone)
+    side, patch = dataset.scenes.side, _network(backbone).patch
     width, height = PHOTOGRAPHS.get(dataset.kind, (round(1.2 * side), side))
     square = ceil(sqrt(width * height) / patch) * patch
     return backbone.model_copy(update={"image_size": square})
@@ -79,7 +77,7 @@ def at_own_size(backbone: BackboneConfig, dataset: DatasetConfig) -> BackboneCon
 
 def network_dim(backbone: BackboneConfig) -> int:
     """Features of a patch in one block."""
-    return next((size for word, size in DIMS.items() if word in backbone.name), 768)
+    return _network(backbone).dim
 
 
 def feature_dim(backbone: BackboneConfig) -> int:
@@ -97,7 +95,7 @@ def extraction(config: ExtractionConfig, images: int, gpu: bool) -> Workload:
     """A feature cache of ``images`` images."""
     backbone = config.backbone
     tokens, dim = num_patches(backbone) + 1, network_dim(backbone)
-    depth = next((n for word, n in BLOCKS.items() if word in backbone.name), 12)
+    depth = _network(backbone).depth
     last = max(block % depth for block in backbone.blocks)
     network = (last + 1) * (24 * tokens * dim**2 + 4 * tokens**2 * dim)
     batch = backbone.batch_size * backbone.image_size**2 * 12 * 30 // MEGABYTE

@@ -45,8 +45,8 @@ def refused(tmp_path):
     "text, said",
     [
         ("training: {steps: 10, steps: 20}", "the key 'steps' is there twice"),
-        ("training: {steps: true}", "training: steps: expected a number, not True"),
-        ("backbone: {blocks: [-1, true]}", "backbone: blocks: expected a number"),
+        ("training: {steps: true}", "training.steps: expected a number, not True"),
+        ("backbone: {blocks: [-1, true]}", "backbone.blocks: expected a number"),
         ("training: {learning_rate: .nan}", "training.learning_rate"),
         ("training: {gradient_clip: .inf}", "training.gradient_clip"),
         ("slots: {slot_dim: 1000000000}", "slots.slot_dim"),

@@ -88,7 +88,9 @@ def test_scores_of_the_background(score):
 
 
 def test_a_ratio_that_leaves_no_patch_is_refused():
-    with pytest.raises(InputError, match=r"masking.ratio: 0.99 leaves no patch"):
+    with pytest.raises(
+        InputError, match=r"masking.ratio: 0.99 of 25 patches leaves no patch; lower it to 0.96"
+    ):
         small(ratio=0.99)
 
 

@@ -228,7 +228,9 @@ def test_a_checkpoint_of_other_contents_is_named_and_stays(tmp_path, caches, tra
 
 @pytest.mark.faults
 def test_a_model_of_any_size_is_refused_before_it_is_made(tmp_path, caches):
-    wide = altered(slots={"slot_dim": 16384, "num_heads": 64})
+    plain = altered()  # a config that is read is refused before: tests/config/test_fits.py
+    slots = plain.slots.model_copy(update={"slot_dim": 16384, "num_heads": 64})
+    wide = plain.model_copy(update={"slots": slots})
     with pytest.raises(
         InputError, match=r"slots, decoder: a model of [\d,]+ parameters, more than"
     ):
@@ -237,7 +239,9 @@ def test_a_model_of_any_size_is_refused_before_it_is_made(tmp_path, caches):
 
 @pytest.mark.faults
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, caches):
-    wild = altered(training={"learning_rate": 1e3, "gradient_clip": None, "steps": 40})
+    schedule = {"kind": "constant", "warmup_steps": 5}
+    rate = {"learning_rate": 1e3, "gradient_clip": None, "schedule": schedule}
+    wild = altered(training={"steps": 40, **rate})
     with pytest.raises(
         InputError, match=r"the loss \((nan|inf)\) is not finite at step \d+; "
     ) as e:

@@ -221,12 +221,22 @@ def test_overwriting_removes_what_was_made_from_the_old_run(copied, caches, conf
         (copied / name).parent.mkdir(exist_ok=True)
         (copied / name).write_text("of the old run")
     (copied / "notes.txt").write_text("mine")
-    shorter = config.changed("test", {"training": {"steps": 3}})
+    shorter = config.changed("test", {"training": {"steps": 6}})
     train(FeatureCache(caches["train"]), shorter, 0, copied, CPU, overwrite=True)
     names = {str(path.relative_to(copied)) for path in contents(copied)}
     files = {"config.yaml", "history.csv", "model.safetensors", "provenance.json"}
     assert names == files | {"notes.txt"}
-    assert Run.load(copied).config.training.steps == 3
+    assert Run.load(copied).config.training.steps == 6
+
+
+def test_a_run_that_could_not_be_trained_today_stays_readable(tmp_path, caches, config):
+    """Its warm-up is as long as its training, which was let through once."""
+    short = config.training.model_copy(update={"steps": 3})
+    old = config.model_copy(update={"training": short})
+    train(FeatureCache(caches["train"]), old, 0, tmp_path, CPU)
+    assert Run.load(tmp_path).config.training.steps == 3
+    with pytest.raises(InputError, match=r"warmup_steps: 4 is not below training.steps, 3"):
+        RunConfig.load(tmp_path / "config.yaml")
 
 
 @pytest.mark.faults

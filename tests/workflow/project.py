@@ -33,7 +33,12 @@ HANDFUL = {
         "start": "random",
     },
     "decoder": {"hidden_dim": 16},
-    "training": {"steps": 20, "log_every": 10, "batch_size": 4},
+    "training": {
+        "steps": 20,
+        "log_every": 10,
+        "batch_size": 4,
+        "schedule": {"warmup_steps": None},
+    },
     "matching": {"similarity": {"steps": 2}, "fusion": {"steps": 2}},
     "evaluation": {
         "baselines": ["kmeans", "lost", "oracle"],

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import yaml
 from project import ARGUMENTS, ROOT, copy_project, planned, snakemake
 
 from mmqsa.paths import Paths, beside, label_maps_path
+from mmqsa.reporting.plan import read_plan
 
 pytestmark = pytest.mark.workflow
 
@@ -156,6 +158,7 @@ HALF = {
         ({"masking": {"ratio": 1.2}}, "masking.ratio.*1.2"),
         ({"slots": {"heds": 4}}, "slots.heds: no such key"),
         ({"grid": ["fulll"]}, "unknown setting 'fulll'"),
+        ({"backbone": {"image_size": 300}}, "backbone.image_size: 300 .* use 304"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(copy, tmp_path, change, said):
@@ -193,3 +196,63 @@ def test_a_method_of_other_code_makes_what_lists_it_anew_and_nothing_else(tmp_pa
     done = snakemake(folder, "-n", *ARGUMENTS, check=False)
     assert done.returncode and "spot.yaml: " in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place, there", [("", []), ("--directory", []), ("", ["config.yaml"])])
+def test_from_elsewhere_it_says_which_config_is_not_there(copy, tmp_path, place, there):
+    """And both pieces of advice work, in a folder whose name needs quotes."""
+    folder = tmp_path / "else where"
+    folder.mkdir()
+    for name in there:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(copy / name, folder / name)
+    arguments = ["-n", "-s", copy / "workflow/Snakefile", "--configfile", copy / "config/demo.yaml"]
+    elsewhere = [place, folder] if place else []
+    started = tmp_path if place else folder
+    refused = snakemake(started, *arguments, *elsewhere, check=False)
+    said = refused.stdout + refused.stderr
+    (line,) = re.findall(r"^\S.*not in the working directory.*$", said, re.MULTILINE)
+    absent = [name for name in ("config.yaml", "config/tables.yaml") if name not in there]
+    assert refused.returncode and line.startswith(f"{' and '.join(absent)}: not in the working")
+    assert f"{folder}, " in line
+    assert planned(snakemake(started, *arguments, "--directory", copy))["train"] == 9
+    subprocess.run(line.partition("or copy: ")[2], shell=True, check=True, cwd=started)
+    assert planned(snakemake(started, *arguments, *elsewhere))["train"] == 9
+
+
+def test_a_clone_that_lost_its_tables_says_how_to_restore_them(copy, tmp_path):
+    lost = copy / "config/tables.yaml"
+    kept = lost.rename(tmp_path / "tables.yaml")
+    try:
+        done = snakemake(copy, "-n", "--configfile", "config/demo.yaml", check=False)
+    finally:
+        kept.rename(lost)
+    said = done.stdout + done.stderr
+    assert done.returncode and "config/tables.yaml: not in the working directory" in said
+    assert "checkout -- config/tables.yaml" in said
+
+
+def test_the_plan_counts_the_images_of_a_folder_of_ones_own(copy, tmp_path):
+    """Photographs that are there, in a folder among the sources; GPU-hours for a cluster alone."""
+    voc = tmp_path / "my data" / "VOC2012"
+    for folder in ("JPEGImages", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    names = [f"im{index}" for index in range(7)]
+    for name in names:
+        (voc / "JPEGImages" / f"{name}.jpg").touch()
+    (voc / "ImageSets/Segmentation/val.txt").write_text("\n".join(names[:2]))
+    mine = {"dataset": {"sources": [str(voc.parent)]}, "printed": ["summary"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    for options, columns in (
+        ([], ["CPU-hours"]),
+        (["--workflow-profile", ROOT / "profiles/slurm"], ["GPU-hours", "CPU-hours"]),
+    ):
+        arguments = ["-n", "--configfile", tmp_path / "mine.yaml", *options]
+        plan = read_plan(snakemake(copy, *arguments, env=environment).stdout)
+        assert [name for name in plan.table() if name.endswith("-hours")] == columns
+        assert f"voc2012/all-but-val 5 (counted in {voc})" in plan.images
+        assert f"voc2012/val 2 (counted in {voc})" in plan.images
+    assert (
+        "voc2012/val 1,449 (the official number" in read_plan(snakemake(copy, "-n").stdout).images
+    )

@@ -17,6 +17,7 @@ if SOURCE.is_dir():  # a checkout; otherwise the package is installed
     sys.path.insert(0, str(SOURCE))
 
 from mmqsa import worker
+from mmqsa.config.base import KNOBS
 from mmqsa.config.choices import PartName
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.tables import ImageSet
@@ -39,6 +40,43 @@ from mmqsa.reporting.inputs import FIGURES as FIGURE_KINDS
 
 if "{" in str(HERE):  # in the path of environment.yml Snakemake takes it for a wildcard
     raise WorkflowError(f"{HERE.parents[1]}: a folder with a brace in its name; move the workflow")
+
+
+def absent_configs():
+    """The files of the base config that are not there, and that nothing else stands for.
+
+    Snakemake passes over them in silence where --configfile is given. Another workflow that takes
+    this one as a module brings the config itself.
+    """
+    if workflow.modifier.skip_configfile:
+        return []
+    tables = config.get("tables")
+    captions = isinstance(tables, dict) and ["caption" in (one or {}) for one in tables.values()]
+    whole = {
+        "config.yaml": set(KNOBS) <= set(config),
+        "config/tables.yaml": captions and all(captions),
+    }
+    return [name for name, there in whole.items() if not (there or Path(name).exists())]
+
+
+def how_to_get(names):
+    """What to do where they are absent; every command works in any folder."""
+    home, here = HERE.parents[1], Path.cwd()
+    if lost := [name for name in names if not (home / name).is_file()]:
+        kept = f"git -C {shlex.quote(str(home))} checkout -- {' '.join(lost)}"
+        return f"restore {' and '.join(lost)} (in a clone: {kept})"
+    copies = [shlex.join(["cp", str(home / name), str(here / name)]) for name in names]
+    return (
+        f"add --directory {shlex.quote(str(home))} to work there, or copy: "
+        f"{shlex.join(['mkdir', '-p', str(here / 'config')])} && {' && '.join(copies)}"
+    )
+
+
+if absent := absent_configs():
+    raise WorkflowError(
+        f"{' and '.join(absent)}: not in the working directory, {os.getcwd()}, where Snakemake looks "
+        f"for them; {how_to_get(absent)}"
+    )
 try:
     for path in workflow.configfiles:
         read_yaml(path)  # Snakemake takes the last of two equal keys in silence

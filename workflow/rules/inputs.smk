@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mmqsa.config.evaluation import LEARNED
 from mmqsa.config.methods import read_methods
 from mmqsa.page.spec import make_spec, page_spec
 from mmqsa.reporting.inputs import figure_inputs, figures, table_inputs
@@ -145,6 +146,8 @@ def printed(what, wildcards):
     }[what]
     tables = CONFIG.tables_with(wildcards.setting, IMAGE_SETS[wildcards.image_set])
     names = {name for table in tables for name in getattr(table, what)}
+    if what == "matchings" and SETTING_CONFIGS[wildcards.setting].slots.num_heads == 1:
+        names -= LEARNED  # from several heads
     return [name for name in known if name in names] or known[:1]
 
 

@@ -6,9 +6,24 @@ A second attempt gets twice as much, a third three times. `mmqsa plan` alone rea
 from math import ceil
 from operator import attrgetter
 
-from mmqsa import workload
+from snakemake.logging import logger
 
-ON_GPU = bool(GPU)
+from mmqsa import workload
+from mmqsa.data.present import present_images
+from mmqsa.gpus import num_gpus
+
+
+def on_a_cluster():
+    """Whether jobs go to other machines, which a dry run does not say: `-j` alone is this one."""
+    asked = {argument.partition("=")[0] for argument in sys.argv}
+    profile = asked & {"-e", "--executor", "--profile", "--workflow-profile"}
+    return workflow.resource_settings.nodes is not None and bool(
+        profile or not asked & {"-j", "--jobs"}
+    )
+
+
+# Whether jobs compute on a GPU: on a machine without one they do not, whatever they ask for.
+ON_GPU = bool(GPU) and (on_a_cluster() or num_gpus() > 0)
 SETTING_CONFIGS = {name: CONFIG.setting(name) for name in CONFIG.names}
 
 
@@ -34,13 +49,35 @@ def _minutes(work):
     return work.minutes(rates.gpu_tflops if ON_GPU else rates.cpu_tflops)
 
 
+@cache
+def counted(dataset, split):
+    """How many images a split has, and by what: those that are there, else the official number."""
+    config = CONFIG.datasets[dataset]
+    if config.kind == "scenes":
+        return workload.num_images(config, split), "made scenes"
+    if found := present_images(config, split):
+        return found[0], f"counted in {found[1]}"
+    return workload.num_images(config, split), "the official number, for none are here yet"
+
+
 def num_images(image_set):
     """How many images a set has."""
-    return workload.num_images(CONFIG.datasets[image_set.dataset], image_set.split)
+    return counted(image_set.dataset, image_set.split)[0]
 
 
 TRAINED_ON, EVALUATED_ON = num_images(TRAIN_SET), num_images(EVAL_SET)
 LARGEST = max(map(num_images, IMAGE_SETS.values()))
+# `mmqsa plan` reads these two lines.
+logger.info(f"computes on: {'GPU' if ON_GPU else 'CPU'}")
+logger.info(
+    "images: "
+    + "; ".join(
+        "{}/{} {:,} ({})".format(*split, *counted(*split))
+        for split in dict.fromkeys(
+            (one.dataset, one.split) for one in (TRAIN_SET, *IMAGE_SETS.values())
+        )
+    )
+)
 
 
 def backbone_of(image_set):

@@ -154,7 +154,7 @@ def train(
 
     used = choose_device(device, require_gpu)
     try:
-        cache, settings = FeatureCache(features), RunConfig.load(config)
+        settings, cache = RunConfig.load(config), FeatureCache(features)
         done = run(cache, settings, seed, out, used, overwrite=overwrite)
     except Stopped as stopped:
         print(f"mmqsa: {stopped}", file=sys.stderr)

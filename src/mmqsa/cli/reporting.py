@@ -55,18 +55,33 @@ def specs(
 
 
 @app.command()
-def plan(as_json: Json = False) -> None:
-    """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` prints its GPU-hours."""
+def plan(
+    cores: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Default: this machine's.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, max=100_000, help="Default: this machine's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sum up the plan on standard input: `snakemake -n … | mmqsa plan` prints hours and memory."""
+    import os
     import sys
 
-    from mmqsa.reporting.plan import MAX_BYTES, summarise
+    from mmqsa.gpus import num_gpus
+    from mmqsa.reporting.plan import MAX_BYTES, read_plan
 
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"standard input: a plan of more than {MAX_BYTES // 10**6} MB; split it")
-    table = summarise(content.decode(errors="replace"))
-    printed = table.to_markdown(index=False, floatfmt=".1f", intfmt=",")
-    print(table.to_json(orient="records") if as_json else printed)
+    found = read_plan(content.decode(errors="replace"))
+    table = found.table()
+    if as_json:
+        print(table.to_json(orient="records"))
+        return
+    machine = cores or os.cpu_count() or 1, num_gpus() if gpus is None else gpus
+    print(table.to_markdown(index=False, floatfmt=".1f", intfmt=","))
+    print(f"\n{found.words(*machine)}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -137,6 +138,15 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+# A validation's context where values only describe: a finished run, or a setting that is not run.
+DESCRIBES: dict[str, Any] = {"describes": True}
+
+
+def to_be_carried_out(info: ValidationInfo) -> bool:
+    """Whether what is validated is about to be run, so that it must be possible."""
+    return info.context != DESCRIBES
+
+
 def key_text(part: str | int) -> str:
     """A key as it is, or as a literal where it is not a plain word."""
     return str(part) if re.fullmatch(r"[\w.-]{1,100}", str(part)) else quoted(part)
@@ -149,13 +159,20 @@ def first_error(error: ValidationError) -> str:
     if details["type"] == "extra_forbidden":
         return f"{where}: no such key; remove it or correct its spelling"
     if details["type"] == "value_error":
-        return f"{where + ': ' if where else ''}{details['ctx']['error']}"
+        fault = str(details["ctx"]["error"])
+        names_key = re.match(r"[a-z_]+(\.\w+)*: ", fault)  # below ``where``
+        return f"{where}{'.' if names_key else ': '}{fault}" if where else fault
     return f"{where}: {details['msg']}, not {quoted(details['input'])}"
 
 
-def validated(model: type[Model], data: dict[str, Any], origin: str | Path) -> Model:
+def validated(
+    model: type[Model],
+    data: dict[str, Any],
+    origin: str | Path,
+    context: dict[str, Any] | None = None,
+) -> Model:
     """``data`` as a ``model``. Raises InputError that names ``origin`` and the faulty key."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
         raise InputError(f"{origin}: {first_error(error)}") from None

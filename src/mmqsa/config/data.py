@@ -1,17 +1,40 @@
 """Photographs and backbones: what feature caches are made of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
-from mmqsa.config.base import MD5, Batch, Name, OneOrMore, Section, Seed, StageConfig, Text
+from mmqsa.config.base import (
+    MD5,
+    Batch,
+    Name,
+    OneOrMore,
+    Section,
+    Seed,
+    StageConfig,
+    Text,
+    to_be_carried_out,
+)
 from mmqsa.config.choices import PartName
+from mmqsa.config.networks import Network, find_network
 
 Sources = Annotated[
     list[Text], Field(min_length=1, description="tried in order: URLs (http, https, file)")
 ]
 Scenes = Annotated[int, Field(ge=1, le=100_000)]  # their names have five digits
+# Splits that a data set's layout has, where it has not all of VOC's.
+OF_VOC_2007 = (
+    *("train", "val", "trainval", "all-but-val"),
+    *("detection-train", "detection-val", "detection-trainval"),
+)
+SPLITS = {
+    "scenes": OF_VOC_2007,
+    "voc2007": OF_VOC_2007,
+    "coco": ("train", "val", "all-but-val"),
+    "coco20k": ("train", "all-but-val"),
+}
 Block = Annotated[int, Field(ge=-1000, lt=1000)]
+MIN_GRID, MAX_GRID = 2, 512  # patches a side
 # Of pixels from 0 to 1; the least std among timm's networks is 1/255.
 Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
 Std = Annotated[list[Annotated[float, Field(ge=1e-3, le=1)]], Field(min_length=3, max_length=3)]
@@ -98,6 +121,12 @@ class DatasetConfig(Section):
     geometry: Literal["crop", "squash", "released"] = "crop"
     """shorter side to image_size, then centre crop, for image and labels alike"""
 
+    def check_split(self, split: str) -> None:
+        """Raises ValueError where no data set of this kind has the split."""
+        if split not in SPLITS.get(self.kind, (split,)):
+            expected = ", ".join(SPLITS[self.kind])
+            raise ValueError(f"{split}: a data set of kind {self.kind} has {expected}; name one")
+
     def parts_of(self, split: str) -> list[PartName]:
         """The parts that a split needs."""
         if self.kind == "coco20k":
@@ -139,6 +168,58 @@ class BackboneConfig(Section):
     batch_size: Batch = 8
     """changes speed and memory only; 8 is fastest on a CPU, 128 on a GPU (an H200)"""
 
+    @property
+    def network(self) -> Network | None:
+        """What is known of the network; None where the name is of another version of timm."""
+        return find_network(self.name)
+
+    @property
+    def num_patches(self) -> int | None:
+        """N: patches of the square."""
+        return (self.image_size // self.network.patch) ** 2 if self.network else None
+
+    @property
+    def feature_dim(self) -> int | None:
+        """D: features of a patch, of all blocks."""
+        several = len(self.blocks) if self.combine == "concatenate" else 1
+        return several * self.network.dim if self.network else None
+
+
+def check_backbone(backbone: BackboneConfig) -> None:
+    """Raises ValueError that names the key where no such network of timm can be read."""
+    try:
+        network = backbone.network
+    except ValueError as error:
+        raise ValueError(f"backbone.name: {error}") from None
+    if backbone.weights and not backbone.pretrained:
+        raise ValueError("backbone.weights: given, but backbone.pretrained is false; drop one")
+    if network is None:
+        return
+    check_sides(backbone, network.patch, network.depth)
+    tag = backbone.name.partition(".")[2] or network.tags[0]
+    if backbone.pretrained and not backbone.weights and tag in network.untrained:
+        raise ValueError(
+            f"backbone.pretrained: timm has no weights of {backbone.name}; set it to false for "
+            "random ones, or name a file in backbone.weights"
+        )
+
+
+def check_sides(backbone: BackboneConfig, patch: int, depth: int) -> None:
+    """Raises ValueError where a network of this patch and depth cannot give the features."""
+    side = backbone.image_size
+    if side % patch or not MIN_GRID <= side // patch <= MAX_GRID:
+        near = min(max(round(side / patch), MIN_GRID), MAX_GRID, 4096 // patch) * patch
+        fault = "no multiple of" if side % patch else f"not {MIN_GRID} to {MAX_GRID} times"
+        raise ValueError(
+            f"backbone.image_size: {side} is {fault} the patch, {patch} px; use {near}"
+        )
+    for block in backbone.blocks:
+        if not -depth <= block < depth:
+            raise ValueError(
+                f"backbone.blocks: {block}, but {backbone.name} has {depth} blocks: 0 to "
+                f"{depth - 1}, or counted from the last -1 to {-depth}"
+            )
+
 
 class DownloadConfig(StageConfig):
     """What the stage ``download`` reads."""
@@ -177,3 +258,9 @@ class ExtractionConfig(StageConfig):
         "dataset": {"name", "geometry"},
         "backbone": set(BackboneConfig.model_fields) - {"title", "batch_size"},
     }
+
+    @model_validator(mode="after")
+    def _has_a_backbone(self, info: ValidationInfo) -> Self:
+        if to_be_carried_out(info):
+            check_backbone(self.backbone)
+        return self

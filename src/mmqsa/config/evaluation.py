@@ -10,6 +10,7 @@ from mmqsa.config.files import quoted
 from mmqsa.config.model import SlotsConfig
 from mmqsa.config.training import FeaturesConfig, Precision
 
+LEARNED: set[MatchingName] = {"learned", "fusion"}  # on a trained run
 # Pairs that are not scored, as another has the same masks: of one head, decoder and decoder-masks
 # are one; a fusion merges slots, so that its other masks are those of hungarian.
 SAME_MASKS: set[tuple[MatchingName, MaskSource]] = {

@@ -74,3 +74,11 @@ class ModelConfig(Section):
     masking: MaskingConfig = MaskingConfig()
     slots: SlotsConfig = SlotsConfig()
     decoder: DecoderConfig = DecoderConfig()
+
+
+PAPERS_SCORE = "mean"  # of masking.score
+
+
+def score_name(score: str) -> str:
+    """What a masking score is called in tables."""
+    return score.replace("-", " ")

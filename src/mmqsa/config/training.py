@@ -1,14 +1,16 @@
 """The training of one run."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from mmqsa.config.base import Batch, Distinct, Rate, Section, Steps
+from mmqsa.config.base import Batch, Distinct, Rate, Section, Steps, to_be_carried_out
 from mmqsa.config.data import ExtractionConfig
+from mmqsa.config.fits import fault_of, too_large
 from mmqsa.config.model import DecoderConfig, MaskingConfig, ModelConfig, SlotsConfig
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+WARMUP_STEPS = 10_000  # the paper's
 
 
 class FeaturesConfig(Section):
@@ -23,10 +25,20 @@ class ScheduleConfig(Section):
 
     kind: Literal["exponential", "cosine", "constant", "released"] = "exponential"
     """released: decays from step 0 on, during the warm-up as well"""
-    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 10_000
-    """in steps; the released code counts images as steps"""
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    """null: 10000 (the paper), but at most a tenth of the steps"""
     half_life_steps: Steps = 50_000
     """of the exponential schedules"""
+
+    def warmup(self, steps: int) -> int:
+        """Steps of warm-up in a training of so many steps.
+
+        A single step trains nothing, as in the control `untrained`: its number stays what it was
+        before it could be null, so that such runs need not be made again.
+        """
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return WARMUP_STEPS if steps == 1 else min(WARMUP_STEPS, steps // 10)
 
 
 class TrainingConfig(Section):
@@ -82,8 +94,33 @@ class RunConfig(ExtractionConfig):
         **dict.fromkeys(RUN_SECTIONS, True),
     }
 
+    def dependencies(self) -> dict[str, Any]:
+        """What a run depends on, as plain data: the warm-up as a number."""
+        settings = super().dependencies()
+        training = settings["training"]
+        training["schedule"]["warmup_steps"] = self.training.schedule.warmup(training["steps"])
+        return settings
+
     @model_validator(mode="after")
-    def _a_head_reads_a_block(self) -> Self:
+    def _can_be_trained(self, info: ValidationInfo) -> Self:
+        if not to_be_carried_out(info):
+            return self
+        training, schedule = self.training, self.training.schedule
+        if 1 < training.steps <= schedule.warmup(training.steps):
+            raise ValueError(
+                f"training.schedule.warmup_steps: {schedule.warmup_steps} is not below "
+                f"training.steps, {training.steps}; set it to {training.steps // 10}, or to null "
+                "for a tenth of the steps"
+            )
+        self._check_blocks()
+        num_patches, feature_dim = self.backbone.num_patches, self.backbone.feature_dim
+        if num_patches and feature_dim:
+            sizes = (self.model, num_patches, feature_dim)
+            if fault := fault_of(*sizes) or too_large(*sizes):
+                raise ValueError(fault)
+        return self
+
+    def _check_blocks(self) -> None:
         backbone, slots = self.backbone, self.slots
         if slots.reads == "block":
             if backbone.combine != "concatenate":
@@ -93,7 +130,6 @@ class RunConfig(ExtractionConfig):
                     f"slots.reads: block needs a head for each of backbone.blocks; set "
                     f"slots.num_heads to {len(backbone.blocks)}"
                 )
-        return self
 
     @property
     def model(self) -> ModelConfig:

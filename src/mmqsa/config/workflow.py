@@ -11,10 +11,8 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mmqsa.config.base import (
+    DESCRIBES,
     Name,
-    OneOrMore,
-    Section,
-    Seed,
     StageConfig,
     Text,
     first_error,
@@ -25,69 +23,18 @@ from mmqsa.config.base import (
 from mmqsa.config.choices import MatchingName
 from mmqsa.config.data import (
     DatasetConfig,
-    DownloadConfig,
-    ExtractionConfig,
-    PartStageConfig,
-    SceneryConfig,
-    WeightsConfig,
 )
 from mmqsa.config.evaluation import (
+    LEARNED,
     SAME_MASKS,
-    BaselineConfig,
-    ControlsConfig,
-    FusionStageConfig,
     ScoringConfig,
-    SimilarityStageConfig,
-    SweepStageConfig,
 )
 from mmqsa.config.files import quoted
+from mmqsa.config.model import PAPERS_SCORE, score_name
+from mmqsa.config.scheduling import SchedulingConfig, SeedsConfig
+from mmqsa.config.stages import STAGES
 from mmqsa.config.tables import SPLIT, ImageSet, Label, PageConfig, Table
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
-
-STAGES: dict[str, type[StageConfig]] = {
-    "download": DownloadConfig,
-    "part": PartStageConfig,
-    "scenes": SceneryConfig,
-    "weights": WeightsConfig,
-    "features": ExtractionConfig,
-    "run": RunConfig,
-    "similarity": SimilarityStageConfig,
-    "fusion": FusionStageConfig,
-    "evaluation": ScoringConfig,
-    "sweep": SweepStageConfig,
-    "controls": ControlsConfig,
-    "baselines": BaselineConfig,
-}
-
-PAPERS_SCORE = "mean"  # of masking.score
-
-
-def score_name(score: str) -> str:
-    """What a masking score is called in tables."""
-    return score.replace("-", " ")
-
-
-class SeedsConfig(Section):
-    """The seeds of all settings, or of one."""
-
-    seeds: OneOrMore[Seed] = [0, 1, 2, 3, 4]
-    """every setting is trained once per seed, unless it names `seeds` of its own"""
-
-
-Throughput = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False)]
-
-
-class SchedulingConfig(Section):
-    """What jobs ask a scheduler for; it changes no result."""
-
-    gpu_tflops: Throughput = 120.0
-    """rate of a training on a GPU: 122-174 on an H200; 260 with gpu.patch of benchmarks/results"""
-    cpu_tflops: Throughput = 0.1
-    """rate of one CPU core; 0.20 on two cores in benchmarks/results/rates.md"""
-    margin: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 3.0
-    """time limit of a job over its expected time"""
-    worker: bool = False
-    """true: jobs are copies of a process that has imported torch, 3 to 7 s less each"""
 
 
 class Config(RunConfig, ScoringConfig, SeedsConfig):
@@ -166,6 +113,27 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         return self
 
     @model_validator(mode="after")
+    def _splits_exist(self) -> Self:
+        for key in ("train_split", "eval_split"):
+            try:
+                self.dataset.check_split(getattr(self.dataset, key))
+            except ValueError as error:
+                raise ValueError(f"dataset.{key}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _images_have_enough_patches(self) -> Self:
+        methods = {"kmeans_clusters": "kmeans", "cut_segments": "normalised-cut"}
+        for key, method in methods.items():
+            most, patches = max(getattr(self.evaluation, key)), self.backbone.num_patches
+            if patches and most > patches and method in self.evaluation.baselines:
+                raise ValueError(
+                    f"evaluation.{key}: {most}, but an image has {patches} patches; name no more "
+                    "than these"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, changes in self.settings.items():
             if others := set(changes) - {*RUN_SECTIONS, "seeds"}:
@@ -179,6 +147,13 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         self._check_settings("grid", self.names)
         self._check_settings("showcase", [self.showcase])
         self._check_settings("labels", self.labels)
+        if not self.names:
+            raise ValueError("grid: names no setting; name one, or null for all")
+        if self.showcase not in self.names:  # figures show its first run
+            raise ValueError(
+                f"showcase: {self.showcase} is not run; name one of {', '.join(self.names)}, or "
+                "add it to grid"
+            )
         self._check_settings("page.settings", self.page.settings)
         for name, table in self.tables.items():
             self._check_table(f"tables.{name}", table)
@@ -236,6 +211,60 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
                 raise ValueError(
                     f"{where}.images: unknown data set {image_set.dataset!r}; expected one of "
                     f"{', '.join(self.datasets)}"
+                )
+            if not self.rows(table):
+                continue  # it is not made
+            try:
+                self.datasets[image_set.dataset].check_split(image_set.split)
+            except ValueError as error:
+                raise ValueError(f"{where}.images: {image_set.name}: {error}") from None
+            if image_set.geometry == "native":
+                self._check_own_size(where, table)
+        self._check_scores(where, table)
+
+    def _check_own_size(self, where: str, table: Table) -> None:
+        """What photographs at their own size cannot be scored with; evaluation/native.py."""
+        if "attention" not in {*table.mask_sources} & {*self.evaluation.mask_sources}:
+            raise ValueError(
+                f"{where}.mask_sources: a decoder has positions for the patches of a square alone, "
+                "and its images have their own size; add attention, here and to "
+                "evaluation.mask_sources"
+            )
+        standardised = {"features": self} | {
+            f"settings.{name}.features": self.setting(name) for name in self.rows(table)
+        }
+        for key, config in standardised.items():
+            if config.features.standardise == "position":
+                raise ValueError(
+                    f"{key}.standardise: position has a mean for each patch of a square, and the "
+                    f"images of {where} have their own size; choose feature or none"
+                )
+
+    def _check_scores(self, where: str, table: Table) -> None:
+        """What a table's scores are made of must be scored, and learned where it can be."""
+        if table.kind in ("compute", "provenance"):
+            return
+        if not {*table.mask_sources} & {*self.evaluation.mask_sources}:
+            raise ValueError(
+                f"{where}.mask_sources: {table.mask_sources[0]} is not scored; add it to "
+                "evaluation.mask_sources"
+            )
+        first, needed = self.matching.strategies[0], set(table.matchings)
+        if table.kind == "sweep":
+            needed = LEARNED & {*self.evaluation.sweep.strategies} or needed
+        if table.kind == "snapshots" and first in LEARNED:
+            raise ValueError(
+                f"matching.strategies: snapshots ({where}) are scored by the first, and {first} is "
+                "learned at the end of a training; put another first, such as hungarian"
+            )
+        for name in self.rows(table):
+            if self.setting(name).slots.num_heads == 1 and needed <= LEARNED:
+                fix = "add hungarian to its matchings"
+                if table.kind == "sweep":
+                    fix = f"{min(needed)} out of evaluation.sweep.strategies"
+                raise ValueError(
+                    f"{where}: {min(needed)} is learned from several heads, and the setting {name} "
+                    f"has one; take {name} out of its settings, or {fix}"
                 )
 
     @property
@@ -322,11 +351,13 @@ class Config(RunConfig, ScoringConfig, SeedsConfig):
         return by_scores
 
     def setting(self, name: str) -> RunConfig:
-        """The configuration of the runs of one setting."""
+        """The configuration of the runs of one setting; one that is not run may be impossible."""
+        context = None if name in self.names else DESCRIBES
         sections = self.model_dump(include=set(RunConfig.model_fields))
         try:
             changed = merged(sections, self.settings[name])
-            return RunConfig.model_validate({key: changed[key] for key in sections})
+            mine = {key: changed[key] for key in sections}
+            return RunConfig.model_validate(mine, context=context)
         except ValidationError as error:
             raise ValueError(f"settings.{name}.{first_error(error)}") from None
 

@@ -12,7 +12,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmqsa.config.data import BackboneConfig
+from mmqsa.config.data import BackboneConfig, check_sides
 from mmqsa.errors import InputError
 from mmqsa.features.checkpoints import position_grid
 from mmqsa.features.positions import Rule, position_rule, resample
@@ -131,26 +131,17 @@ def load_backbone(config: BackboneConfig, fetched: Path | None = None) -> Frozen
 
     >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False)).grid
     20
-    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=300))
+    >>> load_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=30))
     Traceback (most recent call last):
-    mmqsa.errors.InputError: backbone.image_size: 300 is no multiple of the patch, 16 px
+    mmqsa.errors.InputError: backbone.image_size: 30 is no multiple of the patch, 16 px; use 32
     """
     native = native_network(config)
     patch = native.patch_embed.patch_size[0]
-    if config.image_size % patch:
-        raise InputError(
-            f"backbone.image_size: {config.image_size} is no multiple of the patch, {patch} px"
-        )
-    if not 2 <= config.image_size // patch <= 512:
-        raise InputError(
-            f"backbone.image_size: {config.image_size} is not 2 to 512 patches of {patch} px"
-        )
     depth = len(native.blocks)
-    for block in config.blocks:
-        if not -depth <= block < depth:
-            raise InputError(
-                f"backbone.blocks: {block}, but {config.name} has {depth} blocks: 0 to {depth - 1}"
-            )
+    try:
+        check_sides(config, patch, depth)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     weights, file_sha256 = backbone_weights(config, native, fetched)
     digest = state_sha256(weights)
     grid, rule = config.image_size // patch, position_rule(config, native)
@@ -186,11 +177,11 @@ def native_network(config: BackboneConfig) -> Any:
             f"backbone.name: timm knows no {config.name!r}; "
             f"it has, for example, {near or 'vit_small_patch16_224'}"
         ) from None
-    _check_family(config, native)
+    check_family(config, native)
     return native
 
 
-def _check_family(config: BackboneConfig, native: Any) -> None:
+def check_family(config: BackboneConfig, native: Any) -> None:
     """Raises InputError unless ``native`` is a plain ViT, or timm's Eva, on square patches."""
     if not isinstance(native, VisionTransformer | Eva):
         raise InputError(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmqsa.config.choices import MaskSource, MatchingName
+from mmqsa.config.fits import fault_of
 from mmqsa.config.model import ModelConfig
 from mmqsa.errors import InputError
 from mmqsa.model.decoders import make_decoder
@@ -122,9 +123,8 @@ class MaskedSlotModel(nn.Module):
     def __init__(self, config: ModelConfig, num_patches: int, feature_dim: int):
         super().__init__()
         slots, decoder = config.slots, config.decoder
-        masking = config.masking
-        if masking.strategy != "none" and round(masking.ratio * num_patches) >= num_patches:
-            raise InputError(f"masking.ratio: {masking.ratio} leaves no patch; lower it")
+        if fault := fault_of(config, num_patches, feature_dim):
+            raise InputError(fault)
         self.masking = config.masking
         self.num_slots = slots.num_slots
         self.num_heads = slots.num_heads
@@ -150,11 +150,6 @@ class MaskedSlotModel(nn.Module):
         self.encoder: PatchEncoder | nn.Identity
         self.slot_attention: SlotAttention | HeadPerBlock
         if slots.reads == "block":
-            if feature_dim % slots.num_heads:
-                raise InputError(
-                    f"slots.reads: {slots.num_heads} heads cannot share out {feature_dim} features "
-                    "by block; set slots.num_heads to the number of cached blocks"
-                )
             dim = feature_dim // slots.num_heads
             self.encoder = nn.Identity()  # every head has its own
             self.slot_attention = HeadPerBlock(slots.num_heads, lambda: heads(dim, 1))

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from mmqsa.config.model import PAPERS_SCORE, score_name
 from mmqsa.config.tables import METRICS, Claim
-from mmqsa.config.workflow import PAPERS_SCORE, score_name
 from mmqsa.reporting.results import SOURCES, Results, Spec
 from mmqsa.reporting.statistics import FEWEST_SEEDS, holm, over_seeds, spread_p
 from mmqsa.reporting.typeset import Printed

@@ -15,9 +15,10 @@ from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, va
 from mmqsa.config.evaluation import BASELINES
 from mmqsa.config.files import dump_yaml, quoted, read_yaml
 from mmqsa.config.methods import MethodRecord, read_methods
+from mmqsa.config.model import PAPERS_SCORE, score_name
 from mmqsa.config.provenance import read_provenance
 from mmqsa.config.tables import METRICS, Label, Table, unpack
-from mmqsa.config.workflow import PAPERS_SCORE, Config, score_name
+from mmqsa.config.workflow import Config
 from mmqsa.errors import InputError
 from mmqsa.paths import HISTORY, PROVENANCE, Paths
 from mmqsa.reporting.inputs import figures, knob

@@ -13,6 +13,7 @@ import torch
 
 import mmqsa
 from mmqsa.atomic import claimed
+from mmqsa.config.fits import too_large
 from mmqsa.config.training import RUN_SECTIONS, RunConfig
 from mmqsa.device import choose_precision, describe, naming_when_memory_ends
 from mmqsa.digest import code_digest
@@ -36,7 +37,6 @@ from mmqsa.training.step import make_step
 __all__ = ["train"]
 
 CODE = "mmqsa.training.loop:train"
-MAX_PARAMETERS = 250_000_000  # 20 times the paper's model; Adam keeps three more numbers for each
 
 
 def train(
@@ -158,13 +158,8 @@ def _train(
 
 def _model(config: RunConfig, features: ResidentFeatures, seed: int) -> MaskedSlotModel:
     """A model with weights drawn from ``seed`` and the training set's standardisation."""
-    with torch.device("meta"):  # its size, before any memory is taken
-        parameters = MaskedSlotModel(config.model, *features.shape[1:]).parameters()
-    if (count := sum(parameter.numel() for parameter in parameters)) > MAX_PARAMETERS:
-        raise InputError(
-            f"slots, decoder: a model of {count:,} parameters, more than {MAX_PARAMETERS:,}; lower "
-            "slots.slot_dim, slots.mlp_dim, slots.encoder_dim or decoder.hidden_dim"
-        )
+    if fault := too_large(config.model, *features.shape[1:]):
+        raise InputError(fault)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskedSlotModel(config.model, *features.shape[1:])
@@ -178,7 +173,8 @@ def _identity(
     config: RunConfig, cache: FeatureCache, seed: int, device: torch.device, precision: str
 ) -> str:
     """sha256 of all that a training's numbers depend on."""
-    sections = config.model_dump(mode="json", include=set(RUN_SECTIONS))
+    settings = config.dependencies()
+    sections = {name: settings[name] for name in RUN_SECTIONS}
     parts = [code_digest(CODE), sections, cache.attributes, seed, device.type, precision]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

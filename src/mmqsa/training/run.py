@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmqsa.atomic import whole_file, write_text
-from mmqsa.config.base import validated
+from mmqsa.config.base import DESCRIBES, validated
 from mmqsa.config.choices import ALIKE, MatchingName
 from mmqsa.config.files import check_regular, dump_yaml, quoted, read_yaml
 from mmqsa.config.provenance import read_provenance
@@ -74,7 +74,7 @@ class Run:
             if not path.is_file():
                 raise InputError(f"{path}: missing; train the run, or name its folder")
         written = read_yaml(folder / CONFIG)
-        config = validated(RunConfig, written, folder / CONFIG)
+        config = validated(RunConfig, written, folder / CONFIG, DESCRIBES)
         provenance = read_provenance(folder / PROVENANCE)
         validated(CacheAttributes, provenance["cache"], f"{folder / PROVENANCE}: cache")
         state, about = read_tensors(weights)
