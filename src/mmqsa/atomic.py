@@ -243,7 +243,8 @@ def _opened_lock(lock: Path, target: Path, mode: int) -> int:
         return -1  # its folder was removed as well
     except OSError as error:
         if error.errno not in NOT_ALLOWED or not target.exists():
-            error.filename = str(target)
+            if error.errno in (*NOT_ALLOWED, *DISK_FAULTS):
+                error.filename = str(target)
             raise
         path, file = target, os.open(target, flags)
     try:

@@ -129,7 +129,7 @@ def check_own(folder: Path) -> None:
     """Raises OSError unless ``folder`` is one that was made for sockets, by this user."""
     named = NAME.fullmatch(folder.name)
     if not named:
-        raise OSError(f"{FOLDER}={str(folder)!r}: is no folder of mmqsa-PROCESS-NUMBER's name")
+        raise OSError(f"{FOLDER}={str(folder)[:80]!r}: is no folder of mmqsa-PROCESS-NUMBER's name")
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise OSError(f"{folder}: is a link or a file, not a folder")
