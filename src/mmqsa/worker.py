@@ -23,9 +23,9 @@ from typing import TextIO
 
 FOLDER = "MMQSA_WORKER"  # the environment variable that names the folder of the sockets
 LOST = 71  # EX_OSERR of BSD's sysexits.h: what ran the command is gone
-# Read once, when a library is loaded: a command with other values needs another waiting process.
 NAME = re.compile(r"mmqsa-([0-9]+)-[0-9a-f]+")  # of such a folder, with the process that it is for
 FILES = re.compile(r"[0-9a-f]{12}(\.(lock|log|new))?")  # in it: a socket, and what belongs to it
+# Read once, when a library is loaded: a command with other values needs another waiting process.
 READ_AT_START = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

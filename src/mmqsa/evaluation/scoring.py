@@ -177,8 +177,10 @@ class Scorer:
         Made one by one among the large temporary arrays of predictions, each would pin a hole in
         freed memory: on VOC's val 0.9 GB more.
         """
-        room, indices = True, range(len(self.ids) if contents.present else 0)
-        for index in progress_bar(indices, desc="labels", unit=" images"):
+        if not contents.present:
+            return
+        room = True
+        for index in progress_bar(range(len(self.ids)), desc="labels", unit=" images"):
             truths = self._prepare(index)
             contents.look(truths)
             room = room and self._kept + truths[0].regions.size <= KEPT
