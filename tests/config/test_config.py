@@ -5,6 +5,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from mmqsa.config.base import CONFIG_KEYS
 from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.render import MARKER, knobs_markdown, knobs_yaml, schema
 from mmqsa.config.stages import STAGES
@@ -59,6 +60,11 @@ def test_editors_that_read_the_schema_accept_every_shipped_config(paths):
         jsonschema.validate(read_yaml(path), schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"masking": {"ratio": 1.2}}, schema())
+
+
+def test_stages_know_every_key_of_the_whole_config():
+    """So that a stage reads config.yaml; a key that is not there would be refused as unknown."""
+    assert set(CONFIG_KEYS) == set(Config.model_fields)
 
 
 @pytest.mark.parametrize("stage", STAGES)

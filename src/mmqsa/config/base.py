@@ -55,7 +55,7 @@ KNOBS = (
 )
 CONFIG_KEYS = (
     *(*KNOBS, "seeds", "other_datasets", "settings", "grid"),
-    *("printed", "tables", "showcase"),
+    *("labels", "printed", "tables", "showcase"),
 )
 
 
