@@ -236,7 +236,7 @@ def _opened_lock(lock: Path, target: Path, mode: int) -> int:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         # Beside a mount point is another disk, which processes elsewhere do not share.
-        path = target if os.path.ismount(target) else lock
+        path = target if target.is_dir() and os.path.ismount(target) else lock
         how = os.O_RDONLY if path == target else os.O_RDWR | os.O_CREAT
         file = os.open(path, flags | how, 0o666)
     except FileNotFoundError:
@@ -247,6 +247,8 @@ def _opened_lock(lock: Path, target: Path, mode: int) -> int:
                 error.filename = str(target)
             raise
         path, file = target, os.open(target, flags)
+        if not target.is_dir():
+            return file  # nobody can write beside it, or in its place, so there is nothing to lock
     try:
         _lock(file, mode)
         if path == target or _is_open(file, lock):
