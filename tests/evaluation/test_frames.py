@@ -82,7 +82,7 @@ def score(tmp_path, monkeypatch, capsys):
             main()
         except SystemExit as stopped:
             assert not stopped.code, capsys.readouterr().err
-        (path,) = results.glob("controls/*-own.csv")
+        (path,) = results.glob("methods/own/*.csv")
         return pd.read_csv(path)["value"].dropna(), capsys.readouterr().err
 
     return run

@@ -243,7 +243,7 @@ def predictions(root, number):
     for index in range(number):
         Image.fromarray(TWO).save(folder / f"im{index}.png")
     config = root / "own.yaml"
-    config.write_text(f"dataset: {{name: mine}}\nbackbone: {{image_size: {SIDE}}}\n")
+    config.write_text("dataset: {name: mine}\nbackbone: {image_size: 32}\n")
     options = ("--predictions", folder, "--name", "own", "--data", root / "data")
     return (*options, "--config", config, "--results", root / "results")
 

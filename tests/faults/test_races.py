@@ -164,7 +164,7 @@ def test_two_trainings_into_one_new_folder(race, tmp_path, training):
 
 
 def test_two_evaluations_into_one_folder(race, tmp_path, config, caches, run_folder):
-    shorter = config.changed("test", {"training": {"steps": 3}})
+    shorter = config.changed("test", {"training": {"steps": 3, "schedule": {"warmup_steps": 1}}})
     file = write_config(tmp_path / "c.yaml", config, matching={"strategies": ["hungarian"]})
     runs = [run_folder, tmp_path / "other"]
     train(FeatureCache(caches["train"]), shorter, 0, runs[1], torch.device("cpu"))

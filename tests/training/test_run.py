@@ -255,7 +255,8 @@ def test_folders_of_ones_own_stay(tmp_path, caches, config):
     for path in mine:
         path.parent.mkdir()
         path.write_text("mine")
-    short = config.changed("test", {"training": {"steps": 3, "snapshots": [1]}})
+    training = {"steps": 3, "snapshots": [1], "schedule": {"warmup_steps": 1}}
+    short = config.changed("test", {"training": training})
     for overwrite in (False, True):
         train(FeatureCache(caches["train"]), short, 0, tmp_path, CPU, overwrite=overwrite)
         assert all(path.read_text() == "mine" for path in mine)
