@@ -81,6 +81,17 @@ def test_unlabelled_photograph_has_no_labels(own_voc):
     assert voc.boxes(first(voc)) is None
 
 
+def test_suffixes_of_labels_in_capitals(own_voc):
+    voc = VocFolder(own_voc)
+    size, before = voc.image(first(voc)).size, voc.boxes(first(voc)).tolist()
+    labels = voc.classes(first(voc), size)
+    for folder, suffix in (("SegmentationClass", ".png"), ("Annotations", ".xml")):
+        file = own_voc / folder / f"{first(voc)}{suffix}"
+        file.rename(file.with_suffix(suffix.upper()))
+    assert (voc.classes(first(voc), size) == labels).all()
+    assert voc.boxes(first(voc)).tolist() == before
+
+
 def annotation(encoding, declared, name="cat"):
     text = f"<annotation><object><name>{name}</name><bndbox><xmin>1</xmin><ymin>2</ymin>"
     text += "<xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>"
@@ -138,6 +149,7 @@ def entities(levels, of_each):
             annotation("utf-8", None).replace(b"</annotation>", b"<object/></annotation>"),
             "1 objects have no bndbox",
         ),
+        (annotation("utf-8", None).replace(b"ymax", b"yend"), "ymax is '', which is no number"),
         (b"", "no element found"),
         (b"\0" * 100, "not a VOC annotation"),
         (entities(9, 10), "amplification|not a VOC annotation"),

@@ -126,3 +126,15 @@ def test_linked_folders_are_followed_once(tmp_path):
     (elsewhere / "back").symlink_to(inside)
     listed = find_photographs([inside], besides=tmp_path / "out")
     assert [path.name for path, _ in listed] == ["a.jpg", "b.jpg"]
+
+
+def test_what_discover_wrote_is_no_photograph(tmp_path, capsys):
+    """A second run on a folder takes no masks and overlays of the first."""
+    for name in ("a.jpg", "out/masks/a.png", "out/overlays/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    for name in ("objects.csv", "coco.json"):
+        (tmp_path / "out" / name).write_text("")
+    listed = find_photographs([tmp_path], besides=tmp_path / "other")
+    assert [path.name for path, _ in listed] == ["a.jpg"]
+    assert "out: left out, for it holds what `mmqsa discover` wrote" in capsys.readouterr().err

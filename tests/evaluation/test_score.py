@@ -628,7 +628,14 @@ def test_methods_of_one_folder_are_scored_at_one_size(tmp_path, voc_root, whole,
 
     assert ": written;" in scored("one", 96)[1]
     assert "one is scored at 96 px, not 64" in scored("other", 64)[2]
-    assert "image_size: is 96, not 64" in scored("one", 64)[2]
+    said = scored("one", 64)[2]
+    assert "image_size: is 96, and labels are of 64 px here; give a --config with" in said
+    assert "--name 'a/b': is part of file names; use letters" in scored("a/b", 96)[2]
+    (tmp_path / "r/methods/one.yaml").unlink()
+    code, _, said = mmqsa("leaderboard", "--results", tmp_path / "r")
+    assert code == 2 and "one.yaml: missing, though" in said
+    assert ": written;" in scored("one", 96)[1]
+    assert not mmqsa("leaderboard", "--results", tmp_path / "r")[0]
 
 
 def test_options_that_do_not_go_together(tmp_path, voc_root, caches, whole, mmqsa):

@@ -94,8 +94,11 @@ def of_another(path):
 
 DAMAGE = {
     "flipped": (flipped, "damaged .*; delete it and fetch it again"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:999]), "damaged .*; delete it"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged .*; delete it"),
+    "cut": (
+        lambda path: path.write_bytes(path.read_bytes()[:999]),
+        "no whole file of .*, else delete it",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), "no whole file of .*, else delete it"),
     "of one's own": (
         lambda path: save_file(load_file(path), path),
         "not written by `mmqsa weights`; it stays: name a file of your own in backbone.weights",

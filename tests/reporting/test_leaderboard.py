@@ -141,12 +141,12 @@ def test_rows_of_other_images_are_refused(scored, values):
         leaderboard_table(scored.results(**TABLE))
 
 
-def test_a_method_that_is_called_like_a_setting_is_refused(scored, values):
+def test_a_method_that_is_called_like_a_setting_is_told_apart(scored, values):
     scored.method("mine", title="full")
     scored.references("mine", rows(values["SPOT"]), kind="per_image", name="full")
     scored.references("mine", scored.scores(1, "mbo_c"), name="full")
-    with pytest.raises(InputError, match=r"methods/mine.yaml: title: 'full' is a setting here"):
-        board(scored.results(**TABLE, settings=["full"]))
+    found = board(scored.results(**TABLE, settings=["full"]))
+    assert {"full", "full (mine)"} <= {entry.label for entry in found.entries}
 
 
 def test_rows_that_are_named_are_compared_alone(scored):

@@ -65,10 +65,14 @@ def test_a_record_without_scores_of_these_images_is_not_listed(scored):
     assert "SPOT" not in scored.table(images={"": ["train"]})[1]
 
 
-def test_two_methods_of_one_title_are_refused(scored):
+def test_a_title_that_others_have_is_followed_by_the_name(scored):
+    """Of a baseline or a setting; two methods of other code of one title are refused."""
     scored.method("spot", title="k-means, K = 3")
-    with pytest.raises(InputError, match=r"spot.yaml: title: .*is a method of mmqsa; choose"):
-        scored.table()
+    text = scored.table(references="all")[1]
+    assert "| k-means, K = 3 (spot) " in text and "| k-means, K = 3  " in text
+    scored.method("spot", title="full")
+    assert "| full (spot) " in scored.table(references="all")[1]
+    scored.method("spot", title="k-means, K = 3")
     scored.method("again", title="k-means, K = 3")
     with pytest.raises(InputError, match=r"spot.yaml: title: .* is another's; rename one"):
         read_methods(scored.paths)

@@ -63,6 +63,9 @@ def test_where_no_gpu_is_there_are_no_gpu_hours():
 def test_a_plan_of_nothing_and_no_plan():
     nothing = read_plan("Nothing to be done")
     assert nothing.table().loc[0, "jobs"] == 0 and nothing.hours(1, 1) == 0
+    refused = 'WorkflowError in file "common.smk", line 85:\nconfig: masking.ratio: too large\n'
+    with pytest.raises(InputError, match=r"no plan, but WorkflowError .* masking.ratio: too large"):
+        read_plan(refused)
     with pytest.raises(InputError, match="no plan in it"):
         read_plan("snakemake: command not found")
 

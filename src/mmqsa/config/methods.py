@@ -48,9 +48,19 @@ class MethodRecord(Section):
         return dump_yaml(self.model_dump(mode="json"))
 
 
-def read_methods(paths: Paths) -> dict[str, MethodRecord]:
-    """The records below a results folder, by name. Raises InputError that names the file."""
+def read_methods(paths: Paths, again: str = "") -> dict[str, MethodRecord]:
+    """The records below a results folder, by name. Raises InputError that names the file.
+
+    ``again``: a method that is scored now, which makes its record if that is missing.
+    """
     records: dict[str, MethodRecord] = {}
+    for folder in sorted(path for path in paths.methods.glob("*") if path.is_dir()):
+        record_file = folder.with_name(f"{folder.name}.yaml")
+        if folder.name != again and any(folder.glob("*.csv")) and not record_file.exists():
+            raise InputError(
+                f"{record_file}: missing, though {folder} has scores; restore it, score again "
+                f"(`mmqsa score --name {folder.name}`), or remove that folder"
+            )
     for path in sorted(paths.methods.glob("*.yaml")):
         record = _read(path)
         if record.title in [other.title for other in records.values()]:

@@ -334,6 +334,8 @@ class _Index:
         about, of = f"{self._path}: {image_id}: annotation {entry['id']}", self.size(image_id)
         if isinstance(shape, dict) and isinstance(shape.get("size"), list):
             of = tuple(shape["size"][::-1])
+        if None in of:  # the json does not say
+            of = photograph.size
         if photograph.is_stored(of):
             return photograph.labels(self._pixels(entry, photograph.stored, about))
         if of != photograph.size:

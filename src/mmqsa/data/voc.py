@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from mmqsa.config.files import read_bytes
+from mmqsa.config.files import quoted, read_bytes
 from mmqsa.data.folder import PhotoFolder, check_boxes, check_ids
 from mmqsa.data.geometry import VOID
 from mmqsa.data.photograph_files import image_formats, photographs_by_id, photographs_of
@@ -122,7 +122,7 @@ class VocFolder(PhotoFolder):
     def classes(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         own = (self.path / name for name in ("SegmentationClass", AUGMENTED))
         for folder in (*own, *self.labels):
-            path = folder / f"{image_id}.png"
+            path = _in_any_case(folder / f"{image_id}.png")
             if path.is_file():
                 labels = self._label_map(path, image_id, size)
                 unknown = np.setdiff1d(labels, [*range(len(CLASSES) + 1), VOID])
@@ -135,11 +135,11 @@ class VocFolder(PhotoFolder):
         return None
 
     def instances(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
-        path = self.path / "SegmentationObject" / f"{image_id}.png"
+        path = _in_any_case(self.path / "SegmentationObject" / f"{image_id}.png")
         return self._label_map(path, image_id, size) if path.is_file() else None
 
     def boxes(self, image_id: str) -> np.ndarray | None:
-        path = self.path / "Annotations" / f"{image_id}.xml"
+        path = _in_any_case(self.path / "Annotations" / f"{image_id}.xml")
         if not path.is_file():
             return None
         corners, size = _annotated(path)
@@ -151,7 +151,7 @@ class VocFolder(PhotoFolder):
         return photograph.boxes(boxes, size) if photograph.is_stored(size) else boxes
 
     def told(self, image_id: str, photograph: Upright) -> bool:
-        path = self.path / "Annotations" / f"{image_id}.xml"
+        path = _in_any_case(self.path / "Annotations" / f"{image_id}.xml")
         sized = not (photograph.quarter and path.is_file()) or _annotated(path)[1] is not None
         return photograph.told and sized
 
@@ -193,7 +193,7 @@ def _annotated(path: Path) -> tuple[np.ndarray, Size | None]:
     try:
         root = _xml(read_bytes(path))
         corners = [
-            [float(box.findtext(tag, "")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+            [_corner(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
             for box in root.iterfind("object/bndbox")
         ]
         if corners and (without := len(root.findall("object")) - len(corners)) > 0:
@@ -205,6 +205,21 @@ def _annotated(path: Path) -> tuple[np.ndarray, Size | None]:
     width, height = (_side(root.findtext(f"size/{name}", "")) for name in ("width", "height"))
     boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
     return boxes, (width, height) if width and height else None
+
+
+def _in_any_case(path: Path) -> Path:
+    """A file, also where its suffix is in capitals."""
+    other = path.with_suffix(path.suffix.upper())
+    return other if other.is_file() and not path.is_file() else path
+
+
+def _corner(box: ElementTree.Element, tag: str) -> float:
+    """A coordinate of a box. Raises ValueError that names it."""
+    text = box.findtext(tag, "")
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"bndbox: {tag} is {quoted(text)}, which is no number") from None
 
 
 def _side(text: str) -> int:

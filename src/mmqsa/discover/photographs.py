@@ -6,6 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from mmqsa.data.photograph_files import photographs_among
+from mmqsa.progress import notice
 
 
 def find_photographs(paths: Iterable[Path], besides: Path) -> list[tuple[Path, Path]]:
@@ -59,6 +60,10 @@ def _files(folder: Path) -> Iterator[Path]:
     """All files below a folder; linked folders are followed, each folder once."""
     seen = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=_not_in_silence):
+        if root != str(folder) and {"objects.csv", "coco.json"} <= {*names}:
+            notice(f"{root}: left out, for it holds what `mmqsa discover` wrote")
+            folders.clear()
+            continue
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()  # a link to a folder that it is in, or a second one

@@ -1,5 +1,6 @@
 """Scores of other code's predictions, beside the controls on the same images."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from mmqsa.config.base import validated
 from mmqsa.config.evaluation import ControlsConfig
 from mmqsa.config.files import quoted
 from mmqsa.config.methods import MethodRecord, read_methods
-from mmqsa.config.tables import METRICS
+from mmqsa.config.tables import METRICS, NAME
 from mmqsa.data.geometry import Geometry
 from mmqsa.data.upright import Upright, notice_untold
 from mmqsa.errors import InputError
@@ -100,14 +101,26 @@ def method_record(paths: Paths, name: str, **given: str | int | None) -> MethodR
     None is not given; a new one's title is then its name. Raises InputError where the record that
     is there says otherwise, the title is another method's, or another was scored at another size.
     """
-    known, told = read_methods(paths), {key: value for key, value in given.items() if value}
+    if not re.fullmatch(NAME, name):
+        raise InputError(
+            f"--name {quoted(name)}: is part of file names; use letters and digits, with - _ . "
+            "between them (the --title may be any text)"
+        )
+    known = read_methods(paths, again=name)
+    told = {key: value for key, value in given.items() if value}
     record = known.get(name)
     if record is None:
         record = validated(MethodRecord, {"title": name, "name": name} | told, f"--name {name}")
     for key, value in told.items():
         unknown = key == "image_size" and record.image_size is None
         if (there := getattr(record, key)) != value and not unknown:
-            option = {"kind": "supervised", "image_size": "config"}.get(key, key)
+            if key == "image_size":
+                raise InputError(
+                    f"{paths.methods / f'{name}.yaml'}: image_size: is {there}, and labels are of "
+                    f"{value} px here; give a --config with backbone.image_size {there}, choose "
+                    "another --name, or correct that file"
+                )
+            option = {"kind": "supervised"}.get(key, key)
             raise InputError(
                 f"{paths.methods / f'{name}.yaml'}: {key}: is {quoted(there)}, not "
                 f"{quoted(value)}; edit that file, leave out --{option}, or choose another --name"
@@ -177,7 +190,7 @@ def score_predictions(
                 num_slots=num_slots,
                 eval_seed=seed,
             )
-        _check_comparable(paths, labels, scorer)
+        _check_comparable(paths, record.name, labels, scorer)
         if controls is not None:
             with claimed(by_controls, wait=True):  # another method's score may be making them
                 if _missing_controls(by_controls):
@@ -303,11 +316,11 @@ def _scored_controls(
         ) from error
 
 
-def _check_comparable(paths: Paths, labels: LabelledImages, scorer: Scorer) -> None:
+def _check_comparable(paths: Paths, name: str, labels: LabelledImages, scorer: Scorer) -> None:
     """Raises InputError where anything in the folder is scored on other images or other labels."""
     advice = "choose another --results, or give the data set a dataset.name of its own in --config"
     own, seen_run = scorer.labels_sha256, False
-    for per_image in image_sets(paths).get(labels.name, []):
+    for per_image in image_sets(paths, again=name).get(labels.name, []):
         metrics = means_beside(per_image)
         if not metrics.exists():
             continue

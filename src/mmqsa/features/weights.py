@@ -98,7 +98,10 @@ def _read_fetched(path: Path, name: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; write it with `mmqsa weights`") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and fetch it again") from None
+        raise InputError(
+            f"{path}: no whole file of `mmqsa weights` ({error}); if it is of your own, name it in "
+            "backbone.weights, else delete it and fetch it again"
+        ) from None
     if "state_sha256" not in about:
         raise InputError(
             f"{path}: was not written by `mmqsa weights`; it stays: name a file of your own in "

@@ -72,7 +72,9 @@ def page_table(paths: Paths, name: str, kinds: Iterable[str]) -> PageTable:
 
     printed = [[cell(text) for text in row] for row in rows]
     for record in read_methods(paths).values():
-        title = record.title.strip()
+        title, words = record.title.strip(), {row[0].text for row in printed}
+        if f"{title} ({record.name})" in words:  # another row has that title
+            title = f"{title} ({record.name})"
         for row in printed:
             if row[0].text == title or row[0].text.startswith(f"{title}, "):
                 row[0].colour = record.colour or ""

@@ -12,12 +12,15 @@ from mmqsa.progress import notice
 IMAGES = "per_image"
 
 
-def image_sets(paths: Paths) -> dict[str, list[Path]]:
-    """Every image set that anything is scored on image by image, with those files."""
+def image_sets(paths: Paths, again: str = "") -> dict[str, list[Path]]:
+    """Every image set that anything is scored on image by image, with those files.
+
+    ``again``: see `read_methods`.
+    """
     found: dict[str, list[Path]] = {}
     patterns = [paths.metrics("*", "*", "*", IMAGES)]
     patterns += [paths.reference("*", method, IMAGES) for method in ("controls", *BASELINES)]
-    patterns += [paths.method("*", method, IMAGES) for method in read_methods(paths)]
+    patterns += [paths.method("*", method, IMAGES) for method in read_methods(paths, again)]
     for pattern in patterns:
         _, ending = pattern.name.split("*")
         for path in sorted(paths.results.glob(str(pattern.relative_to(paths.results)))):

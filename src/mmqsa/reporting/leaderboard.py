@@ -170,7 +170,7 @@ def _entries(results: Results) -> list[Entry]:
         if rows.empty:
             raise InputError(
                 f"{path}: missing, though {place(images, method).name} beside it has {quoted(name)}"
-                f"; restore it, or score again: `mmqsa {_command(results, name, method)}`"
+                f"; restore it, or score again: {_how_to_score(results, name, method)}"
             )
         first = rows.iloc[0]
         entry = Entry(first["kind"], name + note, "", _means(rows, "image_id"), path=path)
@@ -183,11 +183,13 @@ def _entries(results: Results) -> list[Entry]:
     return entries
 
 
-def _command(results: Results, name: str, method: str) -> str:
-    """The command that makes the scores of a reference again."""
+def _how_to_score(results: Results, name: str, method: str) -> str:
+    """What makes the scores of a reference again."""
     if name in results.methods:
-        return f"score --name {method}"
-    return "controls" if method == "controls" else f"baseline --method {method}"
+        return f"`mmqsa score --name {method}`"
+    if method == "controls":
+        return "`mmqsa score` of any method makes them, or the workflow"
+    return f"`mmqsa baseline --method {method}`, or the workflow"
 
 
 def _means(rows: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -119,6 +119,9 @@ def read_plan(text: str) -> Plan:
             jobs.append(_job(rule, threads, match[1]))
             rule = ""
     if not jobs and "Nothing to be done" not in text:
+        reason = re.search(r"^\w+(?:Error|Exception)\b.*\n.*", text, re.MULTILINE)
+        if reason:  # which Snakemake prints into the pipe
+            raise InputError(f"standard input: no plan, but {' '.join(reason[0].split())}")
         raise InputError("standard input: no plan in it; use `snakemake -n … | mmqsa plan`")
     return Plan(jobs, on_gpu, images)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from mmqsa.config.base import Distinct, Name, OneOrMore, Section, Seed, Text, validated
 from mmqsa.config.evaluation import BASELINES
-from mmqsa.config.files import dump_yaml, quoted, read_yaml
+from mmqsa.config.files import dump_yaml, read_yaml
 from mmqsa.config.methods import MethodRecord, read_methods
 from mmqsa.config.model import PAPERS_SCORE, score_name
 from mmqsa.config.provenance import read_provenance
@@ -227,12 +227,17 @@ class Results:
         """By title, the methods of other code that are scored on the table's images.
 
         All of them, whatever the table's ``references``, but for none. An ``eval_seed`` of theirs
-        is a training, or whatever else their predictions are several of.
+        is a training, or whatever else their predictions are several of. A title that a setting, a
+        baseline or a control has as well is followed by the method's name.
         """
         if self.spec.table.references == "none":
             return {}
+        taken = {self.spec.label(name) for name in self.spec.table.settings}
+        for method, (_, images) in product(self.spec.references, self._image_sets()):
+            if exists(path := self.paths.reference(images, method)):
+                taken |= set(read_table(path, "", REFERENCE)["name"])
         return {
-            record.title: record
+            f"{record.title} ({name})" if record.title in taken else record.title: record
             for name, record in read_methods(self.paths).items()
             if any(exists(self.paths.method(images, name)) for _, images in self._image_sets())
         }
@@ -250,7 +255,7 @@ class Results:
         """The same of baselines, controls and methods of other code.
 
         With columns ``method`` (the stage's name, or the record's), ``kind`` (method, supervised or
-        control). Raises InputError where two have one name.
+        control).
         """
         names: list[tuple[Callable[..., Path], dict[str, Any]]] = [
             (self.paths.reference, {"method": method, "kind": BASELINES.get(method, "control")})
@@ -272,12 +277,7 @@ class Results:
             for place, of_one in names
             for row, images in self._image_sets()
         )
-        rows = self._concatenated(entries, kind, REFERENCE)
-        several = rows.groupby("name")["method"].nunique() > 1
-        for title in several[several].index:
-            path = self.paths.methods / f"{self.methods[title].name}.yaml"
-            raise InputError(f"{path}: title: {quoted(title)} is a method of mmqsa; choose another")
-        return rows
+        return self._concatenated(entries, kind, REFERENCE)
 
     def _concatenated(
         self,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,13 @@ PDF = re.compile(
 @contextmanager
 def style() -> Iterator[None]:
     """All figures are drawn and saved within it."""
-    with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(PARAMETERS):
+    with (
+        sns.axes_style("whitegrid"),
+        sns.color_palette("colorblind"),
+        plt.rc_context(PARAMETERS),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # such as emoji in a title: a box
         yield
 
 
