@@ -1,5 +1,8 @@
+import pytest
+
 from mmqsa.config.data import DatasetConfig
-from mmqsa.data.present import present_images
+from mmqsa.data.present import check_split, present_images
+from mmqsa.errors import InputError
 
 
 def test_images_of_the_root_come_before_those_of_sources(own_voc, tmp_path):
@@ -32,3 +35,13 @@ def test_coco_20k_is_its_list(tmp_path):
     assert present_images(dataset, "train") is None
     (tmp_path / "coco_20k_filenames.txt").write_text("train2014/a.jpg\ntrain2014/b.jpg\n")
     assert present_images(dataset, "train") == (2, tmp_path)
+
+
+def test_a_folder_that_is_there_without_a_list_is_refused(own_voc):
+    dataset = DatasetConfig(sources=[str(own_voc)], root="/nowhere")
+    for split in ("val", "all-but-val", "trainaug"):  # the last is fetched
+        check_split(dataset, split)
+    (own_voc / "ImageSets/Main/trainval.txt").unlink()
+    with pytest.raises(InputError, match=r"Main/trainval.txt: split list missing"):
+        check_split(dataset, "detection-trainval")
+    check_split(DatasetConfig(root="/nowhere"), "detection-trainval")  # a URL comes first

@@ -9,7 +9,7 @@ from operator import attrgetter
 from snakemake.logging import logger
 
 from mmqsa import workload
-from mmqsa.data.present import present_images
+from mmqsa.data.present import check_split, present_images
 from mmqsa.gpus import num_gpus
 
 
@@ -63,6 +63,23 @@ def counted(dataset, split):
 def num_images(image_set):
     """How many images a set has."""
     return counted(image_set.dataset, image_set.split)[0]
+
+
+for image_set in (TRAIN_SET, *IMAGE_SETS.values()):
+    if CONFIG.datasets[image_set.dataset].kind == "scenes":
+        continue
+    try:
+        check_split(CONFIG.datasets[image_set.dataset], image_set.split)
+    except InputError as error:
+        printing = [
+            f"{name}: null"
+            for name, table in PRINTED.items()
+            if image_set in chain(*CONFIG.image_sets(table).values())
+        ]
+        without = (
+            f", or print no table of it: tables: {{{', '.join(printing)}}}" if printing else ""
+        )
+        raise WorkflowError(f"{error}{without}") from None
 
 
 TRAINED_ON, EVALUATED_ON = num_images(TRAIN_SET), num_images(EVAL_SET)

@@ -7,6 +7,7 @@ from mmqsa.config.data import DatasetConfig
 from mmqsa.data.coco import CHOSEN, Coco20kFolder, CocoFolder
 from mmqsa.data.folder import PhotoFolder
 from mmqsa.data.layouts import LAYOUTS
+from mmqsa.data.voc import VocFolder
 from mmqsa.errors import InputError
 
 
@@ -23,6 +24,22 @@ def present_images(dataset: DatasetConfig, split: str) -> tuple[int, Path] | Non
         except (InputError, OSError):
             continue  # a URL, a variable that is not set, or a folder without this split
     return None
+
+
+def check_split(dataset: DatasetConfig, split: str) -> None:
+    """Raises InputError where the folder that will be used is there, and has no list of ``split``.
+
+    Of COCO the annotations would have to be read; what is fetched for a split comes later.
+    """
+    if not issubclass(LAYOUTS[dataset.kind], VocFolder) or dataset.parts_of(split):
+        return
+    for place in (dataset.root, dataset.sources[0]):
+        try:
+            folder = LAYOUTS[dataset.kind].find(expand(place, "dataset.sources"))
+        except (InputError, OSError):
+            continue  # a URL, or a variable that is not set
+        folder.ids(split)
+        return
 
 
 def _count(folder: PhotoFolder, split: str) -> int:
