@@ -270,7 +270,10 @@ QUICK_CHAIN = SMALL | {
     "dataset": {"scenes": {"train": 4, "val": 3, "side": 64}},
     "backbone": {"image_size": 64},
     "decoder": {"hidden_dim": 16, "patches_per_step": 8},
-    "training": {"steps": 4, "batch_size": 2, "log_every": 2},
+    "training": {
+        **{"steps": 4, "batch_size": 2, "log_every": 2},
+        "schedule": {"warmup_steps": 1},
+    },
     "evaluation": {"sweep": {"num_slots": [2], "iterations": [1]}},
     "matching": {"similarity": {"steps": 2}, "fusion": {"steps": 2}},
 }

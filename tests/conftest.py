@@ -34,7 +34,7 @@ SMALL = {
         "steps": 30,
         "batch_size": 4,
         "log_every": 10,
-        "schedule": {"kind": "constant", "warmup_steps": 4},
+        "schedule": {"kind": "constant", "warmup_steps": 3},
     },
     "evaluation": {"kmeans_clusters": [2, 4], "batch_size": 4},
 }

@@ -235,7 +235,7 @@ def test_a_run_that_could_not_be_trained_today_stays_readable(tmp_path, caches, 
     old = config.model_copy(update={"training": short})
     train(FeatureCache(caches["train"]), old, 0, tmp_path, CPU)
     assert Run.load(tmp_path).config.training.steps == 3
-    with pytest.raises(InputError, match=r"warmup_steps: 4 is not below training.steps, 3"):
+    with pytest.raises(InputError, match=r"warmup_steps: 3 is not below training.steps, 3"):
         RunConfig.load(tmp_path / "config.yaml")
 
 
