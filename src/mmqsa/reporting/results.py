@@ -232,15 +232,19 @@ class Results:
         """
         if self.spec.table.references == "none":
             return {}
+        records = [
+            record
+            for name, record in read_methods(self.paths).items()
+            if any(exists(self.paths.method(images, name)) for _, images in self._image_sets())
+        ]
+        if not records:
+            return {}
         taken = {self.spec.label(name) for name in self.spec.table.settings}
         for method, (_, images) in product(self.spec.references, self._image_sets()):
             if exists(path := self.paths.reference(images, method)):
                 taken |= set(read_table(path, "", REFERENCE)["name"])
-        return {
-            f"{record.title} ({name})" if record.title in taken else record.title: record
-            for name, record in read_methods(self.paths).items()
-            if any(exists(self.paths.method(images, name)) for _, images in self._image_sets())
-        }
+        titles = (one.title + f" ({one.name})" * (one.title in taken) for one in records)
+        return dict(zip(titles, records, strict=True))
 
     @property
     def credits(self) -> str:
