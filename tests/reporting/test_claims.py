@@ -174,13 +174,17 @@ def test_every_claim_says_by_which_score_its_settings_are_masked(made):
         "seeds": [0],
     }
     orders = [["none", "full"], ["none", "sign-free"], ["full", "sign-free"], ["none"]]
-    claims = [{"says": str(i), "source": "I", "order": order} for i, order in enumerate(orders)]
+    claims = [
+        {"says": str(number), "source": "Table I", "order": order}
+        for number, order in enumerate(orders)
+    ]
     made.metrics("full", 0, made.scores(50.0, "corloc"))
     table, text = made.table(kind="claims", claims=claims, mask_sources=["decoder"])
     ours = "principal component (ours)"
     assert table["masking"].fillna("").tolist() == [
         *("mean (the paper)", ours, f"mean (the paper) < {ours}", ""),
     ]
+    assert table["source"].tolist() == ["Table I", "as Table I", "as Table I", "Table I"]
     assert "masked by" in text and "does not test the paper's own claim" in text
     made.config["settings"] = {"full": {}, "none": {"masking": {"strategy": "none"}}}
     plain = made.table(kind="claims", claims=claims[:1], mask_sources=["decoder"])[1]

@@ -50,8 +50,9 @@ def claims_table(results: Results) -> tuple[pd.DataFrame, Printed]:
     )
     rows = []
     for claim, source, names in product(spec.table.claims, spec.table.mask_sources, scored):
-        row = {"claim": claim.says, "source": claim.source, "order": " < ".join(claim.order)}
+        row = {"claim": claim.says, "order": " < ".join(claim.order)}
         row["masking"] = _masking(spec, claim)
+        row["source"] = _source(claim.source, row["masking"])
         row |= dict(zip(FAMILY, (source, *names), strict=True))
         values = metrics[(metrics[FAMILY] == [source, *names]).all(axis=1)]
         if len(claim.order) > 1:
@@ -83,6 +84,12 @@ def _masking(spec: Spec, claim: Claim) -> str:
     scores = dict.fromkeys(spec.scores[name] for name in settings if name in spec.scores)
     whose = {True: "the paper", False: "ours"}
     return " < ".join(f"{score_name(one)} ({whose[one == PAPERS_SCORE]})" for one in scores)
+
+
+def _source(place: str, masking: str) -> str:
+    """Where a claim is from; ``as Table I`` where its runs are not masked by the paper's score."""
+    of_the_paper = place.startswith(("Table ", "summary"))
+    return f"as {place}" if of_the_paper and "(ours)" in masking else place
 
 
 def assess(claim: Claim, metrics: pd.DataFrame) -> dict[str, Any]:
